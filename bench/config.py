@@ -1,0 +1,113 @@
+"""What a run is: its configuration, checked, with a digest that identifies it."""
+
+import hashlib
+import json
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from bench.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the numbers of a run depend on."""
+
+    model: str
+    dataset: str
+    rule: str
+    rank: str | None = None
+    """`10`, `full`, or `B1=10,B3=4` (the other layers full); None where the rule has no rank."""
+    model_options: dict = field(default_factory=dict)
+    rule_options: dict = field(default_factory=dict)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Adam is the amsgrad variant, decay in the gradient; one optimiser for weights and feedback."""
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    feedback_rate: float = 1.0
+    """Learning rate of the feedback, as a multiple of `lr`."""
+    batch_size: int = 128
+    """Examples a step; 0 is the whole training set."""
+    epochs: int = 1
+    gamma: float = 1.0
+    """Factor on the learning rates after each epoch."""
+    augment: tuple[str, ...] = ()
+    clip: float | None = None
+    """Bound on each entry of the errors sent down."""
+    precision: Literal["float32", "float64"] = "float32"
+    log_every: int = 1
+    """Epochs between entries of the history."""
+    split: Literal["test", "validation"] = "test"
+    """What judges: the test split, or a tenth held out of the training split."""
+    seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration in canonical JSON, 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def slug(self) -> str:
+        """A file name that a person can read and that no other configuration has."""
+        rank = [] if self.rank is None else ["r" + self.rank.replace("=", "-").replace(",", "_")]
+        options = [f"{key}{value}" for key, value in self.model_options.items()]
+        return "-".join([self.rule, *rank, *options, f"s{self.seed}", self.digest[:8]])
+
+
+def parse(cls: type, values: Any, where: str) -> Any:
+    """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
+
+    Raises `UsageError`, which names `where`, for an unknown or missing key or a value of the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {values!r}")
+    types = get_type_hints(cls)
+    for key in values:
+        if key not in types:
+            raise UsageError(f"{where}: {unknown('key', key, types)}")
+    for f in fields(cls):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise UsageError(f"{where}: key {f.name!r} is missing")
+    return cls(**{key: _value(types[key], value, f"{where}: {key}") for key, value in values.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """`value` as `kind`, where that loses nothing: whole numbers become floats, lists become tuples."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return parse(kind, value, where)
+    if kind is Any or (isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin in (Union, UnionType):
+        for option in arguments:
+            try:
+                return _value(option, value, where)
+            except UsageError:
+                continue
+    elif origin is Literal and value in arguments:
+        return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        return tuple(_value(arguments[0], item, where) for item in value)
+    elif origin is list and isinstance(value, list):
+        return [_value(arguments[0], item, where) for item in value]
+    elif origin is dict and isinstance(value, dict):
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    allowed = ", ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise UsageError(f"{where}: {value!r} is not allowed; allowed: {allowed}")
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file. Raises `UsageError` where it is missing or is not YAML."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,136 @@
+"""What a dataset is: tensors in two splits, and where they come from."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.errors import UsageError
+
+HOLDOUT_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Examples of one split.
+
+    inputs: images, uint8 (N, C, H, W), or features, float (N, features).
+    targets: labels, int64 (N,), or in regression outputs, float (N, outputs).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: Tensor) -> "Split":
+        """The examples that `rows`, indices or a mask, selects."""
+        return Split(self.inputs[rows], self.targets[rows])
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A loaded dataset.
+
+    name: with its suffix, such as 'cifar10-jpeg', 'tiny-imagenet-32:50' or 'linear-teacher:8'.
+    outputs: number of classes, or in regression the output dimension.
+    sha256: hex digest of each file read, by file name; of each split, by 'train' and 'test', where there are no files.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    outputs: int
+    sha256: dict[str, str]
+
+    @property
+    def regression(self) -> bool:
+        return self.train.targets.is_floating_point()
+
+    def holdout(self) -> "Data":
+        """For choosing hyperparameters: 90% of the training split as `train`, the other 10% as `test`.
+
+        The cut is the same on every call; the test split is left out. Raises `UsageError` in regression, where the
+        few training points stand for all samples only together.
+        """
+        if self.regression:
+            raise UsageError(f"dataset {self.name!r} has no validation split: its training points cannot be divided")
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(HOLDOUT_SEED))
+        order = order.to(self.train.targets.device)
+        judged = len(order) // 10
+        return replace(self, train=self.train.take(order[judged:]), test=self.train.take(order[:judged]))
+
+    def first_classes(self, classes: int) -> "Data":
+        """Both splits cut to the labels below `classes`. Raises `UsageError` where there are fewer classes."""
+        if not 1 <= classes <= self.outputs:
+            raise UsageError(f"dataset '{self.name}:{classes}': the number of classes is 1 to {self.outputs}")
+        train, test = (split.take(split.targets < classes) for split in (self.train, self.test))
+        return replace(self, name=f"{self.name}:{classes}", train=train, test=test, outputs=classes)
+
+    def to(self, device: torch.device | str) -> "Data":
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+class Dataset(ABC):
+    """Where the data of one name comes from: a subclass a module, its instance called `DATASET`.
+
+    name: the module's, with hyphens. note: what it is, and its licence. how_to_get: one line for whoever lacks it.
+    outputs: number of classes or output dimension. sizes: examples in the training and the test split.
+    files: what it needs below a data folder; empty where the program makes the data.
+    """
+
+    name: str
+    note: str
+    how_to_get: str
+    outputs: int
+    sizes: tuple[int, int]
+    files: tuple[str, ...] = ()
+
+    def present(self, folder: Path) -> bool:
+        """Whether `folder` holds the files, whatever is in them."""
+        return all((folder / file).is_file() for file in self.files)
+
+    def verify(self, folder: Path) -> None:  # noqa: B027
+        """Compare the files with their checksums. Raises `UsageError` naming the first one that differs."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> Data:
+        """All of it, verified, from a folder where it is `present`."""
+
+    def read_part(self, folder: Path, part: int, seed: int) -> Data:
+        """What the suffix `:part` of the name means: the first `part` classes. `seed` is for data drawn at random."""
+        return self.read(folder).first_classes(part)
+
+    def download(self, folder: Path) -> None:
+        """Fetch the files into `folder`. Raises `UsageError` where that fails or cannot be done."""
+        raise UsageError(f"dataset {self.name!r} cannot be downloaded; {self.how_to_get}")
+
+
+def digest(*tensors: Tensor) -> str:
+    """SHA-256 of the tensors' bytes, one after the other, in hex."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(tensor.contiguous().numpy())
+    return sha.hexdigest()
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Checksum of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def check_file(path: Path, expected: str, algorithm: str = "sha256") -> None:
+    """Raise `UsageError` unless the file is there and has the checksum `expected`."""
+    if not path.is_file():
+        raise UsageError(f"{path} is missing")
+    found = file_digest(path, algorithm)
+    if found != expected:
+        raise UsageError(f"{path} is truncated or altered: {algorithm} {found}, expected {expected}")

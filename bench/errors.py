@@ -1,0 +1,16 @@
+"""Bad input: one clear line, exit status 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(Exception):
+    """Input that a user can correct; the command line prints it as one line and exits with 2."""
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    allowed = list(allowed)
+    near = get_close_matches(str(name), allowed, n=1, cutoff=0.4)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return UsageError(f"unknown {kind} {name!r}{hint}; allowed: {', '.join(allowed)}")

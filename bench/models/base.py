@@ -1,0 +1,27 @@
+"""What a network says about itself. Networks are plain PyTorch modules; `bench.convert` puts them under a rule."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import nn
+
+from bench.data.base import Data
+
+
+class Network(nn.Module, ABC):
+    """A plain network, built for a dataset as `Network(data, **options)`."""
+
+    version: ClassVar[int]
+    """Raised when a change moves the numbers on purpose; older records become stale."""
+    regression: ClassVar[bool] = False
+    """Whether its targets are real numbers, not classes."""
+    output_layer: ClassVar[str | None]
+    """Label of the feedback layer that gives the network's output and is told the targets; None if there is none."""
+
+    @abstractmethod
+    def feedback_layers(self) -> dict[str, str]:
+        """Label (B1, B2, ...) to module name of each layer that the rule takes over: all that send an error down."""
+
+    def measure(self, data: Data) -> dict[str, list[float]]:
+        """What the network adds to the history of a run, each time that it is logged."""
+        return {}

@@ -1,0 +1,178 @@
+"""What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
+
+A record is valid for its numbers: its schema, the digest of its configuration, the version of its task and the
+checksum of its data must be today's. What code produced it does not matter, as the golden trajectories hold that.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Config, parse
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.models import MODELS
+
+if TYPE_CHECKING:
+    from bench.train import Outcome
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+class InvalidRecord(Exception):
+    """A file that is no record, or a record that no longer counts; the message says why."""
+
+
+def task_of(model: str) -> str:
+    """The task that results belong to, with its version: only results of one task compare."""
+    return f"{model}/{MODELS.get(model).version}"
+
+
+def seal(record: Record) -> str:
+    """SHA-256 of a record's content, seal aside."""
+    content = {key: value for key, value in record.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def record_of(config: Config, experiment: str, scale: str, device: str, outcome: "Outcome") -> Record:
+    """The record of a run that ended, `ok` or `diverged`."""
+    from bench.metrics import flops_of_step, parameters_of
+
+    learner = outcome.learner
+    return _common(config, experiment, scale, device) | {
+        "status": outcome.status,
+        "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},
+        "rule": {"reads_weights": learner.rule.reads_weights, "reads_targets": learner.rule.reads_targets},
+        "notes": learner.notes,
+        "first_losses": outcome.first_losses,
+        "history": outcome.history,
+        "final": outcome.final,
+        "seconds": outcome.seconds,
+        "parameters": parameters_of(learner),
+        "flops_step": flops_of_step(config, learner, outcome.data),
+        "peak_memory_bytes": _peak_memory(device),
+    }
+
+
+def failed_record(config: Config, experiment: str, scale: str, device: str, reason: str) -> Record:
+    """The record of a run that an error ended."""
+    return _common(config, experiment, scale, device) | {"status": "failed", "reason": reason}
+
+
+def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "schema": SCHEMA,
+        "task": task_of(config.model),
+        "scale": scale,
+        "experiment": experiment,
+        "digest": config.digest,
+        "config": asdict(config),
+        "source": _revision(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
+        "device": {
+            "type": "cuda" if on_gpu else "cpu",
+            "name": torch.cuda.get_device_name() if on_gpu else _processor(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+class Store:
+    """The records of one scale: `<folder>/records/<experiment>/<slug>.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, experiment: str, config: Config) -> Path:
+        return self.folder / "records" / experiment / f"{config.slug}.json"
+
+    def checkpoint(self, config: Config) -> Path:
+        return self.folder / "checkpoints" / f"{config.digest}.pt"
+
+    def write(self, record: Record, path: Path) -> None:
+        """Seals and writes a record, atomically."""
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (record | {"seal": seal(record)}).items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    def find(self, config: Config, experiments: Sequence[str]) -> Record | None:
+        """The valid record of a configuration, in the first of `experiments` that has it."""
+        for experiment in experiments:
+            try:
+                return read(self.path(experiment, config), config)
+            except (FileNotFoundError, InvalidRecord):
+                continue
+        return None
+
+    def paths(self, experiment: str = "*") -> Iterator[Path]:
+        """All record files, of one experiment or of all, in order."""
+        yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
+
+
+def read(path: Path, config: Config | None = None) -> Record:
+    """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not."""
+    try:
+        record = json.loads(path.read_text())
+    except ValueError:
+        raise InvalidRecord("is cut short or is not JSON") from None
+    if not isinstance(record, dict) or record.get("seal") != seal(record):
+        raise InvalidRecord("was edited: its seal does not match its content")
+    if record["schema"] != SCHEMA:
+        raise InvalidRecord(f"has schema {record['schema']}, not {SCHEMA}")
+    try:
+        found = parse(Config, record["config"], "configuration")
+        current = task_of(found.model)
+    except UsageError as error:
+        raise InvalidRecord(str(error)) from None
+    if not record["digest"] == found.digest or path.stem != found.slug or (config and config.digest != found.digest):
+        raise InvalidRecord("holds another configuration than its name says")
+    if record["task"] != current:
+        raise InvalidRecord(f"is stale: task {record['task']}, today {current}")
+    return record
+
+
+def writable(folder: Path) -> None:
+    """Makes a results folder. Raises `UsageError` where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"results folder {folder} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"results folder {folder} cannot be written")
+
+
+@cache
+def _revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@cache
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _peak_memory(device: str) -> int:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

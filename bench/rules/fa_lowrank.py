@@ -1,0 +1,32 @@
+"""Feedback alignment through fixed random factors of rank r (arXiv:2502.20580).
+
+Error sent down: G P Q, with P (out, r) and Q (r, in) random and fixed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.rules.base import Rule, like_weight, orthonormal
+
+
+@dataclass(frozen=True)
+class LowRankFeedbackAlignment(Rule):
+    """`fa-lowrank`: r numbers an example travel down, through fixed random factors P and Q."""
+
+    ranked = True
+
+    initial: Literal["orthonormal", "uniform"] = "orthonormal"
+    """Initial P: orthonormal columns, or the authors' entries U(+-1/sqrt(r))."""
+
+    def start(self, op, W, rank, generator):
+        P = orthonormal(W, rank, generator)
+        if self.initial == "uniform":
+            P.uniform_(-(rank**-0.5), rank**-0.5, generator=generator)
+        return {"P": P, "Q": like_weight(W, rank, generator)}
+
+    def backward(self, op, signals, feedback):
+        low = op.project(feedback["P"], signals.g)
+        return op.transpose(feedback["Q"], low, signals.x.shape), {}
+
+
+RULE = LowRankFeedbackAlignment

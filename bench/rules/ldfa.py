@@ -1,0 +1,18 @@
+"""Low-dimensional feedback alignment, the paper's rule (arXiv:2502.20580, v1 to v3, "RAF").
+
+Error sent down: G P Q. Gradient of Q: P'dW, as in `ldfa-q`. Gradient of P: Oja's subspace rule, as in `ldfa-p`.
+"""
+
+from bench.rules.ldfa_p import LowDimensionalFeedbackP
+
+
+class LowDimensionalFeedback(LowDimensionalFeedbackP):
+    """`ldfa`: P follows the principal subspace of the error, Q follows the forward weights seen through P."""
+
+    def backward(self, op, signals, feedback):
+        low = op.project(feedback["P"], signals.g)
+        sent = op.transpose(feedback["Q"], low, signals.x.shape)
+        return sent, {"P": self.p_gradient(op, signals, feedback), "Q": op.outer(low, signals.x)}
+
+
+RULE = LowDimensionalFeedback

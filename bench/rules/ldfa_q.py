@@ -1,0 +1,20 @@
+"""Low-dimensional feedback of which only Q learns (arXiv:2502.20580).
+
+Error sent down: G P Q. Gradient of Q: P'dW, the outer product of the low-dimensional error G P and the input.
+P is fixed.
+"""
+
+from bench.rules.fa_lowrank import LowRankFeedbackAlignment
+
+
+class LowDimensionalFeedbackQ(LowRankFeedbackAlignment):
+    """`ldfa-q`: Q follows the forward weights seen through a fixed random P."""
+
+    own_feedback_rate = True
+
+    def backward(self, op, signals, feedback):
+        low = op.project(feedback["P"], signals.g)
+        return op.transpose(feedback["Q"], low, signals.x.shape), {"Q": op.outer(low, signals.x)}
+
+
+RULE = LowDimensionalFeedbackQ

@@ -1,0 +1,272 @@
+"""The one training loop, for every rule, network and dataset."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from bench.augment import augmentation
+from bench.config import Config, parse
+from bench.convert import convert, parse_ranks
+from bench.data import load
+from bench.data.base import Data, Split
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.layers import Linear
+from bench.models import MODELS
+from bench.models.base import Network
+from bench.rules import RULES
+from bench.rules.base import Rule
+
+FIRST_LOSSES = 50
+"""Steps whose losses a record keeps."""
+CHECKPOINT_SECONDS = 20.0
+"""Least seconds between checkpoints."""
+
+
+def stream(seed: int, purpose: str) -> int:
+    """The seed of one stream of random numbers of a run: `weights`, `feedback`, `epoch 3`."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
+
+
+@dataclass
+class Learner:
+    """A network under a rule, ready to train."""
+
+    network: Network
+    layers: dict[str, Linear]
+    rule: Rule
+    output: Linear | None
+    """The layer that is told the targets."""
+    outputs: int
+    """Width of the network's output."""
+    notes: list[str]
+
+    def feedback(self) -> list[nn.Parameter]:
+        """All feedback tensors."""
+        return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
+
+
+def build(config: Config, data: Data) -> Learner:
+    """The network of a configuration, under its rule, at its initial values. Rules share the weights of a seed."""
+    rule_class = RULES.get(config.rule)
+    rule = parse(rule_class, config.rule_options, f"options of rule {config.rule}")
+    if config.rank is not None and not rule.ranked:
+        raise UsageError(f"--rank {config.rank}: rule {config.rule!r} has no rank")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config.seed, "weights"))
+        network = _network(config, data).to(getattr(torch, config.precision))
+    names = network.feedback_layers()
+    ranks = parse_ranks(config.rank, list(names))
+    generator = Generator().manual_seed(stream(config.seed, "feedback"))
+    layers, notes = convert(network, names, rule, ranks, generator, config.clip)
+    return Learner(network, layers, rule, layers.get(network.output_layer), data.outputs, notes)
+
+
+def _network(config: Config, data: Data) -> Network:
+    model = MODELS.get(config.model)
+    if model.regression != data.regression:
+        task = "regression" if model.regression else "image classification"
+        raise UsageError(f"--dataset {config.dataset}: model {config.model!r} is for {task}")
+    try:
+        return model(data, **config.model_options)
+    except TypeError as error:
+        raise UsageError(f"options of model {config.model}: {error}") from None
+
+
+class Batches:
+    """A split as batches on its device: images as normalised floats, the targets as they are."""
+
+    def __init__(self, split: Split, data: Data, config: Config) -> None:
+        self.dtype = getattr(torch, config.precision)
+        self.size = config.batch_size or len(split)
+        self.augmentations = [augmentation(spec) for spec in config.augment]
+        self.images = not data.regression
+        if self.images:
+            self.split = split
+            self.mean, self.std = (t.to(self.dtype) for t in channel_statistics(data.train.inputs))
+        else:
+            self.split = Split(split.inputs.to(self.dtype), split.targets.to(self.dtype))
+
+    def __call__(self, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(inputs, targets) over the split: with a generator shuffled and augmented, without one in order."""
+        n, device, training = len(self.split), self.split.inputs.device, generator is not None
+        order = torch.randperm(n, generator=generator).to(device) if training and self.size < n else None
+        draws = [(a, a.draw(n, generator).to(device)) for a in self.augmentations] if training else []
+        for start in range(0, n, self.size):
+            part = slice(start, start + self.size)
+            rows = part if order is None else order[part]
+            inputs = self.split.inputs[rows]
+            if self.images:
+                inputs = inputs.to(self.dtype).div_(255)
+                for change, drawn in draws:
+                    inputs = change.apply(inputs, drawn[part])
+                inputs = (inputs - self.mean).div_(self.std)
+            yield inputs, self.split.targets[rows]
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of uint8 images (N, C, H, W) on the scale [0, 1], float64 (1, C, 1, 1)."""
+    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
+    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.transpose(0, 1)]).double()
+    weights = counts / counts.sum(1, keepdim=True)
+    mean = weights @ values
+    variance = weights @ values.square() - mean.square()
+    return mean.view(1, -1, 1, 1), variance.sqrt().view(1, -1, 1, 1)
+
+
+def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over examples of the cross-entropy (labels), or of half the squared error (real targets)."""
+    if targets.is_floating_point():
+        return 0.5 * (outputs - targets).square().sum(1).mean()
+    return F.cross_entropy(outputs, targets)
+
+
+def optimiser_of(config: Config, learner: Learner) -> torch.optim.Optimizer:
+    """One optimiser for weights and feedback, the feedback at its own rate; no gradient, no step and no decay."""
+    feedback = learner.feedback()
+    held = {id(tensor) for tensor in feedback}
+    forward = [p for p in learner.network.parameters() if id(p) not in held]
+    groups: list[dict[str, Any]] = [{"params": forward, "lr": config.lr}]
+    if feedback:
+        groups.append({"params": feedback, "lr": config.lr * config.feedback_rate})
+    if config.optimiser == "adam":
+        return torch.optim.Adam(groups, weight_decay=config.weight_decay, amsgrad=True, fused=True)
+    return torch.optim.SGD(groups, weight_decay=config.weight_decay, foreach=True)
+
+
+def step(learner: Learner, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; returns the loss and the network's outputs, detached."""
+    if learner.output is not None:
+        regression = targets.is_floating_point()
+        learner.output.targets = targets if regression else F.one_hot(targets, learner.outputs).to(inputs.dtype)
+    outputs = learner.network(inputs)
+    loss = loss_of(outputs, targets)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return loss.detach(), outputs.detach()
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, batches: Batches) -> dict[str, float]:
+    """Mean loss, and for labels the accuracy in percent, in eval mode."""
+    network.eval()
+    totals = torch.zeros(2, dtype=torch.float64, device=batches.split.inputs.device)
+    for inputs, targets in batches():
+        outputs = network(inputs)
+        totals[0] += loss_of(outputs, targets) * len(inputs)
+        if batches.images:
+            totals[1] += (outputs.argmax(1) == targets).sum()
+    loss, correct = (totals / len(batches.split)).tolist()
+    return {"loss": loss, "accuracy": 100 * correct} if batches.images else {"loss": loss}
+
+
+@dataclass
+class Outcome:
+    """What a run gave. Accuracies are in percent."""
+
+    learner: Learner
+    data: Data
+    status: Literal["ok", "diverged", "paused"] = "ok"
+    first_losses: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    final: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def train(
+    config: Config,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    deadline: float = math.inf,
+    loader: Callable[[str, int], Data] = load,
+    progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+) -> Outcome:
+    """Trains one network and tests it once, after the last epoch.
+
+    With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
+    that finds the file goes on from it, to bitwise the same end on the CPU. Past `deadline` (of `time.monotonic`) the
+    run saves and comes back `paused`. `progress` is told of each entry of the history. Raises `UsageError` for a
+    configuration that cannot run.
+    """
+    data = loader(config.dataset, config.seed)
+    data = (data.holdout() if config.split == "validation" else data).to(device)
+    learner = build(config, data)
+    network = learner.network.to(device)
+    optimiser = optimiser_of(config, learner)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)
+    batches = Batches(data.train, data, config)
+    outcome = Outcome(learner, data)
+    state = {"network": network, "optimiser": optimiser, "scheduler": scheduler}
+
+    epoch = 0
+    if checkpoint is not None and checkpoint.exists():
+        epoch = _restore(checkpoint, state, outcome)
+    elif measures := network.measure(data):
+        outcome.history.append({"epoch": 0, **measures})
+    saved = time.monotonic()
+    started = saved - outcome.seconds
+
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    while epoch < config.epochs:
+        epoch += 1
+        network.train()
+        torch.manual_seed(stream(config.seed, f"layers {epoch}"))
+        losses = []
+        for inputs, targets in batches(Generator().manual_seed(stream(config.seed, f"epoch {epoch}"))):
+            loss, outputs = step(learner, optimiser, inputs, targets)
+            losses.append(loss)
+            totals[0] += loss * len(inputs)
+            totals[1] += len(inputs)
+            if batches.images:
+                totals[2] += (outputs.argmax(1) == targets).sum()
+        scheduler.step()
+        if (missing := FIRST_LOSSES - len(outcome.first_losses)) > 0:
+            outcome.first_losses += torch.stack(losses[:missing]).tolist()
+        if epoch % config.log_every and epoch < config.epochs:
+            continue
+
+        loss, seen, correct = totals.tolist()
+        totals.zero_()
+        entry = {"epoch": epoch, "loss": loss / seen} | ({"accuracy": 100 * correct / seen} if batches.images else {})
+        outcome.history.append(entry | network.measure(data))
+        outcome.seconds = time.monotonic() - started
+        progress(entry)
+        if not math.isfinite(loss):
+            outcome.status = "diverged"
+            return outcome
+        late = time.monotonic() > deadline and epoch < config.epochs
+        if checkpoint is not None and (late or time.monotonic() - saved > CHECKPOINT_SECONDS):
+            _save(checkpoint, epoch, state, outcome)
+            saved = time.monotonic()
+        if late:
+            outcome.status = "paused"
+            return outcome
+
+    outcome.final = evaluate(network, Batches(data.test, data, config))
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _save(path: Path, epoch: int, state: dict[str, Any], outcome: Outcome) -> None:
+    kept = {"first_losses": outcome.first_losses, "history": outcome.history, "seconds": outcome.seconds}
+    states = {name: part.state_dict() for name, part in state.items()}
+    write_atomically(path, lambda file: torch.save({"epoch": epoch, "outcome": kept, "states": states}, file))
+
+
+def _restore(path: Path, state: dict[str, Any], outcome: Outcome) -> int:
+    saved = torch.load(path, weights_only=True)
+    for name, part in state.items():
+        part.load_state_dict(saved["states"][name])
+    for name, value in saved["outcome"].items():
+        setattr(outcome, name, value)
+    return saved["epoch"]

@@ -1,0 +1,183 @@
+"""The rules against their equations: identities in float64, and one step written out in NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, nn
+
+from bench.layers import Linear
+from bench.rules import RULES
+from bench.rules.ldfa_p import oja
+
+OUT, IN, ROWS = 7, 5, 11
+TOLERANCE = {"rtol": 0, "atol": 1e-10}
+
+
+def layer(rule, rank=3, **options):
+    """A float64 layer under a rule, the same weights for every rule."""
+    torch.manual_seed(0)
+    plain = nn.Linear(IN, OUT).double()
+    return Linear(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), clip=None)
+
+
+def batch(*leading):
+    generator = Generator().manual_seed(2)
+    shape = leading or (ROWS,)
+    x = torch.randn(*shape, IN, dtype=torch.float64, generator=generator).requires_grad_()
+    g = torch.randn(*shape, OUT, dtype=torch.float64, generator=generator)
+    return x, g
+
+
+def one_hot():
+    return torch.nn.functional.one_hot(torch.arange(ROWS) % OUT, OUT).double()
+
+
+def backward(layer, x, g):
+    """Error sent down, and the gradients by parameter name."""
+    layer(x).backward(g)
+    grads = {name: p.grad for name, p in layer.named_parameters()}
+    return x.grad, grads
+
+
+@pytest.fixture
+def exact():
+    """What autograd gives the plain layer: error sent down, dW, db."""
+    torch.manual_seed(0)
+    plain = nn.Linear(IN, OUT).double()
+    x, g = batch()
+    plain(x).backward(g)
+    return x.grad, plain.weight.grad, plain.bias.grad
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_weight_and_bias_get_the_exact_local_gradient(rule, exact):
+    _, grads = backward(layer(rule), *batch())
+    torch.testing.assert_close(grads["weight"], exact[1], **TOLERANCE)
+    torch.testing.assert_close(grads["bias"], exact[2], **TOLERANCE)
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_forward_pass_is_the_plain_layer(rule):
+    x, _ = batch()
+    under = layer(rule)
+    assert torch.equal(under(x), nn.functional.linear(x, under.weight, under.bias))
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_tokens_are_rows(rule):
+    """A batch of tokens gives what the same rows give as a flat batch."""
+    tokens = backward(layer(rule), *batch(4, 3))
+    x, g = batch(4, 3)
+    flat = backward(layer(rule), x.detach().flatten(0, 1).requires_grad_(), g.flatten(0, 1))
+    torch.testing.assert_close(tokens[0].flatten(0, 1), flat[0], **TOLERANCE)
+    for name, grad in tokens[1].items():
+        torch.testing.assert_close(grad, flat[1][name], **TOLERANCE)
+
+
+def test_bp_sends_the_exact_error(exact):
+    torch.testing.assert_close(backward(layer("bp"), *batch())[0], exact[0], **TOLERANCE)
+
+
+def test_fa_with_the_forward_weights_is_bp(exact):
+    under = layer("fa")
+    under.feedback["B"].data.copy_(under.weight.data)
+    torch.testing.assert_close(backward(under, *batch())[0], exact[0], **TOLERANCE)
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES.names() if RULES.get(name).ranked])
+def test_full_rank_factors_of_the_forward_weights_are_bp(rule, exact):
+    under = layer(rule, rank=min(OUT, IN))
+    U, S, Vh = torch.linalg.svd(under.weight.data, full_matrices=False)
+    under.feedback["P"].data.copy_(U * S.sqrt())
+    under.feedback["Q"].data.copy_(S.sqrt()[:, None] * Vh)
+    torch.testing.assert_close(backward(under, *batch())[0], exact[0], **TOLERANCE)
+
+
+def test_kp_without_a_feedback_step_is_fa():
+    torch.testing.assert_close(backward(layer("kp"), *batch())[0], backward(layer("fa"), *batch())[0], **TOLERANCE)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_q_follows_the_forward_weights(decay):
+    """Under SGD at equal rates Q - P'W is constant without decay, and shrinks by 1 - rate x decay a step with it."""
+    under, rate = layer("ldfa-q"), 0.05
+    optimiser = torch.optim.SGD(under.parameters(), lr=rate, weight_decay=decay)
+
+    def gap():
+        return (under.feedback["Q"] - under.feedback["P"].T @ under.weight).detach()
+
+    expected = gap()
+    for _ in range(5):
+        optimiser.zero_grad()
+        backward(under, *batch())
+        optimiser.step()
+        expected = expected * (1 - rate * decay)
+    torch.testing.assert_close(gap(), expected, **TOLERANCE)
+
+
+def test_oja_finds_the_principal_subspace():
+    generator = Generator().manual_seed(3)
+    scales = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.1], dtype=torch.float64)
+    signal = torch.randn(500, OUT, dtype=torch.float64, generator=generator) * scales + 1.0
+    P = torch.linalg.qr(torch.randn(OUT, 2, dtype=torch.float64, generator=generator)).Q
+    for _ in range(2000):
+        P = P - 0.1 * oja(P, signal)
+    top = torch.linalg.eigh(torch.cov(signal.T)).eigenvectors[:, -2:]
+    torch.testing.assert_close(P.T @ P, torch.eye(2, dtype=torch.float64), **TOLERANCE)
+    torch.testing.assert_close(P @ P.T, top @ top.T, **TOLERANCE)
+
+
+def equations(rule, W, fb, x, g, targets):
+    """SPEC of each rule in NumPy: error sent down, gradient of each feedback tensor that learns."""
+
+    def oja_gradient(P, signal):
+        s = signal - signal.mean(0)
+        s = s / (s.std(0).max() + 1e-8)
+        return -(np.eye(len(P)) - P @ P.T) @ (s.T @ s / len(s)) @ P
+
+    dW, P, Q, B = g.T @ x, fb.get("P"), fb.get("Q"), fb.get("B")
+    return {
+        "bp": lambda: (g @ W, {}),
+        "fa": lambda: (g @ B, {}),
+        "kp": lambda: (g @ B, {"B": dW}),
+        "fa-lowrank": lambda: (g @ P @ Q, {}),
+        "ldfa-q": lambda: (g @ P @ Q, {"Q": P.T @ dW}),
+        "ldfa-p": lambda: (g @ P @ Q, {"P": oja_gradient(P, targets)}),
+        "ldfa": lambda: (g @ P @ Q, {"P": oja_gradient(P, targets), "Q": P.T @ dW}),
+    }[rule]()
+
+
+@pytest.mark.parametrize("signal", ["targets", "error", "hidden"])
+@pytest.mark.parametrize("rule", RULES.names())
+def test_one_step_agrees_with_the_equations(rule, signal):
+    """At the output layer with either signal of P, and at a hidden layer, which has no targets."""
+    learns_p = "output" in RULES.get(rule).__dataclass_fields__
+    under = layer(rule, output="error" if signal == "error" else "targets") if learns_p else layer(rule)
+    under.targets = None if signal == "hidden" else one_hot()
+    x, g = batch()
+    feedback = {name: p.detach().numpy() for name, p in under.feedback.items()}
+    targets = one_hot().numpy() if signal == "targets" else g.numpy()
+    sent, gradients = equations(rule, under.weight.detach().numpy(), feedback, x.detach().numpy(), g.numpy(), targets)
+    found, grads = backward(under, x, g)
+    np.testing.assert_allclose(found, sent, atol=1e-10)
+    for name in feedback:
+        grad = grads[f"feedback.{name}"]
+        if name in gradients:
+            np.testing.assert_allclose(grad, gradients[name], atol=1e-10)
+        else:
+            assert grad is None
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES.names() if RULES.get(name).ranked])
+def test_initial_factors_are_independent_of_the_weights(rule):
+    under = layer(rule)
+    torch.testing.assert_close(under.feedback["P"].T @ under.feedback["P"], torch.eye(3, dtype=torch.float64))
+    assert under.feedback["Q"].abs().max() <= IN**-0.5
+    uniform = layer(rule, initial="uniform")
+    assert uniform.feedback["P"].abs().max() <= 3**-0.5
+
+
+def test_clip_bounds_the_error_sent_down():
+    under = layer("bp")
+    under.clip = 0.1
+    assert backward(under, *batch())[0].abs().max() == 0.1
