@@ -11,10 +11,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.config import Config
 from bench.errors import UsageError
 from bench.records import Record, Store, failed_record, record_of, writable
+
+if TYPE_CHECKING:
+    from bench.data.base import Data
 
 
 def run(config: Config, store: Store, experiment: str, scale: str, device: str, deadline: float = math.inf) -> Record:
@@ -37,8 +41,14 @@ def run(config: Config, store: Store, experiment: str, scale: str, device: str, 
     return record
 
 
+def _load(name: str, seed: int) -> "Data":
+    from bench.data import is_drawn
+
+    return _load_once(name, seed if is_drawn(name) else 0)
+
+
 @lru_cache(maxsize=2)
-def _load(name: str, seed: int):
+def _load_once(name: str, seed: int) -> "Data":
     from bench.data import load
 
     return load(name, seed)

@@ -217,10 +217,11 @@ def train(
     started = saved - outcome.seconds
 
     totals = torch.zeros(3, dtype=torch.float64, device=device)
+    generator = torch.cuda.default_generators[torch.cuda.current_device()] if data.on_gpu else torch.default_generator
     while epoch < config.epochs:
         epoch += 1
         network.train()
-        torch.manual_seed(stream(config.seed, f"layers {epoch}"))
+        generator.manual_seed(stream(config.seed, f"layers {epoch}"))
         losses = []
         for inputs, targets in batches(Generator().manual_seed(stream(config.seed, f"epoch {epoch}"))):
             loss, outputs = step(learner, optimiser, inputs, targets)

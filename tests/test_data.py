@@ -56,6 +56,15 @@ def images(pixels):
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
+def is_the_original(data):
+    """The 12 images are the training split, and in reverse order the test split."""
+    return (
+        torch.equal(data.train.inputs, images(PIXELS))
+        and torch.equal(data.test.inputs, images(PIXELS[::-1].copy()))
+        and (data.train.targets.tolist(), data.test.targets.tolist()) == (LABELS, LABELS[::-1])
+    )
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The only data folder, empty."""
@@ -98,8 +107,7 @@ def test_digits_are_all_there_stratified_and_the_same_every_time():
 
 def test_parquet_images_are_decoded_exactly(parquet):
     data = load("cifar10-jpeg")
-    assert torch.equal(data.train.inputs, images(PIXELS)) and data.train.targets.tolist() == LABELS
-    assert torch.equal(data.test.inputs, images(PIXELS[::-1].copy())) and data.test.targets.tolist() == LABELS[::-1]
+    assert is_the_original(data)
     assert data.train.targets.dtype == torch.int64 and not data.regression
     assert data.sha256 == {name: file_digest(path) for name, path in parquet.items()}
 
@@ -233,17 +241,16 @@ def cifar(request, folder, monkeypatch):
         (batches / name).write_bytes(pickle.dumps(content))
         return [name, hashlib.md5((batches / name).read_bytes()).hexdigest()]
 
-    def write_all(files):
-        parts = np.array_split(np.arange(12), len(files))
+    def write_all(files, order):
         pixels = PIXELS.transpose(0, 3, 1, 2).reshape(12, 3072)
         return [
             write(name, {"data": pixels[part], labels: [LABELS[i] for i in part]})
-            for (name, _), part in zip(files, parts, strict=True)
+            for (name, _), part in zip(files, np.array_split(order, len(files)), strict=True)
         ]
 
     class Tiny(dataset.archive):
-        train_list = write_all(dataset.archive.train_list)
-        test_list = write_all(dataset.archive.test_list)
+        train_list = write_all(dataset.archive.train_list, np.arange(12))
+        test_list = write_all(dataset.archive.test_list, np.arange(12)[::-1])
         meta = dataset.archive.meta | {
             "md5": write(dataset.archive.meta["filename"], {dataset.archive.meta["key"]: list("abcdefghij")})[1]
         }
@@ -256,10 +263,6 @@ def cifar(request, folder, monkeypatch):
     monkeypatch.setattr(dataset, "sizes", (12, 12))
     monkeypatch.setattr(dataset, "hub", str(folder / "hub"))
     return dataset
-
-
-def is_the_original(data):
-    return torch.equal(data.train.inputs, images(PIXELS)) and data.test.targets.tolist() == LABELS
 
 
 @pytest.mark.parametrize("form", ["base_folder", "filename"])
@@ -300,8 +303,9 @@ def test_cifar_downloads_from_the_hub_where_the_archive_fails(cifar, folder, mon
     with usage_error(cifar.name, "could not be downloaded", "refused", "from the hub"):
         cifar.download(folder)
     image, label = cifar.columns
-    for split in ("train", "test"):
-        write_parquet(folder / "hub" / f"{split}.parquet", [encoded(p) for p in PIXELS], LABELS, image, label)
+    for split, order in (("train", 1), ("test", -1)):
+        pictures = [encoded(pixels) for pixels in PIXELS[::order]]
+        write_parquet(folder / "hub" / f"{split}.parquet", pictures, LABELS[::order], image, label)
     cifar.download(folder)
     data = load(cifar.name)
     path = folder / cifar.name / "train.parquet"

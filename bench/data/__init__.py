@@ -49,6 +49,11 @@ def resolve(names: str | Sequence[str]) -> str:
     raise UsageError(f"no files of {' or '.join(names)} in {looked} (data folders come from BENCH_DATA); {ways}")
 
 
+def is_drawn(name: str) -> bool:
+    """Whether the dataset called `name` is drawn at random, from a seed."""
+    return _parse(name)[0].drawn
+
+
 def folders() -> list[Path]:
     """The data folders: those of the environment variable BENCH_DATA (separated as in PATH), else 'data'."""
     return [Path(folder) for folder in os.environ.get("BENCH_DATA", "").split(os.pathsep) if folder] or [Path("data")]

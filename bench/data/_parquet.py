@@ -38,7 +38,7 @@ class ParquetImages(Dataset):
 def read_split(path: Path) -> Split:
     """Decode the columns `image: {bytes, path}` (JPEG or PNG of one size) and `label`; grey images become RGB.
 
-    60,000 images of 32 x 32 pixels take about five seconds on one core.
+    60,000 images of 32 x 32 pixels take five to seven seconds on one core.
     """
     table = pq.read_table(path)
     pixels = np.stack([_rgb(image["bytes"]) for image in table["image"].to_pylist()])

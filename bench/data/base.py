@@ -54,6 +54,10 @@ class Data:
     def regression(self) -> bool:
         return self.train.targets.is_floating_point()
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.train.targets.is_cuda
+
     def holdout(self) -> "Data":
         """For choosing hyperparameters: 90% of the training split as `train`, the other 10% as `test`.
 
@@ -83,7 +87,8 @@ class Dataset(ABC):
 
     name: the module's, with hyphens. note: what it is, and its licence. how_to_get: one line for whoever lacks it.
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
-    files: what it needs below a data folder; empty where the program makes the data.
+    files: what it needs below a data folder; empty where the program makes the data. drawn: whether it is drawn at
+    random, from a seed.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Dataset(ABC):
     outputs: int
     sizes: tuple[int, int]
     files: tuple[str, ...] = ()
+    drawn: bool = False
 
     def present(self, folder: Path) -> bool:
         """Whether `folder` holds the files, whatever is in them."""

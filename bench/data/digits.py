@@ -22,14 +22,11 @@ class Digits(Dataset):
     sizes = (1_297, 500)
 
     def read(self, folder: Path) -> Data:
-        images, labels = map(torch.from_numpy, load_digits(return_X_y=True))
-        everything = Split((images * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8), labels.long())
-        train, test = (
-            everything.take(torch.from_numpy(rows))
-            for rows in train_test_split(
-                torch.arange(len(labels)).numpy(), test_size=self.sizes[1], stratify=labels.numpy(), random_state=0
-            )
-        )
+        images, labels = load_digits(return_X_y=True)
+        pixels = (images * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8)
+        parts = train_test_split(pixels, labels, test_size=self.sizes[1], stratify=labels, random_state=0)
+        train_inputs, test_inputs, train_targets, test_targets = map(torch.from_numpy, parts)
+        train, test = Split(train_inputs, train_targets.long()), Split(test_inputs, test_targets.long())
         sha256 = {"train": digest(train.inputs, train.targets), "test": digest(test.inputs, test.targets)}
         return Data(self.name, train, test, self.outputs, sha256)
 

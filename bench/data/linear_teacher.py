@@ -28,6 +28,7 @@ class LinearTeacher(Dataset):
     note = "Synthetic: Gaussian inputs and a random linear teacher, whose rank s is the suffix: 'linear-teacher:8'."
     how_to_get = "built in; the suffix is the teacher's rank, as in linear-teacher:8"
     outputs = OUTPUTS
+    drawn = True
     sizes = (INPUTS + 1, INPUTS + 1)
 
     def read(self, folder: Path) -> Data:

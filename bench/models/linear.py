@@ -1,7 +1,9 @@
 """Two-layer linear network, y = W2 W1 x, no bias (arXiv:2502.20580, section on linear networks).
 
-128 inputs, 64 hidden units, 64 outputs on the `linear-teacher` data. Initial standard deviations: W1 1/64, W2 1/64.
+128 inputs, 64 hidden units, 64 outputs on the `linear-teacher` data.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +13,32 @@ from bench.models.base import Network
 
 
 class LinearNetwork(Network):
-    """B1 is the feedback of W2; W1 sends no error down."""
+    """B1 is the feedback of W2; W1 sends no error down.
+
+    `start`: `random` has entries of standard deviation 1/hidden (W1) and 1/outputs (W2); `balanced` is
+    W1 = a R V', W2 = a U R' for the teacher's singular bases U, V, a random rotation R and a^2 = 0.001, from where the
+    modes evolve one by one (Saxe, McClelland and Ganguli 2013, arXiv:1312.6120).
+    """
 
     version = 1
     regression = True
     output_layer = "B1"
 
-    def __init__(self, data: Data, hidden: int = 64) -> None:
+    def __init__(self, data: Data, hidden: int = 64, start: Literal["random", "balanced"] = "random") -> None:
         super().__init__()
         self.first = nn.Linear(data.train.inputs.shape[1], hidden, bias=False)
         self.second = nn.Linear(hidden, data.outputs, bias=False)
-        nn.init.normal_(self.first.weight, std=1 / hidden)
-        nn.init.normal_(self.second.weight, std=1 / data.outputs)
+        teacher = torch.linalg.lstsq(data.train.inputs, data.train.targets).solution.T
+        U, singular, Vh = torch.linalg.svd(teacher, full_matrices=False)
+        modes = int((singular > 1e-6 * singular[0]).sum())
+        self.bases = U[:, :modes], Vh[:modes]
+        if start == "balanced":
+            rotation = nn.init.orthogonal_(torch.empty(hidden, len(singular), dtype=U.dtype))
+            self.first.weight = nn.Parameter(BALANCED**0.5 * rotation @ Vh)
+            self.second.weight = nn.Parameter(BALANCED**0.5 * U @ rotation.T)
+        else:
+            nn.init.normal_(self.first.weight, std=1 / hidden)
+            nn.init.normal_(self.second.weight, std=1 / data.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x))
@@ -32,14 +48,12 @@ class LinearNetwork(Network):
 
     def measure(self, data: Data) -> dict[str, list[float]]:
         """Mode strengths diag(U' W2 W1 V), for the teacher's nonzero modes, strongest first."""
-        if not hasattr(self, "_bases"):
-            teacher = torch.linalg.lstsq(data.train.inputs, data.train.targets).solution.T
-            U, singular, Vh = torch.linalg.svd(teacher, full_matrices=False)
-            modes = int((singular > 1e-6 * singular[0]).sum())
-            self._bases = U[:, :modes], Vh[:modes]
-        U, Vh = self._bases
+        U, Vh = self.bases
         product = self.second.weight.detach() @ self.first.weight.detach()
         return {"mode_strengths": ((U.T @ product) * Vh).sum(1).tolist()}
 
+
+BALANCED = 1e-3
+"""Initial strength of every mode of a balanced start."""
 
 MODEL = LinearNetwork

@@ -1,0 +1,121 @@
+"""What a claim is: the records it reads, its statistic, its verdict."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+from replication.results import Results
+from replication.stats import ClaimVerdict, Comparison, Verdict, all_of, mean_interval
+from replication.tables import Table, accuracy_table, number
+
+FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
+"""Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One condition of a claim, and what the records say of it."""
+
+    condition: str
+    verdict: ClaimVerdict
+    number: str
+    """The number behind the verdict, with its interval."""
+    n: int
+    """Seeds behind it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a claim: that of its parts together, unless a `remark` says why it is withheld."""
+
+    parts: tuple[Part, ...]
+    context: tuple[Part, ...] = ()
+    """Conditions that the claim does not rest on, shown beside it."""
+    remark: str = ""
+
+    @property
+    def verdict(self) -> ClaimVerdict:
+        verdict = all_of([part.verdict for part in self.parts])
+        return ClaimVerdict.INCONCLUSIVE if self.remark and verdict is not ClaimVerdict.NOT_RUN else verdict
+
+    @property
+    def n(self) -> int:
+        """The fewest seeds behind any part."""
+        return min((part.n for part in self.parts), default=0)
+
+
+class Claim(ABC):
+    """A claim of the paper."""
+
+    title: ClassVar[str]
+    statement: ClassVar[str]
+    """What the paper says."""
+    criterion: ClassVar[str]
+    """When the claim counts as supported, in numbers."""
+    experiment: ClassVar[str]
+    figure: ClassVar[str]
+    paper: ClassVar[str]
+    """The paper's number."""
+    deviations: ClassVar[tuple[str, ...]] = ()
+    """How the runs differ from the paper's, beyond what their settings say."""
+    table: ClassVar[Callable[[Results], Table]] = staticmethod(accuracy_table)
+
+    @abstractmethod
+    def judge(self, results: Results) -> Judgement:
+        """The verdict by the records of the claim's experiment."""
+
+
+def matching(condition: str, comparison: Comparison) -> Part:
+    """The part of a claim that says a rule matches its baseline."""
+    verdict = {
+        Verdict.MATCHES: ClaimVerdict.SUPPORTED,
+        Verdict.BELOW: ClaimVerdict.NOT_SUPPORTED,
+        Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
+        Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
+    }[comparison.verdict]
+    needed = f"; {comparison.seeds_needed} seeds would settle it" if comparison.seeds_needed else ""
+    return Part(condition, verdict, number(comparison.interval, "+") + needed, comparison.n)
+
+
+def failing(condition: str, comparison: Comparison) -> Part:
+    """The part of a claim that says a rule lies below its baseline by more than the comparison's margin."""
+    verdict = {
+        Verdict.MATCHES: ClaimVerdict.NOT_SUPPORTED,
+        Verdict.BELOW: ClaimVerdict.SUPPORTED,
+        Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
+        Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
+    }[comparison.verdict]
+    return Part(condition, verdict, number(comparison.interval, "+"), comparison.n)
+
+
+def bounded(
+    condition: str, values: Iterable[float], *, below: float = inf, above: float = -inf, unit: str = ""
+) -> Part:
+    """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
+    interval = mean_interval(values)
+    if not interval.n:
+        verdict = ClaimVerdict.NOT_RUN
+    elif interval.low > above and interval.high < below:
+        verdict = ClaimVerdict.SUPPORTED
+    elif interval.high < above or interval.low > below:
+        verdict = ClaimVerdict.NOT_SUPPORTED
+    else:
+        verdict = ClaimVerdict.INCONCLUSIVE
+    return Part(condition, verdict, f"{number(interval)}{unit if interval.n else ''}", interval.n)
+
+
+def together(condition: str, parts: Sequence[Part]) -> Part:
+    """Several parts as one."""
+    numbers = "; ".join(f"{part.condition}: {part.number}" for part in parts)
+    return Part(condition, all_of([part.verdict for part in parts]), numbers, min(part.n for part in parts))
+
+
+def floor_remark(results: Results) -> str:
+    """Why no claim is judged, where backpropagation itself is far below its known level; empty where it is not."""
+    floor = FLOORS.get((results.experiment.model, results.scale))
+    accuracy = mean_interval(results.accuracy("bp").values())
+    if floor is None or not accuracy.n or accuracy.estimate >= floor:
+        return ""
+    return f"not judged: bp reaches {accuracy.estimate:.2f}%, below the floor of {floor:.0f}%"

@@ -1,0 +1,34 @@
+"""L3: training Q and P recovers backpropagation's solution once r reaches the teacher's dimension."""
+
+from replication.claims.base import Claim, Judgement
+from replication.claims.l2 import OUTPUTS, WRONG, dimension, group, teachers
+from replication.results import Results
+from replication.tables import loss_table
+
+RIGHT = 1.0
+
+
+class LearnedFeedback(Claim):
+    title = "Linear network, learned feedback"
+    statement = (
+        "Training both Q and P recovers the solution of backpropagation once r reaches the teacher's dimension s, for "
+        "s = 8 and s = 32."
+    )
+    criterion = (
+        "After 5,000 steps `ldfa` leaves less than 1% of the initial loss at every recorded r >= s: each 95% interval "
+        "over seeds lies below 1%."
+    )
+    experiment = "linear"
+    figure = "linear-rank"
+    paper = "No number was printed; the paper shows curves."
+    table = staticmethod(loss_table)
+
+    def judge(self, results: Results) -> Judgement:
+        sizes = {dataset: dimension(dataset) for dataset in teachers(results)}
+        return Judgement(
+            parts=tuple(group(results, "ldfa", d, s, OUTPUTS + 1, below=RIGHT) for d, s in sizes.items()),
+            context=tuple(group(results, "ldfa", d, 1, s, above=WRONG) for d, s in sizes.items()),
+        )
+
+
+CLAIM = LearnedFeedback()

@@ -1,0 +1,14 @@
+"""The figures, one file each; `FIGURES.get(name)` is the figure's drawing function."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bench.registry import Registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from replication.results import Results
+
+FIGURES: "Registry[Callable[[Results], tuple[Figure, pd.DataFrame]]]" = Registry("figure", "replication.figures")

@@ -1,0 +1,73 @@
+"""What the figures share: the style, accuracy over rank with every seed shown, and files that stay the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from replication.results import Cell
+from replication.stats import mean_interval
+
+mpl.use("agg")
+STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none"}
+sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=STYLE)
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", ":", "-.")
+
+
+def seeds_of(cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row a run: setting, rule, rank, seed, accuracy in percent, status."""
+    rows = [
+        {
+            "setting": cell.label,
+            "rule": cell.config.rule,
+            "rank": cell.rank,
+            "seed": seed,
+            "accuracy": accuracy,
+            "status": cell.records[seed]["status"],
+        }
+        for cell in cells
+        for seed, accuracy in cell.accuracy.items()
+    ]
+    return pd.DataFrame(rows, columns=["setting", "rule", "rank", "seed", "accuracy", "status"])
+
+
+def over_rank(ax: Axes, cells: Sequence[Cell], label: str, style: int) -> None:
+    """Accuracy over rank on a logarithmic axis: each seed a point, the means joined."""
+    runs = seeds_of(cells).dropna(subset="rank").sort_values("rank")
+    if runs.empty:
+        return
+    color = sns.color_palette()[style]
+    means = runs.groupby("rank")["accuracy"].mean()
+    ax.plot(means.index, means, DASHES[style % 4], marker=MARKERS[style], color=color, label=label, zorder=3)
+    ax.scatter(runs["rank"], runs["accuracy"], s=8, color=color, alpha=0.5, linewidths=0, zorder=2)
+    ax.set_xscale("log", base=2)
+    ranks = sorted(set(runs["rank"]) | {tick for tick in ax.get_xticks() if tick in set(runs["rank"])})
+    ax.set_xticks(ranks, [f"{rank:g}" for rank in ranks], minor=False)
+    ax.minorticks_off()
+
+
+def level(ax: Axes, cell: Cell | None, label: str, dashes: str, color: str = "0.25") -> None:
+    """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds as ticks at the edge."""
+    if cell is None or not cell.records:
+        return
+    values = list(cell.accuracy.values())
+    interval = mean_interval(values)
+    ax.axhline(interval.estimate, linestyle=dashes, color=color, linewidth=1, label=label, zorder=1)
+    if interval.n > 1:
+        ax.axhspan(interval.low, interval.high, color=color, alpha=0.12, linewidth=0, zorder=0)
+    edge = {"transform": ax.get_yaxis_transform(), "clip_on": False}
+    ax.plot([1.0] * len(values), values, "_", color=color, markersize=7, **edge)
+
+
+def save(figure: Figure, numbers: pd.DataFrame, path: Path) -> None:
+    """Writes `path`.svg, `path`.png and the numbers behind them as `path`.csv; the same bytes for the same records."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(path.with_suffix(".png"), metadata={"Software": None}, bbox_inches="tight", dpi=150)

@@ -1,0 +1,113 @@
+"""An experiment's records at a scale, as claims, tables and figures see them: the runs of the grid, never a glob."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from bench.config import Config
+from bench.data import DATASETS
+from bench.experiments import Experiment, experiment
+from bench.protocols import protocol
+from bench.records import Record, Store
+
+LARGEST_FIRST = ("paper", "gpu", "cpu")
+"""The scales whose records are kept."""
+FOLDER = Path("results")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of an experiment over its seeds; a run that is missing has no record here."""
+
+    label: str
+    """The setting in words: `ldfa r=10`, `ldfa B1=4`, `bp width=64`."""
+    config: Config
+    """That of the first seed."""
+    planned: int
+    records: dict[int, Record]
+
+    @property
+    def ok(self) -> int:
+        """Runs that ended well."""
+        return sum(record["status"] == "ok" for record in self.records.values())
+
+    def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
+        """A number of each run by seed, `otherwise` for a run that diverged or failed."""
+        return {seed: metric(r) if r["status"] == "ok" else otherwise for seed, r in self.records.items()}
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Test accuracy in percent by seed; a run that diverged or failed counts as chance."""
+        base, _, part = self.config.dataset.partition(":")
+        chance = 100 / (int(part) if part else DATASETS.get(base).outputs)
+        return self.values(lambda record: record["final"]["accuracy"], chance)
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of the layers that are constrained; None at full rank and for rules without one."""
+        value = (self.config.rank or "full").rpartition("=")[2]
+        return None if value == "full" else int(value)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The cells of an experiment at a scale, in the order of its file."""
+
+    experiment: Experiment
+    scale: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def recorded(self) -> int:
+        """Runs of the grid that have a valid record."""
+        return sum(len(cell.records) for cell in self.cells)
+
+    @property
+    def planned(self) -> int:
+        """Runs of the grid."""
+        return sum(cell.planned for cell in self.cells)
+
+    def cell(self, label: str, dataset: str | None = None) -> Cell | None:
+        """The cell called `label`, on `dataset` if given; None where the grid has none."""
+        found = [c for c in self.cells if c.label == label and dataset in (None, c.config.dataset)]
+        return found[0] if found else None
+
+    def accuracy(self, label: str) -> dict[int, float]:
+        """Test accuracy by seed of the cell called `label`; empty where there is none."""
+        cell = self.cell(label)
+        return cell.accuracy if cell else {}
+
+
+@cache
+def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
+    """The records of the experiment `name` at `scale`. Raises `UsageError` where either does not exist."""
+    found = experiment(name)
+    store = Store(folder / scale)
+    standard = protocol(found.model, scale).settings.get("model_options", {})
+    cells = []
+    for _, group in groupby(found.configs(scale), key=lambda config: (*_setting(config), config.dataset)):
+        configs = list(group)
+        records = {config.seed: store.find(config, [name, *found.reuses]) for config in configs}
+        present = {seed: record for seed, record in records.items() if record is not None}
+        cells.append(Cell(_label(configs[0], standard), configs[0], len(configs), present))
+    return Results(found, scale, tuple(cells))
+
+
+def largest(name: str, folder: Path = FOLDER) -> Results | None:
+    """The records of the experiment at the largest scale that has any; None where none has."""
+    candidates = (results(name, scale, folder) for scale in LARGEST_FIRST if scale in experiment(name).scales)
+    return next((found for found in candidates if found.recorded), None)
+
+
+def _setting(config: Config) -> tuple[str, str, str, str]:
+    return config.rule, str(config.rank), str(config.model_options), str(config.rule_options)
+
+
+def _label(config: Config, standard: dict) -> str:
+    parts = [config.rule]
+    if config.rank is not None:
+        parts.append(config.rank if "=" in config.rank else f"r={config.rank}")
+    options = {key: value for key, value in config.model_options.items() if standard.get(key) != value}
+    return " ".join([*parts, *(f"{key}={value}" for key, value in (options | config.rule_options).items())])

@@ -1,0 +1,112 @@
+"""Tables of an experiment: one row a setting of the grid, recorded or not."""
+
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite
+from pathlib import Path
+
+import pandas as pd
+
+from bench.records import Record
+from replication.results import Cell, Results
+from replication.stats import Interval, compare, interquartile_mean, mean_interval
+
+PAPER = Path(__file__).with_name("paper_numbers.csv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """All numbers, for machines, and the main ones as text, for readers."""
+
+    numbers: pd.DataFrame
+    text: pd.DataFrame
+
+
+def accuracy_table(results: Results) -> Table:
+    """Test accuracy in percent, the paired difference with bp in percentage points, and the paper's number."""
+    bp = results.accuracy("bp")
+    numbers, text = [], []
+    for cell in results.cells:
+        level = mean_interval(cell.accuracy.values())
+        versus = compare(cell.accuracy, bp)
+        is_bp = cell.label == "bp"
+        paper = paper_number(results.experiment.name, cell)
+        tuned = {name: getattr(cell.config, name) for name in ("lr", "weight_decay", "feedback_rate")}
+        numbers.append(
+            {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
+            | _columns("accuracy", level)
+            | {"accuracy_iqm": interquartile_mean(cell.accuracy.values())}
+            | ({} if is_bp else _columns("minus_bp", versus.interval) | _columns("bootstrap", versus.bootstrap))
+            | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
+            | tuned
+            | {"paper": paper}
+        )
+        text.append(
+            {
+                "setting": f"`{cell.label}`",
+                "runs": f"{cell.ok} of {cell.planned}",
+                "test accuracy (%)": number(level),
+                "minus bp (points)": "" if is_bp else number(versus.interval, "+"),
+                "against bp": "baseline" if is_bp else str(versus.verdict),
+                "paper (%)": paper,
+            }
+        )
+    return Table(pd.DataFrame(numbers), pd.DataFrame(text))
+
+
+def loss_table(results: Results) -> Table:
+    """Loss on the training samples after the last step, over that of the zero map, in percent."""
+    numbers, text = [], []
+    for cell in results.cells:
+        left = mean_interval(cell.values(remaining_loss, 100.0).values())
+        setting = {"setting": cell.label, "dataset": cell.config.dataset}
+        numbers.append(setting | {"ok": cell.ok, "planned": cell.planned} | _columns("remaining_loss", left))
+        text.append(
+            {"setting": f"`{cell.label}`", "dataset": cell.config.dataset, "runs": f"{cell.ok} of {cell.planned}"}
+            | {"remaining loss (%)": number(left)}
+        )
+    return Table(pd.DataFrame(numbers), pd.DataFrame(text))
+
+
+def remaining_loss(record: Record) -> float:
+    """Last loss of a linear run in percent of its first, which is within 0.1% of the zero map's."""
+    return 100 * record["history"][-1]["loss"] / record["first_losses"][0]
+
+
+def number(interval: Interval, sign: str = "") -> str:
+    """A mean with its interval: `55.31 [54.90, 55.72]`."""
+    if not interval.n:
+        return ""
+    if not isfinite(interval.low):
+        return f"{interval.estimate:{sign}.2f}"
+    return f"{interval.estimate:{sign}.2f} [{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def paper_number(experiment: str, cell: Cell) -> str:
+    """The authors' accuracy for a cell, `mean ± sd (n)`, or nothing where none could be recovered."""
+    config = cell.config
+    if config.model_options or config.rule_options:
+        return ""
+    layers, _, rank = (config.rank or "").rpartition("=")
+    rows = _paper().query("rule == @config.rule and metric == 'test_accuracy_percent'")
+    if config.rule == "bp":
+        rows = rows[rows.model == {"mlp": "mlp-512x3"}.get(config.model)]
+    else:
+        rows = rows[(rows.experiment == experiment) & (rows["rank"].astype(str) == rank)]
+        rows = rows[rows.constrained_layers == (layers or "all")]
+    return "" if rows.empty else f"{rows.iloc[0]['mean']:.2f} ± {rows.iloc[0]['std']:.2f} (n = {rows.iloc[0].repeats})"
+
+
+@cache
+def _paper() -> pd.DataFrame:
+    return pd.read_csv(PAPER, dtype={"rank": "string"}).fillna({"rank": "", "constrained_layers": ""})
+
+
+def pipe_table(table: pd.DataFrame) -> str:
+    """A data frame of strings as a Markdown table."""
+    head = "| " + " | ".join(table.columns) + " |\n| " + " | ".join("---" for _ in table.columns) + " |\n"
+    return head + "".join("| " + " | ".join(map(str, row)) + " |\n" for row in table.itertuples(index=False))
