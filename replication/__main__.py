@@ -1,5 +1,6 @@
 """`python -m replication [--scale S]` rebuilds the report from the records; `replicate` runs the full replication."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ from rich.table import Table
 
 from bench.errors import UsageError, unknown
 from bench.protocols import SCALES
+
+FOLDER = Path("results")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -27,13 +30,35 @@ def report(
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     judged = write_report() if scale is None else write_scale(scale)
-    path = Path("REPORT.md") if scale is None else Path("results", scale, "REPORT.md")
+    path = Path("REPORT.md") if scale is None else FOLDER / scale / "REPORT.md"
     titles = {name: claim.title for name, claim in all_claims()}
     table = Table("claim", "", "verdict", "n", title="Claims" if scale is None else f"Claims at scale {scale}")
     for name, judgement in judged:
         table.add_row(name.upper(), titles[name], str(judgement.verdict), str(judgement.n))
     Console().print(table)
     print(f"report: {path.resolve()}")
+
+
+@app.command()
+def replicate() -> None:
+    """Run the full replication by DVC where there is a GPU; without one, say what it would take."""
+    import torch
+
+    if torch.cuda.is_available():
+        sys.exit(subprocess.call(["dvc", "repro"]))
+    from bench.estimate import estimate, timings
+    from bench.experiments import experiment, names
+
+    known = timings(FOLDER, "cpu")
+    table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
+    for name in names():
+        configs = experiment(name).configs("gpu")
+        seconds = [estimate(config, "gpu", known) for config in configs]
+        hours = "unknown: none is recorded" if None in seconds else f"{sum(seconds) / 3600:.0f}"
+        table.add_row(name, str(len(configs)), hours)
+    Console().print(table)
+    print("No GPU was found. On a machine with one, `make replicate` runs all of it and resumes where it stopped.")
+    print("Here: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
 
 
 def main() -> None:

@@ -117,6 +117,7 @@ def _summary(judged: Judged) -> str:
 
 def _section(name: str, found: Results, judgement: Judgement, folder: Path) -> str:
     claim, missing = CLAIMS.get(name), found.planned - found.recorded
+    shown_by = next(other for other, c in all_claims() if c.experiment == claim.experiment)
     lines = [
         f"## {name.upper()}: {claim.title}",
         f"**{str(judgement.verdict).capitalize()}.** {judgement.remark}".strip(),
@@ -128,7 +129,9 @@ def _section(name: str, found: Results, judgement: Judgement, folder: Path) -> s
         _parts("condition", judgement.parts),
         *([_parts("beside the claim", judgement.context)] if judgement.context else []),
         f"![{claim.title}]({folder / 'figures' / claim.figure}.svg)",
-        pipe_table(claim.table(found).text),
+        pipe_table(claim.table(found).text)
+        if name == shown_by
+        else f"The table of this experiment is under {shown_by.upper()}.",
         "*Settings and deviations.* " + " ".join((_settings(found), *claim.deviations)),
         f"*Rerun.* `bench sweep {claim.experiment} --scale {found.scale}`, then `make report`.",
     ]

@@ -96,9 +96,10 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
 
 
 def largest(name: str, folder: Path = FOLDER) -> Results | None:
-    """The records of the experiment at the largest scale that has any; None where none has."""
-    candidates = (results(name, scale, folder) for scale in LARGEST_FIRST if scale in experiment(name).scales)
-    return next((found for found in candidates if found.recorded), None)
+    """The records at the largest scale whose runs are all there, else at the largest with any; None without records."""
+    scales = [scale for scale in LARGEST_FIRST if scale in experiment(name).scales]
+    candidates = [found for scale in scales if (found := results(name, scale, folder)).recorded]
+    return next((c for c in candidates if c.recorded == c.planned), candidates[0] if candidates else None)
 
 
 def _setting(config: Config) -> tuple[str, str, str, str]:

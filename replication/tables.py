@@ -46,7 +46,7 @@ def accuracy_table(results: Results) -> Table:
                 "setting": f"`{cell.label}`",
                 "runs": f"{cell.ok} of {cell.planned}",
                 "test accuracy (%)": number(level),
-                "minus bp (points)": "" if is_bp else number(versus.interval, "+"),
+                "minus bp (points)": "" if is_bp else number(versus.interval, "+.2f"),
                 "against bp": "baseline" if is_bp else str(versus.verdict),
                 "paper (%)": paper,
             }
@@ -63,7 +63,7 @@ def loss_table(results: Results) -> Table:
         numbers.append(setting | {"ok": cell.ok, "planned": cell.planned} | _columns("remaining_loss", left))
         text.append(
             {"setting": f"`{cell.label}`", "dataset": cell.config.dataset, "runs": f"{cell.ok} of {cell.planned}"}
-            | {"remaining loss (%)": number(left)}
+            | {"remaining loss (%)": number(left, ".3g")}
         )
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
@@ -73,13 +73,12 @@ def remaining_loss(record: Record) -> float:
     return 100 * record["history"][-1]["loss"] / record["first_losses"][0]
 
 
-def number(interval: Interval, sign: str = "") -> str:
-    """A mean with its interval: `55.31 [54.90, 55.72]`."""
+def number(interval: Interval, form: str = ".2f") -> str:
+    """A mean with its interval: `55.31 [54.90, 55.72]`; nothing where there are no values."""
     if not interval.n:
         return ""
-    if not isfinite(interval.low):
-        return f"{interval.estimate:{sign}.2f}"
-    return f"{interval.estimate:{sign}.2f} [{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
+    bounds = f" [{interval.low:{form}}, {interval.high:{form}}]" if isfinite(interval.low) else ""
+    return f"{interval.estimate:{form}}{bounds}"
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

@@ -47,10 +47,11 @@ class LinearNetwork(Network):
         return {"B1": "second"}
 
     def measure(self, data: Data) -> dict[str, list[float]]:
-        """Mode strengths diag(U' W2 W1 V), for the teacher's nonzero modes, strongest first."""
+        """Mode strengths diag(U' W2 W1 V), of the teacher's nonzero modes, strongest first, to six digits."""
         U, Vh = self.bases
         product = self.second.weight.detach() @ self.first.weight.detach()
-        return {"mode_strengths": ((U.T @ product) * Vh).sum(1).tolist()}
+        strengths = ((U.T @ product) * Vh).sum(1).tolist()
+        return {"mode_strengths": [float(f"{strength:.6g}") for strength in strengths]}
 
 
 BALANCED = 1e-3

@@ -76,7 +76,7 @@ def matching(condition: str, comparison: Comparison) -> Part:
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
     }[comparison.verdict]
     needed = f"; {comparison.seeds_needed} seeds would settle it" if comparison.seeds_needed else ""
-    return Part(condition, verdict, number(comparison.interval, "+") + needed, comparison.n)
+    return Part(condition, verdict, number(comparison.interval, "+.2f") + needed, comparison.n)
 
 
 def failing(condition: str, comparison: Comparison) -> Part:
@@ -87,7 +87,7 @@ def failing(condition: str, comparison: Comparison) -> Part:
         Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
     }[comparison.verdict]
-    return Part(condition, verdict, number(comparison.interval, "+"), comparison.n)
+    return Part(condition, verdict, number(comparison.interval, "+.2f"), comparison.n)
 
 
 def bounded(
@@ -103,7 +103,7 @@ def bounded(
         verdict = ClaimVerdict.NOT_SUPPORTED
     else:
         verdict = ClaimVerdict.INCONCLUSIVE
-    return Part(condition, verdict, f"{number(interval)}{unit if interval.n else ''}", interval.n)
+    return Part(condition, verdict, f"{number(interval, '.3g')}{unit if interval.n else ''}", interval.n)
 
 
 def together(condition: str, parts: Sequence[Part]) -> Part:

@@ -21,17 +21,17 @@ class LinearDynamics(Claim):
         "and with low-rank feedback."
     )
     criterion = (
-        "The strength of every mode stays, at all times, within 5% of the teacher's largest singular value of the matrix "
-        "ODE (`bp`, and the low-rank rules at r = 8), and for `bp` from a balanced start of the one-mode solution: the "
-        "95% interval over seeds of the largest gap lies below 5%."
+        "The strength of every mode stays, at all times, within 5% of the teacher's largest singular value of the "
+        "matrix ODE (`bp`, and the low-rank rules at r = 8), and for `bp` from a balanced start of the one-mode "
+        "solution: the 95% interval over seeds of the largest gap lies below 5%."
     )
     experiment = "linear"
     figure = "linear-modes"
     paper = "No number was printed; the paper shows curves."
     table = staticmethod(loss_table)
     deviations = (
-        "The authors' run is r = 2 with the rule `ldfa-track` and a feedback rate that decays by 0.999 a step; here the "
-        "feedback learns at the rate of the weights. The 100,000 samples enter through their exact first and second "
+        "The authors' run is r = 2 with the rule `ldfa-track` and a feedback rate that decays by 0.999 a step; here "
+        "the feedback learns at the rate of the weights. The 100,000 samples enter through their first and second "
         "moments, all that full-batch descent sees.",
     )
 

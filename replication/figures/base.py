@@ -38,7 +38,7 @@ def seeds_of(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def over_rank(ax: Axes, cells: Sequence[Cell], label: str, style: int) -> None:
-    """Accuracy over rank on a logarithmic axis: each seed a point, the means joined."""
+    """Accuracy over rank: each seed a point, the means joined."""
     runs = seeds_of(cells).dropna(subset="rank").sort_values("rank")
     if runs.empty:
         return
@@ -46,9 +46,13 @@ def over_rank(ax: Axes, cells: Sequence[Cell], label: str, style: int) -> None:
     means = runs.groupby("rank")["accuracy"].mean()
     ax.plot(means.index, means, DASHES[style % 4], marker=MARKERS[style], color=color, label=label, zorder=3)
     ax.scatter(runs["rank"], runs["accuracy"], s=8, color=color, alpha=0.5, linewidths=0, zorder=2)
+
+
+def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
+    """A logarithmic axis with a tick at each rank of the cells."""
+    ranks = sorted({cell.rank for cell in cells if cell.rank})
     ax.set_xscale("log", base=2)
-    ranks = sorted(set(runs["rank"]) | {tick for tick in ax.get_xticks() if tick in set(runs["rank"])})
-    ax.set_xticks(ranks, [f"{rank:g}" for rank in ranks], minor=False)
+    ax.set_xticks(ranks, [str(rank) for rank in ranks])
     ax.minorticks_off()
 
 

@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from replication.claims.l2 import dimension, teachers
-from replication.figures.base import DASHES, MARKERS
+from replication.figures.base import DASHES, MARKERS, rank_axis
 from replication.results import Results
 from replication.tables import remaining_loss
 
@@ -32,13 +32,12 @@ def draw(results: Results):
                 means = chosen.groupby("rank").remaining_loss.mean()
                 ax.plot(means.index, means, DASHES[style], marker=MARKERS[style], color=color, label=rule)
                 ax.scatter(chosen["rank"], chosen.remaining_loss, s=8, color=color, alpha=0.5, linewidths=0)
-                ax.set_xticks(means.index, [f"{rank:g}" for rank in means.index])
         bp = here[here.rule == "bp"] if len(here) else here
         if len(bp):
             ax.axhline(bp.remaining_loss.mean(), color="0.25", linewidth=1, label="bp")
         ax.axvline(dimension(dataset), color="0.6", linestyle=":", linewidth=1)
         ax.set(xlabel="rank r of the feedback", title=f"teacher of dimension s = {dimension(dataset)}")
-        ax.set_xscale("log", base=2)
+        rank_axis(ax, [cell for cell in results.cells if cell.config.dataset == dataset])
         ax.set_yscale("log")
     axes[0].set_ylabel("remaining loss (%)")
     axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))

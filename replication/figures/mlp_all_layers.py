@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from replication.figures.base import level, over_rank, seeds_of
+from replication.figures.base import level, over_rank, rank_axis, seeds_of
 from replication.results import Results
 
 
@@ -15,6 +15,7 @@ def draw(results: Results):
     wide = [c for c in results.cells if c.rank is None]
     for cell, dashes in zip(wide, ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 5))), strict=False):
         level(ax, cell, cell.label, dashes)
+    rank_axis(ax, results.cells)
     ax.set(xlabel="rank r of every error channel", ylabel="test accuracy (%)")
     ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure, seeds_of(results.cells)

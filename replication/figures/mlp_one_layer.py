@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from replication.claims.n1 import LAYERS
-from replication.figures.base import level, over_rank, seeds_of
+from replication.figures.base import level, over_rank, rank_axis, seeds_of
 from replication.results import Results
 
 
@@ -15,6 +15,7 @@ def draw(results: Results):
         cells = [c for c in results.cells if (c.config.rank or "").startswith(f"{layer}=")]
         over_rank(ax, cells, f"ldfa, {layer} ({where})", style)
     level(ax, results.cell("bp"), "bp", "-")
+    rank_axis(ax, results.cells)
     ax.set(xlabel="rank r of the constrained error channel", ylabel="test accuracy (%)")
     ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure, seeds_of(results.cells)
