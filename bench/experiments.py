@@ -1,7 +1,7 @@
 """Experiments: YAML files that expand to the configurations of their runs."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,18 @@ class Experiment:
         return [
             configure(self.model, scale=scale, seed=seed, **{"dataset": grid.datasets, **settings})
             for run in grid.runs
-            for settings in _multiply(run)
+            for settings in _multiply(self._checked(run))
             for seed in range(grid.seeds)
         ]
+
+    def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
+        allowed = [f.name for f in fields(Config) if f.name not in ("model", "seed")]
+        for key in run:
+            if key not in allowed:
+                raise UsageError(f"{self.name}.yaml: run {run}: {unknown('key', key, allowed)}")
+        if "rule" not in run:
+            raise UsageError(f"{self.name}.yaml: run {run}: key 'rule' is missing")
+        return run
 
 
 def _multiply(run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ class Store:
         for experiment in experiments:
             try:
                 return read(self.path(experiment, config), config)
-            except (FileNotFoundError, InvalidRecord):
+            except (FileNotFoundError, NotADirectoryError, InvalidRecord):
                 continue
         return None
 
@@ -148,10 +148,11 @@ def writable(folder: Path) -> None:
     """Makes a results folder. Raises `UsageError` where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
     except OSError as error:
-        raise UsageError(f"results folder {folder} cannot be made: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"results folder {folder} cannot be written")
+        reason = error.strerror
+    if reason:
+        raise UsageError(f"--results: {folder} cannot be written ({reason}); allowed: a folder that can")
 
 
 @cache

@@ -4,37 +4,84 @@ import fcntl
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.config import Config
 from bench.errors import UsageError
+from bench.files import write_atomically
 from bench.records import Record, Store, failed_record, record_of, writable
 
 if TYPE_CHECKING:
     from bench.data.base import Data
 
+CONTEXT = multiprocessing.get_context("spawn")
 
-def run(config: Config, store: Store, experiment: str, scale: str, device: str, deadline: float = math.inf) -> Record:
-    """Trains one network and writes its record; resumes from its checkpoint. A paused run gives a record unwritten."""
+
+def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str]) -> list[Config]:
+    """Those of `configs` that are to be run: none of `experiments` has a valid record, or the run failed."""
+
+    def recorded(config: Config) -> bool:
+        record = store.find(config, experiments)
+        return record is not None and record["status"] != "failed"
+
+    return [config for config in configs if not recorded(config)]
+
+
+def check(configs: Sequence[Config]) -> None:
+    """Builds one network a setting. Raises `UsageError` for a setting that cannot run, before anything is written."""
+    from bench.augment import augmentation
+    from bench.train import prepare
+
+    alike = {replace(config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest: config for config in configs}
+    for config in alike.values():
+        prepare(config, "cpu", _load)
+        for spec in config.augment:
+            augmentation(spec)
+
+
+def run(
+    config: Config,
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    deadline: float = math.inf,
+    progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+    weights: Path | None = None,
+) -> Record:
+    """Trains one network and writes its record; resumes from its checkpoint. A paused run gives a record unwritten.
+
+    `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes.
+    """
+    import torch
+
     from bench.train import train
 
     checkpoint = store.checkpoint(config)
     path = store.path(experiment, config)
     try:
-        outcome = train(config, device=device, checkpoint=checkpoint, deadline=deadline, loader=_load)
+        outcome = train(
+            config, device=device, checkpoint=checkpoint, deadline=deadline, loader=_load, progress=progress
+        )
     except UsageError:
         raise
     except Exception as error:
         record = failed_record(config, experiment, scale, device, f"{type(error).__name__}: {error}")
     else:
         record = record_of(config, experiment, scale, device, outcome)
+        if weights is not None:
+            state = outcome.learner.network.cpu().state_dict()
+            write_atomically(weights, lambda file: torch.save(state, file))
     if record["status"] != "paused":
         store.write(record, path)
         checkpoint.unlink(missing_ok=True)
@@ -79,23 +126,44 @@ def run_all(
 ) -> None:
     """Runs `configs` in order on `workers` processes and tells `done` of each as it ends.
 
-    Past `deadline` (of `time.monotonic`) runs in progress are checkpointed and none starts.
+    Past `deadline` (of `time.monotonic`) runs in progress are checkpointed and none starts. An interrupt ends the
+    workers at once, and each loses what it did since its last checkpoint. A run whose process dies is recorded as
+    failed and keeps its checkpoint.
     """
-    context = multiprocessing.get_context("spawn")
     queue = iter(configs)
-    running: dict[Future[Record], Config] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        while True:
-            while len(running) < workers and time.monotonic() < deadline and (config := next(queue, None)):
-                running[pool.submit(run, config, store, experiment, scale, device, deadline)] = config
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                done(running.pop(future), future.result())
+    running: dict[Future[Record], tuple[Config, ProcessPoolExecutor]] = {}
+    with ExitStack() as stack:
+
+        def pool_of_one() -> ProcessPoolExecutor:
+            return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
+
+        idle = [pool_of_one() for _ in range(workers)]
+        try:
+            while True:
+                while idle and time.monotonic() < deadline and (config := next(queue, None)):
+                    pool = idle.pop()
+                    running[pool.submit(run, config, store, experiment, scale, device, deadline)] = config, pool
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    config, pool = running.pop(future)
+                    try:
+                        record = future.result()
+                    except BrokenProcessPool:
+                        record = failed_record(config, experiment, scale, device, "its process died")
+                        store.write(record, store.path(experiment, config))
+                        pool = pool_of_one()
+                    idle.append(pool)
+                    done(config, record)
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _start_worker() -> None:
     """One thread a run, so that a record does not depend on how many run at once; no worker outlives its sweep."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(1)

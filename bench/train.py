@@ -1,6 +1,7 @@
 """The one training loop, for every rule, network and dataset."""
 
 import hashlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from bench.config import Config, parse
 from bench.convert import convert, parse_ranks
 from bench.data import load
 from bench.data.base import Data, Split
-from bench.errors import UsageError
+from bench.errors import UsageError, unknown
 from bench.files import write_atomically
 from bench.layers import Linear
 from bench.models import MODELS
@@ -75,10 +76,21 @@ def _network(config: Config, data: Data) -> Network:
     if model.regression != data.regression:
         task = "regression" if model.regression else "image classification"
         raise UsageError(f"--dataset {config.dataset}: model {config.model!r} is for {task}")
+    _, *allowed = inspect.signature(model).parameters
+    for key in config.model_options:
+        if key not in allowed:
+            raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
     try:
         return model(data, **config.model_options)
-    except TypeError as error:
-        raise UsageError(f"options of model {config.model}: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
+
+
+def prepare(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> tuple[Data, Learner]:
+    """The data of a run, on its device, and the learner. Raises `UsageError` for a configuration that cannot run."""
+    data = loader(config.dataset, config.seed)
+    data = (data.holdout() if config.split == "validation" else data).to(device)
+    return data, build(config, data)
 
 
 class Batches:
@@ -198,9 +210,7 @@ def train(
     run saves and comes back `paused`. `progress` is told of each entry of the history. Raises `UsageError` for a
     configuration that cannot run.
     """
-    data = loader(config.dataset, config.seed)
-    data = (data.holdout() if config.split == "validation" else data).to(device)
-    learner = build(config, data)
+    data, learner = prepare(config, device, loader)
     network = learner.network.to(device)
     optimiser = optimiser_of(config, learner)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)

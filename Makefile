@@ -1,0 +1,44 @@
+# Run `make` for the list of targets.
+PYTHON ?= python3
+SCALE ?= quick
+PIPELINE := $(if $(filter gpu,$(SCALE)),dvc.yaml,pipelines/$(SCALE)/dvc.yaml)
+INSTALLED := .venv/.installed
+RUN := @. .venv/bin/activate;
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ifeq ($(wildcard $(PIPELINE)),)
+$(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
+endif
+
+.PHONY: help repro report replicate test lint
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+repro: $(INSTALLED)  ## Train what SCALE lacks (quick, cpu, gpu or paper; quick if not given), then report
+	$(RUN) dvc repro $(PIPELINE)
+	$(RUN) python -m replication
+
+report: $(INSTALLED)  ## Rebuild tables, figures and REPORT.md from the records alone; print the verdicts
+	$(RUN) python -m replication
+
+replicate: $(INSTALLED)  ## Run the full replication; without a GPU, say what it would take
+	$(RUN) python -m replication replicate
+
+test: $(INSTALLED)  ## Run the tests
+	$(RUN) pytest -n auto
+
+lint: $(INSTALLED)  ## Check the style
+	$(RUN) ruff check && ruff format --check
+
+$(INSTALLED): constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $$($(PYTHON) -V 2>&1) is too old; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) lacks its venv module (on Debian: apt install python3-venv)" >&2; exit 2; }
+	@echo "Installing into .venv: a few minutes, some 5 GB where torch comes with CUDA"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -c constraints.txt -e '.[test]'
+	@touch $@

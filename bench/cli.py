@@ -1,0 +1,161 @@
+"""The command line. What a command needs is imported when it runs, so that `--help` is quick."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import UsageError, unknown
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules, and record it."
+)
+
+TyperUsageError = typer.BadParameter.__base__
+"""Unknown options and the like; typer gives the class no public name."""
+
+Model = Annotated[str, typer.Option(help="Network, see `bench list models`.")]
+Scale = Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")]
+Results = Annotated[Path, typer.Option(help="Folder of the results; a scale has a folder in it.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs at once. Default: one a core on the CPU, one on a GPU.", show_default=False),
+]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="rules, models, datasets or experiments; default: all.")] = None,
+) -> int:
+    """Show which rules, models, datasets and experiments there are."""
+    from bench.commands.catalogue import show
+
+    return show(kind)
+
+
+@app.command()
+def run(
+    model: Model,
+    rule: Annotated[str, typer.Option(help="Learning rule, see `bench list rules`.")],
+    scale: Scale,
+    rank: Annotated[str | None, typer.Option(help="10, full, or a layer's: B1=10,B3=4. Default: full.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Default: that of the model at this scale.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    results: Results = Path("results"),
+    device: Device = "cpu",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a field: epochs=2, model_options.width=64. Repeatable."),
+    ] = None,
+    save_weights: Annotated[Path | None, typer.Option(help="Train, and keep the network's state_dict there.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train even if it is recorded.")] = False,
+) -> int:
+    """Train one network and record it."""
+    from bench.commands.run import train_one
+
+    return train_one(
+        model,
+        rule,
+        rank,
+        dataset,
+        seed,
+        scale,
+        overrides=set_ or [],
+        results=results,
+        device=_available(device),
+        save_weights=save_weights,
+        force=force,
+    )
+
+
+@app.command()
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="See `bench list experiments`.")],
+    scale: Scale,
+    results: Results = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is missing.")] = False,
+    budget: Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the rest resumes.")] = None,
+    workers: Workers = None,
+    device: Device = "cpu",
+) -> int:
+    """Run what an experiment lacks."""
+    from bench.commands.sweep import sweep
+
+    return sweep(
+        experiment,
+        scale,
+        results=results,
+        dry_run=dry_run,
+        budget=budget,
+        workers=workers or _workers(device),
+        device=_available(device),
+    )
+
+
+@app.command()
+def tune(
+    model: Model,
+    scale: Scale,
+    rule: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rules.", show_default=False)] = None,
+    results: Results = Path("results"),
+    workers: Workers = None,
+    device: Device = "cpu",
+) -> int:
+    """Choose the settings of rules on the validation split, and keep them."""
+    from bench.commands.sweep import tune
+    from bench.rules import RULES
+
+    rules = rule or RULES.names()
+    return tune(model, scale, rules, results=results, workers=workers or _workers(device), device=_available(device))
+
+
+@app.command()
+def data(
+    download: Annotated[str | None, typer.Option(metavar="NAME", help="Fetch a dataset into the data folder.")] = None,
+) -> int:
+    """Show where the datasets are, and whether their files are right."""
+    from bench.commands.catalogue import data
+
+    return data(download)
+
+
+@app.command()
+def verify(
+    results: Results = Path("results"),
+    golden: Annotated[bool, typer.Option(help="Check that the code still gives the golden trajectories.")] = True,
+) -> int:
+    """Check every record."""
+    from bench.commands.verify import verify
+
+    return verify(results, golden)
+
+
+def _available(device: str) -> str:
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise unknown("device", device, ["cpu", "cuda"])
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no GPU was found; allowed: cpu")
+    return device
+
+
+def _workers(device: str) -> int:
+    return 1 if device == "cuda" else len(os.sched_getaffinity(0))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status; bad input is one line and 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return app(arguments or ["--help"], prog_name="bench", standalone_mode=False)
+    except UsageError as error:
+        message = str(error)
+    except TyperUsageError as error:
+        message = error.format_message()
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,1 @@
+"""The commands of `bench`, each a function that prints and returns the exit status."""

@@ -1,0 +1,107 @@
+"""`bench run`: one configuration, one record, one line."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from bench.commands.show import duration, interrupted, outcome
+from bench.config import Config, parse
+from bench.errors import UsageError
+from bench.protocols import configure
+from bench.records import Record, Store, writable
+from bench.sweep import check, run
+
+EXPERIMENT = "run"
+OWN_OPTION = ("model", "rule", "rank", "dataset", "seed")
+
+
+def train_one(
+    model: str,
+    rule: str,
+    rank: str | None,
+    dataset: str | None,
+    seed: int,
+    scale: str,
+    *,
+    overrides: Sequence[str],
+    results: Path,
+    device: str,
+    save_weights: Path | None,
+    force: bool,
+) -> int:
+    """Makes the record of a run, unless there is one, and prints its summary."""
+    config = override(configure(model, rule, scale, dataset=dataset, rank=rank, seed=seed), overrides)
+    store = Store(results / scale)
+    record = None if force or save_weights else _recorded(config, store)
+    if record is not None:
+        typer.echo("recorded already, so not trained again (--force does)", err=True)
+    else:
+        if save_weights is not None and (save_weights.is_dir() or not os.access(save_weights.parent, os.W_OK)):
+            raise UsageError(f"--save-weights {save_weights}: cannot be written; allowed: a file in a folder that can")
+        check([config])
+        writable(store.path(EXPERIMENT, config).parent)
+        record = _train(config, store, scale, device, save_weights)
+    path = store.path(record["experiment"], config)
+    time = duration(record.get("seconds", 0.0))
+    typer.echo(f"{config.rule}  rank {config.rank or '-'}  {outcome(record)}  {time}  {path}")
+    return int(record["status"] == "failed")
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """`config` with fields set by `KEY=VALUE` or `KEY.PART=VALUE`, values in YAML.
+
+    Raises `UsageError` for an unknown key, a value of the wrong type, or what has an option of its own.
+    """
+    values = asdict(config)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        key, dot, part = path.partition(".")
+        if not equals:
+            raise UsageError(f"--set {assignment}: not allowed; allowed: KEY=VALUE")
+        if key in OWN_OPTION:
+            raise UsageError(f"--set {assignment}: {key} has an option of its own; allowed: --{key}")
+        if not dot:
+            values[key] = _value(assignment, text)
+        elif isinstance(values.get(key), dict):
+            values[key][part] = _value(assignment, text)
+        else:
+            parts = ", ".join(name for name, value in values.items() if isinstance(value, dict))
+            raise UsageError(f"--set {assignment}: {key!r} has no parts; allowed: {parts}")
+    return parse(Config, values, "--set")
+
+
+def _value(assignment: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {assignment}: the value is not YAML") from None
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-3 for a string
+    except ValueError:
+        return value
+
+
+def _recorded(config: Config, store: Store) -> Record | None:
+    folders = [EXPERIMENT, *sorted(path.name for path in store.folder.glob("records/*"))]
+    record = store.find(config, folders)
+    return record if record and record["status"] != "failed" else None
+
+
+def _train(config: Config, store: Store, scale: str, device: str, weights: Path | None) -> Record:
+    import torch
+
+    torch.set_num_threads(1)
+
+    def progress(entry: dict[str, Any]) -> None:
+        accuracy = f"  training accuracy {entry['accuracy']:.2f} %" if "accuracy" in entry else ""
+        typer.echo(f"epoch {entry['epoch']}/{config.epochs}  training loss {entry['loss']:.4g}{accuracy}", err=True)
+
+    try:
+        return run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
+    except KeyboardInterrupt:
+        interrupted(0)

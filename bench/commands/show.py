@@ -1,0 +1,64 @@
+"""How runs, their results and times are put in words, and tables on the terminal."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.config import Config
+from bench.records import Record
+
+PLAIN_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Prints rows; None shows as a dash, and columns that hold numbers only are set right."""
+    rows = [list(row) for row in rows]
+    grid = Table(title=title, title_justify="left")
+    for name, values in zip(columns, zip(*rows, strict=True) if rows else (), strict=False):
+        grid.add_column(name, justify="right" if all(isinstance(value, int | float) for value in values) else "left")
+    for row in rows:
+        grid.add_row(*("-" if value is None else str(value) for value in row))
+    console().print(grid)
+
+
+def setting(config: Config) -> str:
+    """What a run is but for its seed: `ldfa r=10 width=64`."""
+    rank = [] if config.rank is None else [config.rank if "=" in config.rank else f"r={config.rank}"]
+    options = [f"{key}={value}" for key, value in (config.model_options | config.rule_options).items()]
+    return " ".join([config.rule, *rank, *options])
+
+
+def outcome(record: Record) -> str:
+    """`test accuracy 51.20 %`, or how the run ended instead."""
+    if record["status"] == "failed":
+        return f"failed: {record['reason']}"
+    if record["status"] == "diverged":
+        return f"diverged in epoch {record['history'][-1]['epoch']}"
+    if record["status"] == "paused":
+        return "paused"
+    split, final = record["config"]["split"], record["final"]
+    return f"{split} accuracy {final['accuracy']:.2f} %" if "accuracy" in final else f"{split} loss {final['loss']:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def interrupted(recorded: int) -> NoReturn:
+    """Ends the command as Ctrl-C does."""
+    typer.echo(f"interrupted; {recorded} runs recorded, the rest resume", err=True)
+    raise typer.Exit(130)

@@ -1,0 +1,125 @@
+"""`bench sweep` and `bench tune`: many runs, of which the recorded ones are kept."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from bench.commands.show import console, duration, interrupted, outcome, setting, table
+from bench.config import Config
+from bench.errors import UsageError
+from bench.estimate import estimate, timings
+from bench.experiments import experiment
+from bench.records import Record, Store
+from bench.sweep import check, lock, missing, run_all
+
+
+def sweep(
+    name: str, scale: str, *, results: Path, dry_run: bool, budget: float | None, workers: int, device: str
+) -> int:
+    """Shows what an experiment lacks at a scale, and runs that."""
+    started = time.monotonic()
+    found = experiment(name)
+    configs = found.configs(scale)
+    store = Store(results / scale)
+    todo = missing(configs, store, [name, *found.reuses])
+    _show_plan(f"{name} at scale {scale}: {found.title}", configs, todo)
+    if not todo:
+        return 0
+    known = timings(results, device)
+    estimates = [seconds for config in todo if (seconds := estimate(config, scale, known)) is not None]
+    if estimates:
+        total = duration(max(sum(estimates) / workers, max(estimates)))
+        typer.echo(f"estimate: {total} with {workers} at once")
+    else:
+        typer.echo("no estimate: nothing of this model is recorded yet")
+    if dry_run:
+        return 0
+    deadline = math.inf if budget is None else started + _usable(budget, todo, estimates)
+    ended = _run(todo, store, name, scale, device, workers, deadline)
+    left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
+    if left:
+        typer.echo(f"stopped by the budget, {left} missing")
+    return int(ended["failed"] > 0)
+
+
+def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers: int, device: str) -> int:
+    """Runs the trials of each rule that are missing, shows all, and keeps the best settings of each rule."""
+    from bench.protocols import tuned_path
+    from bench.tune import EXPERIMENT, choose, trials
+
+    name = EXPERIMENT.format(model=model)
+    store = Store(results / scale)
+    todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
+    ended = _run(todo, store, name, scale, device, workers) if todo else Counter()
+    for rule in rules:
+        chosen = choose(model, scale, rule, lambda config: store.find(config, [name]))
+        tried = json.loads(tuned_path(model, scale).read_text())[rule]["trials"]
+        rows = ([*trial.values(), "chosen" if chosen.items() <= trial.items() else ""] for trial in tried)
+        table(f"{rule}: trials for {model} at scale {scale}", [*tried[0], ""], rows)
+    return int(ended["failed"] > 0)
+
+
+def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
+    rows = []
+    lacking = Counter((setting(config), config.dataset) for config in todo)
+    for key, runs in Counter((setting(config), config.dataset) for config in configs).items():
+        rows.append([*key, runs, runs - lacking[key], lacking[key]])
+    total = ["all", "", len(configs), len(configs) - len(todo), len(todo)]
+    table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])
+
+
+def _usable(budget: float, todo: Sequence[Config], estimates: Sequence[float]) -> float:
+    """Seconds after which runs pause, so that the last of them ends its epochs within the budget."""
+    if not estimates:
+        return budget
+    if budget < min(estimates):
+        least = f"allowed: {math.ceil(min(estimates))} and more"
+        raise UsageError(f"--budget {budget:g}: too short for one run, of about {duration(min(estimates))}; {least}")
+    between_pauses = max(e * c.log_every / max(c.epochs, 1) for e, c in zip(estimates, todo, strict=True))
+    return budget - 1.5 * between_pauses
+
+
+def _run(
+    configs: Sequence[Config],
+    store: Store,
+    name: str,
+    scale: str,
+    device: str,
+    workers: int,
+    deadline: float = math.inf,
+) -> Counter[str]:
+    """Runs `configs`, a line each; how many ended in which status."""
+    ended: Counter[str] = Counter()
+    seconds = 0.0
+    out = console()
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    bar = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
+
+    def done(config: Config, record: Record) -> None:
+        nonlocal seconds
+        ended[record["status"]] += 1
+        seconds += record.get("seconds", 0.0)
+        n = ended.total()
+        left = duration(seconds / n * (len(configs) - n) / workers)
+        took = duration(record.get("seconds", 0.0))
+        out.print(f"{n}/{len(configs)}  {config.slug}  {outcome(record)}  {took}  {left} left", soft_wrap=True)
+        bar.advance(task)
+
+    try:
+        check(configs)
+        with lock(store.folder), bar:
+            task = bar.add_task("", total=len(configs))
+            run_all(configs, store, name, scale, device=device, workers=workers, deadline=deadline, done=done)
+    except KeyboardInterrupt:
+        interrupted(ended["ok"] + ended["diverged"])
+    except BrokenProcessPool:
+        typer.echo("error: a worker was killed, perhaps for memory: --workers may be lower; the rest resumes", err=True)
+        raise typer.Exit(1) from None
+    return ended

@@ -1,0 +1,95 @@
+"""`bench verify`: does every record count, is its data the right one, and are all runs there?"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import typer
+
+from bench.data import DATASETS, load, resolve
+from bench.errors import UsageError
+from bench.experiments import experiment, names
+from bench.records import InvalidRecord, Record, Store, read
+from bench.sweep import missing
+
+
+def verify(results: Path, golden: bool) -> int:
+    """Prints what is wrong with the records of all scales, a line each."""
+    stores = [Store(path.parent) for path in sorted(results.glob("*/records"))]
+    if not stores:
+        raise UsageError(f"--results {results}: no records there; allowed: a folder with SCALE/records")
+    problems = []
+    for store in stores:
+        lacking, notes = _runs(store)
+        problems += [*_invalid(store), *lacking]
+        for note in notes:
+            typer.echo(note)
+    if golden:
+        from bench.golden import check
+
+        problems += [f"golden    {problem}" for problem in check()]
+    for problem in problems:
+        typer.echo(problem)
+    records = sum(1 for store in stores for _ in store.paths())
+    typer.echo(f"{records} records, {len(problems) or 'no'} problems")
+    return int(bool(problems))
+
+
+def _invalid(store: Store) -> Iterator[str]:
+    """Records that do not count, and those of other data than was declared or than others of their dataset."""
+    first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
+    for path in store.paths():
+        try:
+            record = read(path)
+        except InvalidRecord as error:
+            yield f"invalid   {path}: {error}"
+            continue
+        if "data" not in record:
+            continue
+        found = record["data"]["sha256"]
+        name, seed = _source(record)
+        other, agreed = first.setdefault((name, seed), (path, found))
+        if found != agreed:
+            yield f"data      {path}: {name} has another sha256 than in {other}"
+        elif any(found.get(file, sha256) != sha256 for file, sha256 in _expected(name).items()):
+            yield f"data      {path}: {name} has another sha256 than the dataset"
+
+
+def _source(record: Record) -> tuple[str, int]:
+    """Name of the data, and the seed where they are drawn from one."""
+    name = record["data"]["name"]
+    drawn = DATASETS.get(name.partition(":")[0]).drawn
+    return name, record["config"]["seed"] if drawn else 0
+
+
+@cache
+def _expected(name: str) -> dict[str, str]:
+    """The checksums that the dataset declares, else those of the files here; none where it is drawn or not here."""
+    dataset = DATASETS.get(name.partition(":")[0])
+    if hasattr(dataset, "sha256"):
+        return dataset.sha256
+    try:
+        return {} if dataset.drawn else load(resolve(name)).sha256
+    except UsageError:
+        return {}
+
+
+def _runs(store: Store) -> tuple[list[str], list[str]]:
+    """Runs that have no record, of the experiments recorded here; and notes: records of no run, what is unchecked."""
+    lacking, notes = [], []
+    scale = store.folder.name
+    for folder in sorted(store.folder.glob("records/*")):
+        name = folder.name
+        if name == "run" or name.startswith("tune-"):
+            continue
+        planned = set()
+        if name in names() and scale in (found := experiment(name)).scales:
+            try:
+                configs = found.configs(scale)
+            except UsageError as error:
+                notes.append(f"unchecked {folder}: {error}")
+                continue
+            planned = {config.slug for config in configs}
+            lacking += [f"missing   {store.path(name, c)}" for c in missing(configs, store, [name, *found.reuses])]
+        notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in planned]
+    return lacking, notes

@@ -1,0 +1,60 @@
+"""How long runs will take, judged by the runs that are recorded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+from bench.config import Config, parse
+from bench.data import DATASETS
+from bench.records import InvalidRecord, Store, read
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a step of a recorded run took."""
+
+    model: str
+    rule: str
+    scale: str
+    seconds: float
+
+
+def timings(results: Path, device: str) -> list[Timing]:
+    """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
+    found = []
+    for folder in sorted(results.glob("*/records")):
+        for path in Store(folder.parent).paths():
+            try:
+                record = read(path)
+            except InvalidRecord:
+                continue
+            config = parse(Config, record["config"], str(path))
+            if record["status"] == "ok" and record["device"]["type"] == device and config.epochs:
+                seconds = record["seconds"] / steps(config)
+                found.append(Timing(config.model, config.rule, record["scale"], seconds))
+    return found
+
+
+def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | None:
+    """Seconds that a run will take: the median of the runs most like it, for its number of steps.
+
+    Runs of the same model count, of the same scale and rule where there are any. None where the model has no run.
+    """
+    alike = {
+        timing: (timing.scale == scale, timing.rule == config.rule)
+        for timing in timings
+        if timing.model == config.model
+    }
+    nearest = max(alike.values(), default=None)
+    seconds = [timing.seconds for timing, likeness in alike.items() if likeness == nearest]
+    return median(seconds) * steps(config) if seconds else None
+
+
+def steps(config: Config) -> int:
+    """Training steps of a run on the whole training split."""
+    name, _, part = config.dataset.partition(":")
+    dataset = DATASETS.get(name)
+    examples = dataset.sizes[0] * (int(part) / dataset.outputs if part and not dataset.drawn else 1)
+    return config.epochs * (ceil(examples / config.batch_size) if config.batch_size else 1)

@@ -1,0 +1,100 @@
+"""The golden trajectories hold, and notice what would move the numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import bench.rules.ldfa_p
+import bench.train
+from bench import golden
+from bench.augment import Rotate
+from bench.errors import UsageError
+from bench.layers import Linear
+from bench.models.mlp import MLP
+from bench.operators import LinearOperator
+from bench.rules import RULES
+from bench.rules.ldfa import LowDimensionalFeedback
+
+
+def test_the_numbers_have_not_moved():
+    assert golden.check() == []
+
+
+@pytest.fixture
+def written(monkeypatch, tmp_path):
+    """A folder with golden trajectories, just written, of two runs: `linear/ldfa` and `mlp/ldfa`."""
+    monkeypatch.setattr(golden, "FOLDER", tmp_path)
+    monkeypatch.setattr(golden, "VARIANTS", {"linear": {}, "mlp": {}})
+    monkeypatch.setattr(RULES, "names", lambda: ["ldfa"])
+    golden.write()
+    return tmp_path
+
+
+def problems():
+    """The lines of `check`, cut before what they advise."""
+    lines = golden.check()
+    assert not any("\n" in line for line in lines)
+    return [line.rpartition("; ")[0] for line in lines]
+
+
+def wrong_sign(P, signal, oja=bench.rules.ldfa_p.oja):
+    return -oja(P, signal)
+
+
+def fixed_q(self, op, signals, feedback, backward=LowDimensionalFeedback.backward):
+    sent, gradients = backward(self, op, signals, feedback)
+    return sent, {"P": gradients["P"]}
+
+
+def no_decay(config, learner, optimiser_of=bench.train.optimiser_of):
+    return optimiser_of(replace(config, weight_decay=0.0), learner)
+
+
+def no_clip(self, plain, rule, rank, generator, clip, init=Linear.__init__):
+    init(self, plain, rule, rank, generator, None)
+
+
+BOTH = ["linear", "mlp"]
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "mutant", "moved"),
+    [
+        (bench.rules.ldfa_p, "oja", wrong_sign, BOTH),
+        (LowDimensionalFeedback, "backward", fixed_q, BOTH),
+        (bench.train, "optimiser_of", no_decay, BOTH),
+        (bench.train, "stream", lambda seed, purpose: seed, BOTH),
+        (LinearOperator, "project", lambda self, P, g: g @ P * (1 + 1e-4), BOTH),
+        (Linear, "__init__", no_clip, ["mlp"]),
+        (Rotate, "apply", lambda self, images, drawn: images, ["mlp"]),
+        (torch.nn.Module, "eval", lambda self: self, ["mlp"]),
+    ],
+)
+def test_a_change_of_the_numbers_is_noticed(written, monkeypatch, where, name, mutant, moved):
+    monkeypatch.setattr(where, name, mutant)
+    found = problems()
+    assert [line.partition("/")[0] for line in found] == moved
+    assert all("is" in line and "golden" in line and line.endswith("the numbers moved") for line in found)
+
+
+def test_moved_numbers_are_overwritten_only_with_a_new_version(written, monkeypatch):
+    before = (written / "mlp.json").read_text()
+    monkeypatch.setattr(Linear, "__init__", no_clip)
+    with pytest.raises(UsageError, match=r"^mlp/ldfa: loss of step \d+ is .* raise MLP.version if on purpose$"):
+        golden.write()
+    assert (written / "mlp.json").read_text() == before
+    monkeypatch.setattr(MLP, "version", MLP.version + 1)
+    assert problems() == [f"mlp: version {MLP.version}, golden trajectories {MLP.version - 1}"]
+    golden.write()
+    assert problems() == []
+
+
+def test_a_rule_a_run_or_a_network_without_golden_trajectory_is_named(written, monkeypatch):
+    monkeypatch.setattr(RULES, "names", lambda: ["bp"])
+    monkeypatch.setattr(golden, "BASE", {"linear": golden.BASE["linear"]})
+    assert golden.check() == [
+        "linear/bp: no golden trajectory; run python -m bench.golden",
+        "linear/ldfa: no such run; run python -m bench.golden",
+        "mlp: no golden run is defined",
+    ]

@@ -1,0 +1,123 @@
+"""The DVC pipelines: each scale trains its experiments and no others, in order, and nothing twice."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import networkx
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from bench.experiments import experiment, names
+from bench.protocols import tuned_path
+
+ROOT = Path(__file__).parent.parent
+PIPELINES = {"gpu": "dvc.yaml"} | {scale: f"pipelines/{scale}/dvc.yaml" for scale in ("quick", "cpu", "paper")}
+LOCKED = [s for s, file in PIPELINES.items() if s != "quick" and (ROOT / file).with_suffix(".lock").exists()]
+GRID = "sweep-after@mlp-all-layers"
+
+
+@pytest.fixture(scope="module")
+def stages():
+    """The stages of every scale, by the name of the experiment or else of the stage, and the graph of them all."""
+    with Repo(str(ROOT)) as repo:
+        by_scale = {
+            scale: {stage.name.rpartition("@")[2]: stage for stage in repo.index.stages if stage.path_in_repo == file}
+            for scale, file in PIPELINES.items()
+        }
+        yield by_scale, repo.index.graph
+
+
+def paths(outputs):
+    return {os.path.relpath(output.fs_path, ROOT) for output in outputs}
+
+
+@pytest.mark.parametrize("scale", PIPELINES)
+def test_every_experiment_of_a_scale_is_a_stage(stages, scale):
+    by_scale, _ = stages
+    swept = {name for name, stage in by_scale[scale].items() if " sweep " in stage.cmd}
+    assert swept == {name for name in names() if scale in experiment(name).scales}
+
+
+@pytest.mark.parametrize("scale", PIPELINES)
+@pytest.mark.parametrize("name", names())
+def test_sweep_reruns_for_its_own_settings_alone(stages, scale, name):
+    by_scale, graph = stages
+    stage, model = by_scale[scale][name], experiment(name).model
+    device = " --device cuda" if scale in ("gpu", "paper") else ""
+    assert stage.cmd == f"python -m bench sweep {name} --scale {scale}{device}"
+    assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
+        f"replication/experiments/{name}.yaml": [f"scales.{scale}"],
+        f"bench/protocols/{model}.yaml": [scale],
+        f"bench/trajectories/{model}.json": ["version"],
+    }
+    (records,) = stage.outs
+    assert paths(stage.outs) == {f"results/{scale}/records/{name}"}
+    assert records.persist
+    assert not records.use_cache
+
+    needs = {f"results/{scale}/records/{reused}" for reused in experiment(name).reuses}
+    if tuned_path(model, scale).exists():
+        needs.add(os.path.relpath(tuned_path(model, scale), ROOT))
+    before = networkx.descendants(graph, stage) | {stage}
+    assert needs <= {path for upstream in before for path in paths(upstream.deps)}
+
+
+@pytest.mark.parametrize("scale", PIPELINES)
+def test_report_comes_last_and_trains_no_other_scale(stages, scale):
+    by_scale, graph = stages
+    report = by_scale[scale]["report"]
+    assert networkx.descendants(graph, report) == set(by_scale[scale].values()) - {report}
+
+
+@pytest.mark.parametrize("scale", LOCKED)
+def test_recorded_pipeline_is_up_to_date(scale, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with Repo() as repo:
+        assert repo.status([PIPELINES[scale]]) == {}, f"run `make repro SCALE={scale}` and commit its lock and results"
+
+
+def edit(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_quick_trains_once_and_again_only_for_its_own_settings(tmp_path, monkeypatch):
+    for name in (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("bench", "pipelines", "replication"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.lock"))
+    grid = tmp_path / "replication/experiments/mlp-all-layers.yaml"
+    content = yaml.safe_load(grid.read_text())
+    content["scales"]["quick"] = {"seeds": 1, "runs": [{"rule": "bp"}]}
+    grid.write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    pipeline = PIPELINES["quick"]
+
+    def repro():
+        with Repo() as repo:
+            ran = repo.reproduce([f"{pipeline}:{GRID}"])
+            assert repo.status([f"{pipeline}:{GRID}"]) == {}
+        records = {path.name: path.stat().st_mtime_ns for path in Path("results/quick/records").glob("*/*.json")}
+        return [stage.name for stage in ran], records
+
+    ran, first = repro()
+    assert ran == [GRID]
+    assert len(first) == 1
+    assert repro() == ([], first)
+
+    content["scales"]["cpu"]["seeds"] = 99
+    grid.write_text("# the same settings\n" + yaml.safe_dump(content))
+    edit(Path("bench/protocols/mlp.yaml"), "epochs: 150", "epochs: 151")
+    assert repro() == ([], first)
+
+    content["scales"]["quick"]["seeds"] = 2
+    grid.write_text(yaml.safe_dump(content))
+    ran, second = repro()
+    assert ran == [GRID]
+    assert second.items() > first.items()
+    assert len(second) == 2

@@ -1,0 +1,225 @@
+"""Sweeps: what an experiment expands to, and records that do not depend on how often the sweep was killed."""
+
+import math
+import multiprocessing
+import random
+import time
+from dataclasses import replace
+
+import pytest
+import yaml
+
+import bench.rules
+import bench.sweep
+import bench.train
+from bench.config import Config
+from bench.errors import UsageError
+from bench.experiments import experiment, names
+from bench.records import Store
+from bench.sweep import lock, missing, run_all
+
+CONFIG = Config(
+    model="mlp", dataset="digits", rule="bp", model_options={"width": 16}, batch_size=128, epochs=10, augment=("flip",)
+)
+CONFIGS = [
+    replace(CONFIG, rule=rule, rank=rank, seed=seed)
+    for rule, rank in (("bp", None), ("kp", None), ("ldfa", "3"), ("ldfa-q", "B1=2"))
+    for seed in range(2)
+]
+
+# A sweep of its own costs a fork instead of the import of torch. The server itself never trains, so forks of it may.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch._dynamo", "bench.metrics", "bench.models.mlp", "bench.data.digits"])
+
+
+def sweep(folder, configs, plugins=None):
+    """A sweep that saves a checkpoint after every epoch; `plugins` is a folder of further rules."""
+    bench.train.CHECKPOINT_SECONDS = 0.0
+    bench.sweep.CONTEXT = multiprocessing.get_context("fork")
+    bench.rules.__path__.append(str(plugins))
+    store = Store(folder)
+    with lock(folder):
+        todo = missing(configs, store, ["test"])
+        run_all(todo, store, "test", "quick", device="cpu", workers=2, deadline=math.inf, done=lambda *_: None)
+
+
+def start(*arguments):
+    process = FORKS.Process(target=sweep, args=arguments)
+    process.start()
+    return process
+
+
+def finish(*arguments):
+    """Seconds of a sweep that nothing disturbs."""
+    started = time.monotonic()
+    process = start(*arguments)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - started
+
+
+def wait_for_workers(folder):
+    """A forked worker holds the lock of its sweep, until it notices that the sweep is gone."""
+    patience = time.monotonic() + 10
+    while True:
+        try:
+            with lock(folder):
+                return
+        except UsageError:
+            assert time.monotonic() < patience, "a worker outlives its sweep"
+            time.sleep(0.01)
+
+
+def records(folder, configs=CONFIGS):
+    found = [Store(folder).find(config, ["test"]) for config in configs]
+    timings = ("seconds", "peak_memory_bytes", "seal")
+    return [record and {key: value for key, value in record.items() if key not in timings} for record in found]
+
+
+def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tmp_path):
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    finish(undisturbed, CONFIGS[:1])
+    seconds = finish(undisturbed, CONFIGS)
+    moments = random.Random(0)
+    checkpoints = 0
+    for _ in range(10):
+        process = start(killed, CONFIGS)
+        process.join(moments.uniform(0.05, 0.15) * seconds)
+        assert process.exitcode is None
+        process.kill()
+        process.join()
+        wait_for_workers(killed)
+        checkpoints += len(list(killed.glob("checkpoints/*.pt")))
+    assert checkpoints > 0 and len(missing(CONFIGS, Store(killed), ["test"])) > 0
+    finish(killed, CONFIGS)
+    assert all(record["status"] == "ok" for record in records(undisturbed))
+    assert records(killed) == records(undisturbed)
+    assert len(list(Store(killed).paths())) == len(CONFIGS)
+    assert not list(killed.glob("checkpoints/*.pt"))
+
+
+RAISES = """
+from bench.rules.bp import Backpropagation
+
+class Raises(Backpropagation):
+    def backward(self, op, signals, feedback):
+        raise ValueError("no error goes down")
+
+RULE = Raises
+"""
+DIES = RAISES.replace(
+    'raise ValueError("no error goes down")', "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
+    for name, source in (("raises", RAISES), ("dies", DIES)):
+        (tmp_path / f"{name}.py").write_text(source)
+    quick = replace(CONFIG, epochs=1)
+    configs = [
+        replace(quick, rule="raises"),
+        replace(quick, rule="dies"),
+        replace(quick, rule="dies", seed=1),
+        replace(quick, lr=1e38),
+        quick,
+        replace(quick, rule="fa"),
+    ]
+    finish(tmp_path / "results", configs, tmp_path)
+    found = records(tmp_path / "results", configs)
+    assert [record["status"] for record in found] == ["failed", "failed", "failed", "diverged", "ok", "ok"]
+    reasons = [record["reason"] for record in found[:3]]
+    assert reasons == ["ValueError: no error goes down", "its process died", "its process died"]
+    assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:3]
+
+
+def test_past_the_deadline_runs_pause_and_none_starts(tmp_path):
+    store, told = Store(tmp_path), []
+    deadline = time.monotonic() + 0.2
+    options = {"device": "cpu", "workers": 1, "done": lambda *ended: told.append(ended)}
+    run_all(CONFIGS, store, "test", "quick", deadline=deadline, **options)
+    ((config, record),) = told
+    assert config == CONFIGS[0] and record["status"] == "paused" and record["device"]["threads"] == 1
+    assert not list(store.paths()) and store.checkpoint(config).exists()
+    run_all(CONFIGS, store, "test", "quick", deadline=deadline, **options)
+    assert len(told) == 1
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path):
+    with lock(tmp_path), pytest.raises(UsageError, match=r"^another sweep is running on"), lock(tmp_path):
+        pass
+    with lock(tmp_path):
+        pass
+
+
+# Experiments
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes `trial.yaml`, an experiment, with changes."""
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path))
+
+    def write(runs, **changes):
+        grid = {"seeds": 2, "runs": runs}
+        content = {"title": "A trial", "model": "mlp", "scales": {"quick": grid | changes.pop("grid", {})}} | changes
+        (tmp_path / "trial.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return experiment("trial")
+
+    return write
+
+
+def test_lists_multiply_in_order_and_seeds_of_a_setting_stand_together(write):
+    widths = [{"width": 8}, {"width": 16}]
+    configs = write([{"rule": "ldfa", "rank": ["4", "1"], "model_options": widths}, {"rule": "bp"}]).configs("quick")
+    assert [(c.rule, c.rank, c.model_options["width"], c.seed) for c in configs] == [
+        *(("ldfa", rank, width, seed) for rank in ("4", "1") for width in (8, 16) for seed in (0, 1)),
+        *(("bp", None, 128, seed) for seed in (0, 1)),
+    ]
+    assert {(c.model, c.dataset) for c in configs} == {("mlp", "digits")}
+
+
+def test_settings_of_a_run_stand_above_the_protocol(write):
+    (config, _) = write([{"rule": "ldfa", "lr": 7, "clip": None}]).configs("quick")
+    assert (config.lr, config.clip, config.rank, config.batch_size) == (7.0, None, "full", 32)
+    (config, _) = write([{"rule": "bp"}], grid={"datasets": ["digits:3"]}).configs("quick")
+    assert config.dataset == "digits:3"
+
+
+def test_the_first_dataset_that_is_here_is_used(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    (config, _) = write([{"rule": "bp"}], grid={"datasets": ["cifar10", "digits"]}).configs("quick")
+    assert config.dataset == "digits"
+
+
+@pytest.mark.parametrize(
+    ("runs", "changes", "words"),
+    [
+        ([], {"modl": "mlp"}, ["trial.yaml", "'modl'", "did you mean 'model'?"]),
+        ([], {"scales": {"quick": {"seeds": 2}}}, ["trial.yaml", "quick", "'runs' is missing"]),
+        ([], {"grid": {"seeds": "2"}}, ["trial.yaml", "seeds", "'2'", "int"]),
+        ([], {"grid": {"datasets": "digits"}}, ["trial.yaml", "datasets", "'digits'"]),
+        (["bp"], {}, ["trial.yaml", "runs", "'bp'", "dict"]),
+        ([{"rank": "3"}], {}, ["rule"]),
+        ([{"rule": "bpp"}], {}, ["unknown rule 'bpp'", "did you mean 'bp'?"]),
+        ([{"rule": "bp", "lrr": 1.0}], {}, ["'lrr'", "did you mean 'lr'?"]),
+        ([{"rule": "bp", "lr": "fast"}], {}, ["lr", "'fast'", "float"]),
+        ([{"rule": "bp"}], {"model": "mpl"}, ["unknown model 'mpl'", "did you mean 'mlp'?"]),
+        ([{"rule": "bp"}], {"grid": {"datasets": ["digit"]}}, ["unknown dataset 'digit'", "did you mean 'digits'?"]),
+    ],
+)
+def test_a_wrong_experiment_file_is_named_in_one_line(write, runs, changes, words):
+    with pytest.raises(UsageError) as error:
+        write(runs, **changes).configs("quick")
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_an_experiment_or_a_scale_that_does_not_exist(write):
+    trial = write([{"rule": "bp"}])
+    assert names() == ["trial"]
+    with pytest.raises(UsageError, match=r"^unknown experiment 'trail' \(did you mean 'trial'\?\); allowed: trial$"):
+        experiment("trail")
+    with pytest.raises(UsageError, match=r"^unknown scale 'quik' \(did you mean 'quick'\?\)"):
+        trial.configs("quik")
+    with pytest.raises(UsageError, match=r"^--scale gpu: experiment 'trial' has quick only$"):
+        trial.configs("gpu")

@@ -1,0 +1,345 @@
+"""The training loop: reproducible, resumable, the same for every rule, and exact where backpropagation is known."""
+
+import time
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator
+from torch.nn import functional as F
+
+import bench.train
+from bench.augment import Flip, Rotate, augmentation
+from bench.config import Config
+from bench.data import load
+from bench.data.base import Split
+from bench.errors import UsageError
+from bench.models.mlp import MLP
+from bench.rules import RULES
+from bench.train import Batches, build, channel_statistics, loss_of, step, stream, train
+
+TOLERANCE = {"rtol": 0, "atol": 1e-10}
+LDFA = Config(
+    model="mlp",
+    dataset="digits",
+    rule="ldfa",
+    rank="3",
+    model_options={"width": 16},
+    batch_size=128,
+    epochs=3,
+    augment=("flip", "rotate:10"),
+)
+LINEAR = Config(
+    model="linear",
+    dataset="linear-teacher:8",
+    rule="ldfa",
+    rank="4",
+    optimiser="sgd",
+    lr=0.05,
+    weight_decay=0.3,
+    feedback_rate=0.4,
+    batch_size=0,
+    epochs=3,
+    precision="float64",
+)
+
+digits = cache(load)
+
+
+def run(config, **options):
+    return train(config, **{"loader": digits, **options})
+
+
+def under(rule, config=LDFA):
+    return replace(config, rule=rule, rank=config.rank if RULES.get(rule).ranked else None)
+
+
+def result(outcome):
+    """All that two runs must share bit for bit: metrics and the state of the network."""
+    state = {name: tensor.tolist() for name, tensor in outcome.learner.network.state_dict().items()}
+    return outcome.status, outcome.first_losses, outcome.history, outcome.final, state
+
+
+# Seeds
+
+
+def test_one_seed_is_one_result():
+    assert result(run(LDFA)) == result(run(LDFA))
+
+
+def test_seeds_differ_in_weights_order_and_feedback():
+    one, other = run(LDFA), run(replace(LDFA, seed=1))
+    assert one.first_losses[0] != other.first_losses[0]
+    learners = [build(replace(LDFA, seed=seed), digits("digits", 0)) for seed in (0, 1)]
+    assert not torch.equal(*(learner.layers["B1"].feedback["P"] for learner in learners))
+    assert len({stream(seed, purpose) for seed in (0, 1) for purpose in ("weights", "feedback", "epoch 1")}) == 6
+
+
+def test_rules_share_weights_data_order_and_augmentation():
+    """While nothing moves every step has the same loss; afterwards the rules part."""
+    still = [run(under(rule, replace(LDFA, lr=0.0))).first_losses for rule in RULES.names()]
+    assert len(still[0]) == 33 and len(set(still[0])) == 33
+    assert all(losses == still[0] for losses in still)
+    assert run(under("bp")).first_losses[0] == run(under("fa")).first_losses[0] == still[0][0]
+    assert run(under("bp")).first_losses[2] != run(under("fa")).first_losses[2]
+
+
+# Interruptions
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tmp_path / "run.pt"
+
+
+@pytest.mark.parametrize("config", [replace(LDFA, gamma=0.5), replace(LINEAR, epochs=7, log_every=2)])
+def test_a_run_paused_by_its_deadline_ends_as_an_uninterrupted_one(config, checkpoint):
+    statuses = []
+    while not statuses or statuses[-1] == "paused":
+        outcome = run(config, checkpoint=checkpoint, deadline=time.monotonic())
+        statuses.append(outcome.status)
+    assert statuses == ["paused"] * (len(statuses) - 1) + ["ok"] and len(statuses) > 2
+    assert result(outcome) == result(run(config))
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_run_that_broke_off_goes_on_from_its_checkpoint(last, checkpoint, monkeypatch):
+    monkeypatch.setattr(bench.train, "CHECKPOINT_SECONDS", 0.0)
+    told = []
+
+    def tell(entry):
+        told.append(entry["epoch"])
+        if len(told) == last + 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(LDFA, checkpoint=checkpoint, progress=tell)
+    assert result(run(LDFA, checkpoint=checkpoint, progress=tell)) == result(run(LDFA))
+    assert told == [*range(1, last + 2), *range(last + 1, 4)]
+
+
+def test_checkpoints_wait_until_the_last_is_old_enough(checkpoint):
+    run(LDFA, checkpoint=checkpoint)
+    assert not checkpoint.exists()
+
+
+# What is trained, and what judges
+
+
+def test_the_test_split_judges_and_does_nothing_else():
+    """Other test images change the final metrics alone; a validation run never sees them."""
+    data = digits("digits", 0)
+    noise = torch.randint(0, 256, data.test.inputs.shape, generator=Generator().manual_seed(0)).to(torch.uint8)
+    other = replace(data, test=Split(noise, data.test.targets))
+    judged, altered = run(LDFA), run(LDFA, loader=lambda name, seed: other)
+    assert judged.final != altered.final
+    assert (judged.history, result(judged)[-1]) == (altered.history, result(altered)[-1])
+    validation = replace(LDFA, split="validation")
+    assert result(run(validation)) == result(run(validation, loader=lambda name, seed: other))
+    assert run(validation).final != judged.final
+
+
+def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test():
+    outcome = run(replace(LDFA, precision="float64"))
+    data, network = outcome.data, outcome.learner.network
+    assert network.hidden[0][1].num_batches_tracked == 3 * 11
+    pixels, train_pixels = (split.inputs.double().flatten(1).numpy() / 255 for split in (data.test, data.train))
+    x = (pixels - train_pixels.mean()) / train_pixels.std()
+    for linear, norm, _ in network.hidden:
+        z = x @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+        z = (z - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
+        x = np.maximum(z * norm.weight.detach().numpy() + norm.bias.detach().numpy(), 0)
+    logits = x @ network.output.weight.detach().numpy().T + network.output.bias.detach().numpy()
+    labels = data.test.targets.numpy()
+    loss = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels])
+    assert outcome.final["loss"] == pytest.approx(loss, abs=1e-10)
+    assert outcome.final["accuracy"] == 100 * np.mean(logits.argmax(1) == labels)
+    training = outcome.first_losses[-11:]
+    sizes = [128] * 10 + [1297 - 1280]
+    assert outcome.history[-1]["loss"] == pytest.approx(np.average(training, weights=sizes), abs=1e-10)
+
+
+def test_the_network_learns():
+    outcome = run(replace(LDFA, lr=0.01, rank="10", batch_size=32, epochs=4, augment=()))
+    assert outcome.status == "ok" and outcome.final["accuracy"] > 90
+
+
+def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
+    outcome = run(replace(LDFA, lr=1e38))
+    assert outcome.status == "diverged"
+    assert outcome.final == {} and len(outcome.history) < 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rule": "bp"}, "--rank 3: rule 'bp' has no rank"),
+        ({"rule": "ldfaa"}, "unknown rule 'ldfaa' (did you mean 'ldfa'?)"),
+        ({"model": "linear"}, "--dataset digits: model 'linear' is for regression"),
+        ({"model_options": {"depth": 3}}, "options of model mlp"),
+        ({"rule_options": {"output": "labels"}}, "options of rule ldfa: output: 'labels' is not allowed"),
+        ({"augment": ("crop",)}, "augment: 'crop' is not allowed"),
+    ],
+)
+def test_a_configuration_that_cannot_run(change, message):
+    with pytest.raises(UsageError) as error:
+        run(replace(LDFA, **change))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+# Images
+
+
+def images(n=4, size=8):
+    return torch.rand(n, 3, size, size, generator=Generator().manual_seed(0))
+
+
+def test_flip_mirrors_left_to_right():
+    x = images()
+    flipped = Flip().apply(x, torch.tensor([True, False, True, False]))
+    assert torch.equal(flipped[0], x[0].flip(-1)) and torch.equal(flipped[1], x[1])
+    assert torch.equal(Flip().apply(Flip().apply(x, torch.ones(4) > 0), torch.ones(4) > 0), x)
+    assert Flip().draw(10_000, Generator().manual_seed(0)).float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_rotation_by_quarter_turns(size, turns):
+    x = images(size=size)
+    rotated = Rotate(90).apply(x, torch.full((len(x),), turns * torch.pi / 2))
+    assert torch.equal(rotated, x.rot90(turns, (-2, -1)))
+
+
+def test_rotation_fills_with_black():
+    rotated = Rotate(45).apply(torch.ones(1, 1, 9, 9), torch.tensor([torch.pi / 4]))[0, 0]
+    assert rotated[0, 0] == rotated[-1, -1] == 0 and rotated[3:6, 3:6].min() == 1
+
+
+def test_rotation_angles_cover_both_directions():
+    angles = augmentation("rotate:10").draw(10_000, Generator().manual_seed(0)).rad2deg()
+    assert angles.min() == pytest.approx(-10, abs=0.01) and angles.max() == pytest.approx(10, abs=0.01)
+    assert angles.mean() == pytest.approx(0, abs=0.2)
+
+
+@pytest.mark.parametrize("spec", ["", "flip:1", "rotate", "rotate:", "rotate:x", "Flip"])
+def test_an_augmentation_that_does_not_exist(spec):
+    with pytest.raises(UsageError, match=f"^augment: '{spec}' is not allowed; allowed: flip, rotate:DEGREES$"):
+        augmentation(spec)
+
+
+def test_every_example_comes_once_an_epoch_in_another_order():
+    data = digits("digits", 0)
+    batches = Batches(data.train, data, replace(LDFA, augment=()))
+    epochs = [torch.cat([x for x, _ in batches(Generator().manual_seed(seed))]) for seed in (0, 1)]
+    in_order = torch.cat([x for x, _ in batches()])
+    assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[0], in_order)
+    for epoch in epochs:
+        torch.testing.assert_close(epoch.sum(0), in_order.sum(0))
+    assert in_order.mean() == pytest.approx(0, abs=1e-5) and in_order.std() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_draws_are_shared_across_devices():
+    on_cpu = digits("digits", 0)
+    on_gpu = on_cpu.to("cuda")
+    pairs = [Batches(data.train, data, LDFA)(Generator().manual_seed(0)) for data in (on_cpu, on_gpu)]
+    for (x, labels), (x_gpu, labels_gpu) in zip(*pairs, strict=True):
+        assert torch.equal(labels, labels_gpu.cpu())
+        torch.testing.assert_close(x, x_gpu.cpu())
+
+
+def test_channel_statistics():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 5, 7), np.uint8)
+    mean, std = channel_statistics(torch.from_numpy(pixels))
+    np.testing.assert_allclose(mean.flatten(), (pixels / 255).mean((0, 2, 3)), atol=1e-12)
+    np.testing.assert_allclose(std.flatten(), (pixels / 255).std((0, 2, 3)), atol=1e-12)
+    assert mean.shape == std.shape == (1, 3, 1, 1)
+
+
+def test_losses():
+    outputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert loss_of(outputs, torch.zeros(2, 2)) == 0.5 * (5 + 25) / 2
+    by_hand = np.log1p(np.exp(-1.0))
+    assert loss_of(outputs, torch.tensor([1, 1])).item() == pytest.approx(by_hand)
+
+
+# End to end, in float64
+
+
+EXACT = replace(LDFA, rank="full", precision="float64", augment=())
+
+
+def become_backpropagation(layer):
+    """Sets the feedback to the forward weights: B = W, or at full rank P Q = W."""
+    W = layer.weight.data
+    if "B" in layer.feedback:
+        layer.feedback["B"].data.copy_(W)
+    elif "P" in layer.feedback:
+        U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+        layer.feedback["P"].data.copy_(U * S)
+        layer.feedback["Q"].data.copy_(Vh)
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_with_the_forward_weights_as_feedback_every_rule_is_backpropagation(rule):
+    """All gradients of the network, biases and batch norm too, are those of autograd on the plain network."""
+    data = digits("digits", 0)
+    config = under(rule, EXACT)
+    learner = build(config, data)
+    for layer in learner.layers.values():
+        become_backpropagation(layer)
+    ((inputs, targets),) = islice(Batches(data.train, data, config)(), 1)
+    plain = MLP(data, width=16).double()
+    plain.load_state_dict({name: t for name, t in learner.network.state_dict().items() if "feedback" not in name})
+    loss = F.cross_entropy(plain(inputs), targets)
+    loss.backward()
+    found, _ = step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
+    torch.testing.assert_close(found, loss.detach(), **TOLERANCE)
+    grads = {name: p.grad for name, p in learner.network.named_parameters()}
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(grads[name], p.grad, **TOLERANCE)
+
+
+def discrete(rule, data, W1, W2, P, Q, steps):
+    """The linear network's updates from the moments of the samples alone; `ldfa` has Oja's rule on the targets."""
+    X, Y = data.train.inputs.numpy(), data.train.targets.numpy()
+    Sxx, Sxy, Syy = X.T @ X / len(X), Y.T @ X / len(X), np.cov(Y.T, bias=True)
+    C = Syy / (np.sqrt(Syy.diagonal().max()) + 1e-8) ** 2
+    lr, decay = LINEAR.lr, LINEAR.lr * LINEAR.weight_decay
+    feedback_lr, feedback_decay = lr * LINEAR.feedback_rate, decay * LINEAR.feedback_rate
+    losses = []
+    for _ in range(steps):
+        D = Sxy - W2 @ W1 @ Sxx
+        losses.append(0.5 * np.trace(Y.T @ Y / len(Y) - 2 * W2 @ W1 @ Sxy.T + W2 @ W1 @ Sxx @ W1.T @ W2.T))
+        back = W2 if rule == "bp" else P @ Q
+        new_W2 = W2 + lr * D @ W1.T - decay * W2
+        new_W1 = W1 + lr * back.T @ D - decay * W1
+        new_Q = Q + feedback_lr * P.T @ D @ W1.T - feedback_decay * Q if rule in ("ldfa", "ldfa-q") else Q
+        new_P = P + feedback_lr * (C @ P - P @ P.T @ C @ P) - feedback_decay * P if rule == "ldfa" else P
+        W1, W2, P, Q = new_W1, new_W2, new_P, new_Q
+    return losses, W1, W2, P, Q
+
+
+@pytest.mark.parametrize("rule", ["bp", "fa-lowrank", "ldfa-q", "ldfa"])
+def test_the_linear_network_follows_the_discrete_updates(rule):
+    config = under(rule, LINEAR)
+    data = digits(config.dataset, config.seed)
+
+    def tensors(learner):
+        feedback = learner.layers["B1"].feedback
+        named = [learner.network.first.weight, learner.network.second.weight, *feedback.values()]
+        return [tensor.detach().numpy().copy() for tensor in named] + [np.zeros((64, 4)), np.zeros((4, 64))]
+
+    W1, W2, P, Q = tensors(build(config, data))[:4]
+    outcome = run(config)
+    losses, *expected = discrete(rule, data, W1, W2, P, Q, config.epochs)
+    np.testing.assert_allclose(outcome.first_losses, losses, atol=1e-10)
+    for found, wanted in zip(tensors(outcome.learner), expected, strict=False):
+        np.testing.assert_allclose(found, wanted, atol=1e-10)
