@@ -176,18 +176,17 @@ def test_a_budget_stops_the_sweep(tiny, tmp_path, capsys):
 
 
 def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkeypatch):
-    text = TINY.replace("seeds: 2", "seeds: 40").replace("epochs: 1}", "epochs: 3}")
+    text = TINY + "      - {rule: fa, epochs: 1000000}"
     monkeypatch.setenv("BENCH_EXPERIMENTS", experiments(tmp_path / "experiments", tiny=text))
     with bench("sweep", "tiny", "--scale", "quick", "--results", tmp_path, "--workers", "1") as process:
         for line in process.stdout:
-            if line.startswith("2/80"):
+            if line.startswith("4/6"):
                 break
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    recorded = len(list(Store(tmp_path / "quick").paths()))
     assert process.returncode == 130
-    assert 2 <= recorded < 80
-    assert err == f"interrupted; {recorded} runs recorded, the rest resume\n"
+    assert err == "interrupted; 4 runs recorded, the rest resume\n"
+    assert len(list(Store(tmp_path / "quick").paths())) == 4
 
 
 def test_tune_keeps_the_trials_and_the_best_settings(tmp_path, capsys, monkeypatch):
@@ -226,6 +225,18 @@ def test_verify_names_what_is_wrong(tiny, capsys):
     assert any(line.startswith("missing") for line in said[gone.name])
     assert any("sha256" in line for line in said[other.name])
     assert any(line.startswith("extra") and "surplus" in line for line in lines)
+
+
+def test_verify_wants_one_version_of_a_dataset(tiny, capsys, monkeypatch):
+    store = Store(tiny / "quick")
+    paths = list(store.paths())[:2]
+    for path, sha256 in zip(paths, ("0" * 64, "1" * 64), strict=True):
+        record = json.loads(path.read_text())
+        store.write(record | {"data": {"name": "cifar10", "sha256": {"test_batch": sha256}}}, path)
+    monkeypatch.setenv("BENCH_DATA", str(tiny))
+    assert main(["verify", "--results", str(tiny), "--no-golden"]) == 1
+    said, count = capsys.readouterr().out.splitlines()
+    assert f"{paths[1]}: cifar10 has another sha256 than in {paths[0]}" in said and "1 problem" in count
 
 
 YAMLS = {
