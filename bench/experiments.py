@@ -1,14 +1,17 @@
 """Experiments: YAML files that expand to the configurations of their runs."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench.config import Config, parse, read_yaml
+from bench.data import resolve
 from bench.errors import UsageError, unknown
-from bench.protocols import SCALES, configure
+from bench.protocols import SCALES, configure, protocol
+from bench.records import Record, Store
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,37 @@ class Experiment:
     """Experiments whose records count here too, where the configuration is the same."""
     name: str = ""
 
-    def configs(self, scale: str) -> list[Config]:
-        """The runs at a scale, all seeds of a setting together. Raises `UsageError` for a scale that it lacks."""
+    def configs(self, scale: str, choose: Callable[[str | list[str]], str] = resolve) -> list[Config]:
+        """The runs at a scale, all seeds of a setting together; `choose` takes one of alternative datasets.
+
+        Raises `UsageError` for a scale that it lacks, and by default for data that are not present.
+        """
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
         if scale not in self.scales:
             raise UsageError(f"--scale {scale}: experiment {self.name!r} has {', '.join(self.scales)} only")
         grid = self.scales[scale]
         return [
-            configure(self.model, scale=scale, seed=seed, **{"dataset": grid.datasets, **settings})
+            configure(self.model, scale=scale, seed=seed, choose=choose, **{"dataset": grid.datasets, **settings})
             for run in grid.runs
             for settings in _multiply(self._checked(run))
             for seed in range(grid.seeds)
         ]
+
+    def recorded(self, scale: str, store: Store) -> list[tuple[Config, Record | None]]:
+        """The runs at a scale with their records, on the one alternative dataset that most of them are recorded on.
+
+        Reads records alone: no data need be present.
+        """
+
+        def runs(alternative: int) -> list[tuple[Config, Record | None]]:
+            def choose(names: str | list[str]) -> str:
+                return names if isinstance(names, str) else names[min(alternative, len(names) - 1)]
+
+            return [(c, store.find(c, [self.name, *self.reuses])) for c in self.configs(scale, choose)]
+
+        alternatives = len(self.scales[scale].datasets or protocol(self.model, scale).datasets)
+        return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
 
     def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
         allowed = [f.name for f in fields(Config) if f.name not in ("model", "seed")]

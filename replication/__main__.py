@@ -52,7 +52,7 @@ def replicate() -> None:
     known = timings(FOLDER, "cpu")
     table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
     for name in names():
-        configs = experiment(name).configs("gpu")
+        configs = experiment(name).configs("gpu", choose=lambda names: names if isinstance(names, str) else names[0])
         seconds = [estimate(config, "gpu", known) for config in configs]
         hours = "unknown: none is recorded" if None in seconds else f"{sum(seconds) / 3600:.0f}"
         table.add_row(name, str(len(configs)), hours)

@@ -105,7 +105,7 @@ def _summary(judged: Judged) -> str:
             {
                 "claim": f"**{name.upper()}** {claim.title}",
                 "verdict": f"**{judgement.verdict}**",
-                "numbers": "<br>".join(f"{part.condition}: {part.number}" for part in judgement.parts),
+                "numbers": "<br>".join(f"{part.condition}: {part.number or 'no runs'}" for part in judgement.parts),
                 "paper": claim.paper,
                 "scale": found.scale if found else "",
                 "n": judgement.n if found else "",

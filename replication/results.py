@@ -1,7 +1,7 @@
 """An experiment's records at a scale, as claims, tables and figures see them: the runs of the grid, never a glob."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -87,11 +87,11 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
     store = Store(folder / scale)
     standard = protocol(found.model, scale).settings.get("model_options", {})
     cells = []
-    for _, group in groupby(found.configs(scale), key=lambda config: (*_setting(config), config.dataset)):
-        configs = list(group)
-        records = {config.seed: store.find(config, [name, *found.reuses]) for config in configs}
-        present = {seed: record for seed, record in records.items() if record is not None}
-        cells.append(Cell(_label(configs[0], standard), configs[0], len(configs), present))
+    for _, group in groupby(found.recorded(scale, store), key=lambda run: _setting(run[0])):
+        runs = list(group)
+        config = runs[0][0]
+        records = {run.seed: record for run, record in runs if record is not None}
+        cells.append(Cell(_label(config, standard), config, len(runs), records))
     return Results(found, scale, tuple(cells))
 
 
@@ -102,8 +102,8 @@ def largest(name: str, folder: Path = FOLDER) -> Results | None:
     return next((c for c in candidates if c.recorded == c.planned), candidates[0] if candidates else None)
 
 
-def _setting(config: Config) -> tuple[str, str, str, str]:
-    return config.rule, str(config.rank), str(config.model_options), str(config.rule_options)
+def _setting(config: Config) -> str:
+    return replace(config, seed=0).digest
 
 
 def _label(config: Config, standard: dict) -> str:

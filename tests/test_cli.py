@@ -236,7 +236,7 @@ def test_verify_wants_one_version_of_a_dataset(tiny, capsys, monkeypatch):
     monkeypatch.setenv("BENCH_DATA", str(tiny))
     assert main(["verify", "--results", str(tiny), "--no-golden"]) == 1
     said, count = capsys.readouterr().out.splitlines()
-    assert f"{paths[1]}: cifar10 has another sha256 than in {paths[0]}" in said and "1 problem" in count
+    assert f"{paths[1]}: cifar10 has another sha256 than in {paths[0]}" in said and "problems: 1" in count
 
 
 YAMLS = {

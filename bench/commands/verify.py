@@ -10,7 +10,6 @@ from bench.data import DATASETS, load, resolve
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.records import InvalidRecord, Record, Store, read
-from bench.sweep import missing
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -31,7 +30,7 @@ def verify(results: Path, golden: bool) -> int:
     for problem in problems:
         typer.echo(problem)
     records = sum(1 for store in stores for _ in store.paths())
-    typer.echo(f"{records} records, {len(problems) or 'no'} problems")
+    typer.echo(f"records: {records}, problems: {len(problems) or 'none'}")
     return int(bool(problems))
 
 
@@ -84,12 +83,8 @@ def _runs(store: Store) -> tuple[list[str], list[str]]:
             continue
         planned = set()
         if name in names() and scale in (found := experiment(name)).scales:
-            try:
-                configs = found.configs(scale)
-            except UsageError as error:
-                notes.append(f"unchecked {folder}: {error}")
-                continue
-            planned = {config.slug for config in configs}
-            lacking += [f"missing   {store.path(name, c)}" for c in missing(configs, store, [name, *found.reuses])]
+            runs = found.recorded(scale, store)
+            planned = {config.slug for config, _ in runs}
+            lacking += [f"missing   {store.path(name, config)}" for config, record in runs if record is None]
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in planned]
     return lacking, notes

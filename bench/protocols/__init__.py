@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,17 +71,25 @@ def tuned(model: str, scale: str) -> dict[str, dict[str, float]]:
 
 
 def configure(
-    model: str, rule: str, scale: str, *, dataset: str | list[str] | None = None, chosen: bool = True, **overrides: Any
+    model: str,
+    rule: str,
+    scale: str,
+    *,
+    dataset: str | list[str] | None = None,
+    choose: Callable[[str | list[str]], str] = resolve,
+    chosen: bool = True,
+    **overrides: Any,
 ) -> Config:
     """The configuration of a run: the protocol, then the rule's tuned settings, then `overrides`.
 
-    `dataset` may name alternatives in order. Raises `UsageError` for anything that does not exist.
+    `dataset` may name alternatives in order, of which `choose` takes one: by default the first that is present.
+    `chosen` is false where the tuned settings are to be left out. Raises `UsageError` for anything that does not exist.
     """
     if rule not in RULES.names():
         raise unknown("rule", rule, RULES.names())
     found = protocol(model, scale)
     settings = found.settings | found.rules.get(rule, {}) | (tuned(model, scale).get(rule, {}) if chosen else {})
-    values = {"model": model, "rule": rule, "dataset": resolve(dataset or found.datasets), **settings, **overrides}
+    values = {"model": model, "rule": rule, "dataset": choose(dataset or found.datasets), **settings, **overrides}
     if RULES.get(rule).ranked and values.get("rank") is None:
         values["rank"] = "full"
     return parse(Config, values, f"settings of {model} at scale {scale}")

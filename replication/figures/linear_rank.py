@@ -40,7 +40,8 @@ def draw(results: Results):
         rank_axis(ax, [cell for cell in results.cells if cell.config.dataset == dataset])
         ax.set_yscale("log")
     axes[0].set_ylabel("remaining loss (%)")
-    axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    if len(runs):
+        axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure, runs
 
 
