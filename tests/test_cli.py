@@ -183,7 +183,11 @@ def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkey
             if line.startswith("4/6"):
                 break
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        try:
+            _, err = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == 130
     assert err == "interrupted; 4 runs recorded, the rest resume\n"
     assert len(list(Store(tmp_path / "quick").paths())) == 4

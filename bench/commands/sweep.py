@@ -5,7 +5,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import typer
@@ -119,7 +118,4 @@ def _run(
             run_all(configs, store, name, scale, device=device, workers=workers, deadline=deadline, done=done)
     except KeyboardInterrupt:
         interrupted(ended["ok"] + ended["diverged"])
-    except BrokenProcessPool:
-        typer.echo("error: a worker was killed, perhaps for memory: --workers may be lower; the rest resumes", err=True)
-        raise typer.Exit(1) from None
     return ended

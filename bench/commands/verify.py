@@ -74,7 +74,7 @@ def _expected(name: str) -> dict[str, str]:
 
 
 def _runs(store: Store) -> tuple[list[str], list[str]]:
-    """Runs that have no record, of the experiments recorded here; and notes: records of no run, what is unchecked."""
+    """Runs that have no record or failed, of the experiments recorded here; and notes: records of no run."""
     lacking, notes = [], []
     scale = store.folder.name
     for folder in sorted(store.folder.glob("records/*")):
@@ -85,6 +85,10 @@ def _runs(store: Store) -> tuple[list[str], list[str]]:
         if name in names() and scale in (found := experiment(name)).scales:
             runs = found.recorded(scale, store)
             planned = {config.slug for config, _ in runs}
-            lacking += [f"missing   {store.path(name, config)}" for config, record in runs if record is None]
+            lacking += [
+                f"missing   {store.path(name, config)}"
+                for config, record in runs
+                if record is None or record["status"] == "failed"
+            ]
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in planned]
     return lacking, notes
