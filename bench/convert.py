@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Generator, nn
 
 from bench.errors import UsageError
-from bench.layers import LAYERS, Linear
+from bench.layers import LAYERS, RuleLayer
 from bench.rules.base import Rule, full_rank
 
 
@@ -41,7 +41,7 @@ def convert(
     ranks: Mapping[str, int | None],
     generator: Generator,
     clip: float | None = None,
-) -> tuple[dict[str, Linear], list[str]]:
+) -> tuple[dict[str, RuleLayer], list[str]]:
     """Replaces, in place, the layers called `names` (label to module name) by layers under `rule`, weights kept.
 
     Returns the new layers by label, and a note for each rank that was capped at the layer's full rank.

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from bench.operators import LinearOperator, Operator
+from bench.errors import UsageError
+from bench.operators import ConvOperator, LinearOperator, Operator
 from bench.rules.base import Rule, Signals
 
 
@@ -13,7 +14,9 @@ class _Layer(torch.autograd.Function):
     """y = W x + b forward; backward, dW and db are exact and the rule decides everything else."""
 
     @staticmethod
-    def forward(layer: "Linear", x: Tensor, W: Tensor, bias: Tensor | None, targets: Tensor | None, *feedback: Tensor):
+    def forward(
+        layer: "RuleLayer", x: Tensor, W: Tensor, bias: Tensor | None, targets: Tensor | None, *feedback: Tensor
+    ):
         return layer.operator.apply(W, x, bias)
 
     @staticmethod
@@ -24,7 +27,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor):
-        layer: Linear = ctx.layer
+        layer: RuleLayer = ctx.layer
         x, W, targets, *tensors = ctx.saved_tensors
         feedback = dict(zip(layer.feedback, tensors, strict=True))
         dW = layer.operator.outer(g, x)
@@ -36,23 +39,28 @@ class _Layer(torch.autograd.Function):
         return None, sent, dW, db, None, *(gradients.get(name) for name in feedback)
 
 
-class Linear(nn.Linear):
-    """`nn.Linear` under a learning rule; it takes over the parameters of a plain layer.
+class RuleLayer(nn.Module):
+    """A layer under a learning rule, which takes over the parameters of a plain one.
 
     `targets` is set at the output layer by the training loop, before each backward pass: one-hot labels, or the
     targets of a regression (rows, out). `clip` bounds each entry of the error sent down.
     """
 
-    operator: Operator = LinearOperator()
-
-    def __init__(self, plain: nn.Linear, rule: Rule, rank: int, generator: Generator, clip: float | None) -> None:
+    def __init__(self, plain: nn.Module, rule: Rule, rank: int, generator: Generator, clip: float | None) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = plain.in_features, plain.out_features
+        for name in plain.__constants__:
+            setattr(self, name, getattr(plain, name))
+        self.operator = self.operator_of(plain)
         self.weight, self.bias = plain.weight, plain.bias
         self.rule, self.rank, self.clip = rule, rank, clip
         self.targets: Tensor | None = None
         start = rule.start(self.operator, self.weight.detach(), rank, generator)
         self.feedback = nn.ParameterDict({name: nn.Parameter(tensor) for name, tensor in start.items()})
+
+    @staticmethod
+    def operator_of(plain: nn.Module) -> Operator:
+        """The linear map of a plain layer. Raises `UsageError` for a layer that has no such map here."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return _Layer.apply(self, x, self.weight, self.bias, self.targets, *self.feedback.values())
@@ -61,5 +69,26 @@ class Linear(nn.Linear):
         return f"{super().extra_repr()}, rule={type(self.rule).__name__}, rank={self.rank}"
 
 
-LAYERS = {nn.Linear: Linear}
+class Linear(RuleLayer, nn.Linear):
+    """`nn.Linear` under a learning rule."""
+
+    @staticmethod
+    def operator_of(plain: nn.Linear) -> Operator:
+        return LinearOperator()
+
+
+class Conv2d(RuleLayer, nn.Conv2d):
+    """`nn.Conv2d` under a learning rule: one group, zero padding of a given size."""
+
+    @staticmethod
+    def operator_of(plain: nn.Conv2d) -> Operator:
+        if plain.groups != 1:
+            raise UsageError(f"a convolution of {plain.groups} groups cannot be under a rule; allowed: groups=1")
+        if plain.padding_mode != "zeros" or isinstance(plain.padding, str):
+            given = f"padding {plain.padding!r}, padding_mode {plain.padding_mode!r}"
+            raise UsageError(f"a convolution with {given} cannot be under a rule; allowed: sizes, padding_mode='zeros'")
+        return ConvOperator(plain.kernel_size, plain.stride, plain.padding, plain.dilation)
+
+
+LAYERS = {nn.Linear: Linear, nn.Conv2d: Conv2d}
 """Which layer stands in for which plain one."""

@@ -5,12 +5,15 @@ through it, and the weight gradient of a batch. The rules are written in these t
 kind of layer.
 
 Shapes, Linear: W (out, in), x (..., in), g (..., out); leading dimensions are examples and positions ("rows").
+Shapes, Conv2d: W (out, in, k, k), x (N, in, H, W), g (N, out, H', W'); the rows are examples and positions of g.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Size, Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 class Operator(ABC):
@@ -54,3 +57,29 @@ class LinearOperator(Operator):
 
     def rows(self, g):
         return g.flatten(0, -2)
+
+
+@dataclass(frozen=True)
+class ConvOperator(Operator):
+    """y = W * x + b, one group, zero padding."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def apply(self, W, x, bias):
+        return F.conv2d(x, W, bias, self.stride, self.padding, self.dilation)
+
+    def transpose(self, B, g, x_shape):
+        return conv2d_input(x_shape, B, g, self.stride, self.padding, self.dilation)
+
+    def outer(self, g, x):
+        shape = (g.shape[1], x.shape[1], *self.kernel_size)
+        return conv2d_weight(x, shape, g, self.stride, self.padding, self.dilation)
+
+    def project(self, P, g):
+        return F.conv2d(g, P.T[:, :, None, None])
+
+    def rows(self, g):
+        return g.movedim(1, -1).flatten(0, -2)

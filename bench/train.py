@@ -20,7 +20,7 @@ from bench.data import load
 from bench.data.base import Data, Split
 from bench.errors import UsageError, unknown
 from bench.files import write_atomically
-from bench.layers import Linear
+from bench.layers import RuleLayer
 from bench.models import MODELS
 from bench.models.base import Network
 from bench.rules import RULES
@@ -42,9 +42,9 @@ class Learner:
     """A network under a rule, ready to train."""
 
     network: Network
-    layers: dict[str, Linear]
+    layers: dict[str, RuleLayer]
     rule: Rule
-    output: Linear | None
+    output: RuleLayer | None
     """The layer that is told the targets."""
     outputs: int
     """Width of the network's output."""

@@ -1,0 +1,102 @@
+"""Convolutions under the rules: the identities of Linear, and a 1 x 1 convolution as a linear layer on pixels."""
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from bench.errors import UsageError
+from bench.layers import Conv2d, Linear
+from bench.rules import RULES
+
+OUT, IN, SIDE = 6, 3, 8
+TOLERANCE = {"rtol": 0, "atol": 1e-10}
+SHAPES = [(k, stride, padding) for k in (1, 3, 5) for stride in (1, 2) for padding in (0, 1)]
+RANKED = [name for name in RULES.names() if RULES.get(name).ranked]
+
+
+def plain(kernel=3, stride=1, padding=1, **options):
+    torch.manual_seed(0)
+    return nn.Conv2d(IN, OUT, kernel, stride, padding, **options).double()
+
+
+def under(layer, rule, rank=2):
+    return Conv2d(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), clip=None)
+
+
+def backward(layer):
+    """Error sent down, and the gradients by parameter name, of a fixed batch."""
+    generator = Generator().manual_seed(2)
+    x = torch.randn(4, IN, SIDE, SIDE, dtype=torch.float64, generator=generator).requires_grad_()
+    y = layer(x)
+    y.backward(torch.randn(y.shape, dtype=torch.float64, generator=generator))
+    return x.grad, {name: p.grad for name, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rule", RULES.names())
+def test_weight_and_bias_get_the_exact_local_gradient(rule, shape):
+    _, exact = backward(plain(*shape))
+    _, grads = backward(under(plain(*shape), rule))
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(grads[name], exact[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bp_and_fa_with_the_forward_weights_send_the_exact_error(shape):
+    exact, _ = backward(plain(*shape))
+    torch.testing.assert_close(backward(under(plain(*shape), "bp"))[0], exact, **TOLERANCE)
+    fa = under(plain(*shape), "fa")
+    fa.feedback["B"].data.copy_(fa.weight.data)
+    torch.testing.assert_close(backward(fa)[0], exact, **TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rule", RANKED)
+def test_full_rank_factors_of_the_forward_weights_are_bp(rule, shape):
+    exact, _ = backward(plain(*shape))
+    rank = min(OUT, IN * shape[0] ** 2)
+    layer = under(plain(*shape), rule, rank)
+    U, S, Vh = torch.linalg.svd(layer.weight.data.flatten(1), full_matrices=False)
+    layer.feedback["P"].data.copy_(U * S)
+    layer.feedback["Q"].data.copy_(Vh.view_as(layer.feedback["Q"]))
+    torch.testing.assert_close(backward(layer)[0], exact, **TOLERANCE)
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_a_one_by_one_convolution_is_a_linear_layer_on_pixels(rule):
+    conv = under(plain(1, 1, 0), rule)
+    pixels = nn.Linear(IN, OUT).double()
+    linear = Linear(pixels, RULES.get(rule)(), 2, Generator().manual_seed(1), clip=None)
+    linear.load_state_dict(
+        {name: value.flatten(1) if value.ndim == 4 else value for name, value in conv.state_dict().items()}
+    )
+
+    class OnPixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x):
+            return self.linear(x.movedim(1, -1)).movedim(-1, 1)
+
+    sent, grads = backward(conv)
+    expected, on_pixels = backward(OnPixels())
+    torch.testing.assert_close(sent, expected, **TOLERANCE)
+    for name, grad in grads.items():
+        other = on_pixels[f"linear.{name}"]
+        assert (grad is None) == (other is None)
+        if grad is not None:
+            torch.testing.assert_close(grad.view_as(other), other, **TOLERANCE)
+
+
+def test_q_gradient_is_the_projected_weight_gradient():
+    layer = under(plain(3, 2, 1), "ldfa-q")
+    _, grads = backward(layer)
+    expected = torch.einsum("or,oikl->rikl", layer.feedback["P"], grads["weight"])
+    torch.testing.assert_close(grads["feedback.Q"], expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [{"groups": 3}, {"padding": "same"}, {"padding_mode": "reflect"}])
+def test_other_convolutions_are_refused(options):
+    with pytest.raises(UsageError, match="cannot be under a rule; allowed"):
+        under(plain(**options), "bp")
