@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkey
         for line in process.stdout:
             if line.startswith("4/6"):
                 break
+        time.sleep(1)  # the fifth run, which would take hours, has begun
         os.killpg(process.pid, signal.SIGINT)
         try:
             _, err = process.communicate(timeout=30)

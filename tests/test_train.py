@@ -16,6 +16,7 @@ from bench.augment import Flip, Rotate, augmentation
 from bench.config import Config
 from bench.data import load
 from bench.data.base import Split
+from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.models.mlp import MLP
 from bench.rules import RULES
@@ -343,3 +344,6 @@ def test_the_linear_network_follows_the_discrete_updates(rule):
     np.testing.assert_allclose(outcome.first_losses, losses, atol=1e-10)
     for found, wanted in zip(tensors(outcome.learner), expected, strict=False):
         np.testing.assert_allclose(found, wanted, atol=1e-10)
+    U, _, Vh = np.linalg.svd(teacher(8, config.seed).numpy())
+    strengths = (U.T @ expected[1] @ expected[0] @ Vh.T).diagonal()[:8]
+    np.testing.assert_allclose(outcome.history[-1]["mode_strengths"], strengths, rtol=1e-5)
