@@ -1,5 +1,7 @@
 """What linear theory predicts for a recorded run, from the run's own teacher and initial matrices."""
 
+from functools import cache
+
 import numpy as np
 
 from bench.config import Config, parse
@@ -10,6 +12,7 @@ from bench.train import build
 from replication.theory import Trajectory, matrix_ode
 
 _solved: dict[str, Trajectory] = {}
+_load = cache(load)
 
 
 def teacher_of(record: Record) -> np.ndarray:
@@ -32,11 +35,11 @@ def ode(record: Record) -> Trajectory:
     """The matrix ODE from the run's start, at its rates and at the times of its history."""
     if record["digest"] not in _solved:
         config = parse(Config, record["config"], "configuration")
-        layers = build(config, load(config.dataset, config.seed))
-        second = layers.layers["B1"]
+        learner = build(config, _load(config.dataset, config.seed))
+        second = learner.layers["B1"]
         _solved[record["digest"]] = matrix_ode(
             teacher_of(record),
-            layers.network.first.weight.detach().numpy(),
+            learner.network.first.weight.detach().numpy(),
             second.weight.detach().numpy(),
             *(second.feedback[name].detach().numpy() if name in second.feedback else None for name in "PQ"),
             rule=config.rule,

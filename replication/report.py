@@ -11,6 +11,7 @@ from replication.claims.base import Claim, Judgement, Part
 from replication.figures import FIGURES
 from replication.figures.base import save
 from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
+from replication.stats import ClaimVerdict
 from replication.tables import pipe_table
 
 REPORT = Path("REPORT.md")
@@ -46,6 +47,9 @@ LIMITS = """\
   learning rate. Scales that are not in the table above are not recorded.
 """
 
+
+FEW = 3
+"""Parts of a claim that the summary shows in full."""
 
 Judged = list[tuple[str, Judgement]]
 
@@ -105,7 +109,7 @@ def _summary(judged: Judged) -> str:
             {
                 "claim": f"**{name.upper()}** {claim.title}",
                 "verdict": f"**{judgement.verdict}**",
-                "numbers": "<br>".join(f"{part.condition}: {part.number or 'no runs'}" for part in judgement.parts),
+                "numbers": _numbers(judgement.parts),
                 "paper": claim.paper,
                 "scale": found.scale if found else "",
                 "n": judgement.n if found else "",
@@ -113,6 +117,15 @@ def _summary(judged: Judged) -> str:
             }
         )
     return pipe_table(pd.DataFrame(rows))
+
+
+def _numbers(parts: tuple[Part, ...]) -> str:
+    """The number of each part where they are few, else how many hold and the first of those that do not."""
+    if len(parts) <= FEW:
+        return "<br>".join(f"{part.condition}: {part.number or 'no runs'}" for part in parts)
+    others = [part for part in parts if part.verdict is not ClaimVerdict.SUPPORTED]
+    first = f"<br>not: {others[0].condition}: {others[0].number or 'no runs'}" if others else ""
+    return f"{len(parts) - len(others)} of {len(parts)} conditions hold{first}"
 
 
 def _section(name: str, found: Results, judgement: Judgement, folder: Path) -> str:

@@ -79,24 +79,26 @@ def records(folder, configs=CONFIGS):
 
 def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    finish(undisturbed, CONFIGS[:1])
     seconds = finish(undisturbed, CONFIGS)
     moments = random.Random(0)
-    checkpoints = 0
+    checkpoints = killed / "checkpoints"
+    checkpoints.mkdir(parents=True)
     for _ in range(10):
+        before = checkpoints.stat().st_mtime_ns
         process = start(killed, CONFIGS)
-        process.join(moments.uniform(0.05, 0.15) * seconds)
+        while checkpoints.stat().st_mtime_ns == before and process.exitcode is None:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.05) * seconds)
         assert process.exitcode is None
         process.kill()
         process.join()
         wait_for_workers(killed)
-        checkpoints += len(list(killed.glob("checkpoints/*.pt")))
-    assert checkpoints > 0 and len(missing(CONFIGS, Store(killed), ["test"])) > 0
+    assert list(checkpoints.glob("*.pt")) and missing(CONFIGS, Store(killed), ["test"])
     finish(killed, CONFIGS)
     assert all(record["status"] == "ok" for record in records(undisturbed))
     assert records(killed) == records(undisturbed)
     assert len(list(Store(killed).paths())) == len(CONFIGS)
-    assert not list(killed.glob("checkpoints/*.pt"))
+    assert not list(checkpoints.glob("*.pt"))
 
 
 RAISES = """

@@ -53,6 +53,7 @@ def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
     ranks = sorted({cell.rank for cell in cells if cell.rank})
     ax.set_xscale("log", base=2)
     ax.set_xticks(ranks, [str(rank) for rank in ranks])
+    ax.set_xlim(ranks[0] / 1.2, ranks[-1] * 1.2)
     ax.minorticks_off()
 
 
