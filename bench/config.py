@@ -46,8 +46,14 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the configuration in canonical JSON, 16 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """SHA-256, 16 hexadecimal digits, of the fields that differ from their defaults, in canonical JSON.
+
+        So a new field leaves the digest of every recorded run as it was; a default, once recorded, must not change.
+        """
+        defaults = asdict(Config(self.model, self.dataset, self.rule))
+        changed = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        identity = {"model": self.model, "dataset": self.dataset, "rule": self.rule} | changed
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def slug(self) -> str:

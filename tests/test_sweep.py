@@ -50,12 +50,16 @@ def start(*arguments):
 
 
 def finish(*arguments):
-    """Seconds of a sweep that nothing disturbs."""
-    started = time.monotonic()
     process = start(*arguments)
     process.join()
     assert process.exitcode == 0
-    return time.monotonic() - started
+
+
+def wait_for_change(folder, process):
+    """Until a file comes or goes in a folder, or the process ends."""
+    before = folder.stat().st_mtime_ns
+    while folder.stat().st_mtime_ns == before and process.exitcode is None:
+        time.sleep(0.001)
 
 
 def wait_for_workers(folder):
@@ -79,16 +83,15 @@ def records(folder, configs=CONFIGS):
 
 def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    seconds = finish(undisturbed, CONFIGS)
-    moments = random.Random(0)
+    finish(undisturbed, CONFIGS)
     checkpoints = killed / "checkpoints"
     checkpoints.mkdir(parents=True)
+    moments = random.Random(0)
     for _ in range(10):
-        before = checkpoints.stat().st_mtime_ns
         process = start(killed, CONFIGS)
-        while checkpoints.stat().st_mtime_ns == before and process.exitcode is None:
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0, 0.05) * seconds)
+        for _ in range(moments.randint(1, 6)):
+            wait_for_change(checkpoints, process)
+        time.sleep(moments.uniform(0, 0.02))
         assert process.exitcode is None
         process.kill()
         process.join()
