@@ -24,6 +24,8 @@ def parse_ranks(spec: int | str | None, labels: list[str]) -> dict[str, int | No
         label, _, value = part.partition("=")
         if label not in ranks:
             raise UsageError(f"--rank {spec}: no layer {label!r}; allowed: {', '.join(labels)}")
+        if ranks[label] is not None:
+            raise UsageError(f"--rank {spec}: layer {label!r} is there twice; allowed: once")
         ranks[label] = _rank(value)
     return ranks
 

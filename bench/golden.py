@@ -61,7 +61,7 @@ BASE = {
 between two neighbours, which rounding would decide."""
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "linear": {},
+    "linear": {"bp-balanced": {"rule": "bp", "rank": None, "model_options": {"start": "balanced"}}},
     "mlp": {
         "ldfa-error": {"rule": "ldfa", "rule_options": {"output": "error"}},
         "ldfa-uniform": {"rule": "ldfa", "rule_options": {"initial": "uniform"}},

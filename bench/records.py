@@ -100,7 +100,8 @@ class Store:
         return self.folder / "records" / experiment / f"{config.slug}.json"
 
     def checkpoint(self, config: Config) -> Path:
-        return self.folder / "checkpoints" / f"{config.digest}.pt"
+        """Where the run keeps its state; that of another version of the task is not taken up."""
+        return self.folder / "checkpoints" / f"{task_of(config.model).replace('/', '-')}-{config.digest}.pt"
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""

@@ -186,7 +186,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkey
         time.sleep(1)  # the fifth run, which would take hours, has begun
         os.killpg(process.pid, signal.SIGINT)
         try:
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise

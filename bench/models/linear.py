@@ -16,8 +16,8 @@ class LinearNetwork(Network):
     """B1 is the feedback of W2; W1 sends no error down.
 
     `start`: `random` has entries of standard deviation 1/hidden (W1) and 1/outputs (W2); `balanced` is
-    W1 = a R V', W2 = a U R' for the teacher's singular bases U, V, a random rotation R and a^2 = 0.001, from where the
-    modes evolve one by one (Saxe, McClelland and Ganguli 2013, arXiv:1312.6120).
+    W1 = a R V', W2 = a U R' for the bases U, V of the teacher's modes, random orthonormal columns R and a^2 = 0.001,
+    from where the modes evolve one by one (Saxe, McClelland and Ganguli 2013, arXiv:1312.6120).
     """
 
     version = 1
@@ -33,9 +33,9 @@ class LinearNetwork(Network):
         modes = int((singular > 1e-6 * singular[0]).sum())
         self.bases = U[:, :modes], Vh[:modes]
         if start == "balanced":
-            rotation = nn.init.orthogonal_(torch.empty(hidden, len(singular), dtype=U.dtype))
-            self.first.weight = nn.Parameter(BALANCED**0.5 * rotation @ Vh)
-            self.second.weight = nn.Parameter(BALANCED**0.5 * U @ rotation.T)
+            rotation = nn.init.orthogonal_(torch.empty(hidden, modes, dtype=U.dtype))
+            self.first.weight = nn.Parameter(BALANCED**0.5 * rotation @ Vh[:modes])
+            self.second.weight = nn.Parameter(BALANCED**0.5 * U[:, :modes] @ rotation.T)
         else:
             nn.init.normal_(self.first.weight, std=1 / hidden)
             nn.init.normal_(self.second.weight, std=1 / data.outputs)
