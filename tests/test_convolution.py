@@ -27,6 +27,7 @@ def backward(layer):
     """Error sent down, and the gradients by parameter name, of a fixed batch."""
     generator = Generator().manual_seed(2)
     x = torch.randn(4, IN, SIDE, SIDE, dtype=torch.float64, generator=generator).requires_grad_()
+    torch.manual_seed(3)
     y = layer(x)
     y.backward(torch.randn(y.shape, dtype=torch.float64, generator=generator))
     return x.grad, {name: p.grad for name, p in layer.named_parameters()}

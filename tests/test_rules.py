@@ -135,7 +135,7 @@ def equations(rule, W, fb, x, g, targets):
         s = s / (s.std(0).max() + 1e-8)
         return -(np.eye(len(P)) - P @ P.T) @ (s.T @ s / len(s)) @ P
 
-    dW, P, Q, B = g.T @ x, fb.get("P"), fb.get("Q"), fb.get("B")
+    dW, P, Q, B, R = g.T @ x, fb.get("P"), fb.get("Q"), fb.get("B"), fb.get("R")
     return {
         "bp": lambda: (g @ W, {}),
         "fa": lambda: (g @ B, {}),
@@ -144,11 +144,16 @@ def equations(rule, W, fb, x, g, targets):
         "ldfa-q": lambda: (g @ P @ Q, {"Q": P.T @ dW}),
         "ldfa-p": lambda: (g @ P @ Q, {"P": oja_gradient(P, targets)}),
         "ldfa": lambda: (g @ P @ Q, {"P": oja_gradient(P, targets), "Q": P.T @ dW}),
+        "ldfa-hebb": lambda: (g @ P @ Q, {"P": dW @ Q.T, "Q": P.T @ dW}),
+        "ldfa-track": lambda: (g @ P @ Q, {"P": (P @ Q - W) @ Q.T, "Q": P.T @ (P @ Q - W)}),
+        "pfa": lambda: (g @ B @ R, {"R": B.T @ dW}),
+        "usf": lambda: (g @ (np.sign(W) / np.sqrt(3 * W.shape[1])), {}),
+        "frsf": lambda: (g @ (np.sign(W) * fb["M"]), {}),
     }[rule]()
 
 
 @pytest.mark.parametrize("signal", ["targets", "error", "hidden"])
-@pytest.mark.parametrize("rule", RULES.names())
+@pytest.mark.parametrize("rule", [name for name in RULES.names() if name != "brsf"])
 def test_one_step_agrees_with_the_equations(rule, signal):
     """At the output layer with either signal of P, and at a hidden layer, which has no targets."""
     learns_p = "output" in RULES.get(rule).__dataclass_fields__
@@ -168,7 +173,32 @@ def test_one_step_agrees_with_the_equations(rule, signal):
             assert grad is None
 
 
-@pytest.mark.parametrize("rule", [name for name in RULES.names() if RULES.get(name).ranked])
+def test_brsf_redraws_magnitudes_under_the_signs_of_the_weights():
+    """An error of one unit at a time reads out the feedback, row by row."""
+    under = layer("brsf")
+    torch.manual_seed(0)
+    draws = [
+        backward(under, torch.zeros(OUT, IN).double().requires_grad_(), torch.eye(OUT).double())[0] for _ in range(2)
+    ]
+    for draw in draws:
+        assert torch.equal(draw.sign(), under.weight.sign())
+        assert draw.abs().max() <= IN**-0.5
+    assert not torch.equal(*draws)
+
+
+def test_pfa_spreads_the_error_without_loss():
+    B = layer("pfa").feedback["B"]
+    assert B.shape == (OUT, 10 * OUT)
+    torch.testing.assert_close(B @ B.T, torch.eye(OUT, dtype=torch.float64))
+
+
+def test_track_starts_at_the_best_approximation_of_the_weights():
+    under = layer("ldfa-track")
+    U, S, Vh = torch.linalg.svd(under.weight.data, full_matrices=False)
+    torch.testing.assert_close(under.feedback["P"] @ under.feedback["Q"], U[:, :3] * S[:3] @ Vh[:3])
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES.names() if "initial" in RULES.get(name).__dataclass_fields__])
 def test_initial_factors_are_independent_of_the_weights(rule):
     under = layer(rule)
     torch.testing.assert_close(under.feedback["P"].T @ under.feedback["P"], torch.eye(3, dtype=torch.float64))

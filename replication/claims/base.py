@@ -109,7 +109,9 @@ def bounded(
 def together(condition: str, parts: Sequence[Part]) -> Part:
     """Several parts as one."""
     numbers = "; ".join(f"{part.condition}: {part.number}" for part in parts)
-    return Part(condition, all_of([part.verdict for part in parts]), numbers, min((part.n for part in parts), default=0))
+    return Part(
+        condition, all_of([part.verdict for part in parts]), numbers, min((part.n for part in parts), default=0)
+    )
 
 
 def floor_remark(results: Results) -> str:

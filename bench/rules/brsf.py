@@ -1,0 +1,27 @@
+"""Batchwise random-magnitude sign-concordant feedback (Liao, Leibo and Poggio 2016, arXiv:1510.05067).
+
+Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming uniform| drawn anew for each batch.
+"""
+
+import torch
+
+from bench.rules.base import Rule
+
+
+class BatchMagnitudeSign(Rule):
+    """`brsf`: the feedback has the signs of the forward weights, and magnitudes redrawn each batch.
+
+    The magnitudes come from PyTorch's own generator of the device, which the training loop seeds each epoch.
+    """
+
+    reads_weights = "sign"
+
+    def start(self, op, W, rank, generator):
+        return {}
+
+    def backward(self, op, signals, feedback):
+        magnitude = torch.rand_like(signals.W) * signals.W[0].numel() ** -0.5
+        return op.transpose(signals.W.sign() * magnitude, signals.g, signals.x.shape), {}
+
+
+RULE = BatchMagnitudeSign

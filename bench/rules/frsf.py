@@ -1,0 +1,21 @@
+"""Fixed random-magnitude sign-concordant feedback (Moskovitz, Litwin-Kumar and Abbott 2018, arXiv:1812.06488).
+
+Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming uniform|, fixed.
+"""
+
+from bench.rules.base import Rule, like_weight
+
+
+class FixedMagnitudeSign(Rule):
+    """`frsf`: the feedback has the signs of the forward weights, and random magnitudes that stay."""
+
+    reads_weights = "sign"
+
+    def start(self, op, W, rank, generator):
+        return {"M": like_weight(W, W.shape[0], generator).abs()}
+
+    def backward(self, op, signals, feedback):
+        return op.transpose(signals.W.sign() * feedback["M"], signals.g, signals.x.shape), {}
+
+
+RULE = FixedMagnitudeSign
