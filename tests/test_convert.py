@@ -72,3 +72,8 @@ def test_full_rank_is_no_note():
 
 def test_a_rule_without_rank_has_no_note():
     assert converted("kp", B1=9)[3] == []
+
+
+def test_a_layer_has_one_rank():
+    with pytest.raises(UsageError, match="layer 'B1' is there twice"):
+        parse_ranks("B1=2,B1=3", LABELS)
