@@ -25,16 +25,20 @@ def report(
     """Rebuild tables, figures and REPORT.md from the records alone, and print the verdicts."""
     if context.invoked_subcommand:
         return
+    from replication.claims import CLAIMS
     from replication.report import all_claims, write_report, write_scale
+    from replication.results import largest
 
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     judged = write_report() if scale is None else write_scale(scale)
     path = Path("REPORT.md") if scale is None else FOLDER / scale / "REPORT.md"
     titles = {name: claim.title for name, claim in all_claims()}
-    table = Table("claim", "", "verdict", "n", title="Claims" if scale is None else f"Claims at scale {scale}")
+    table = Table("claim", "", "verdict", "scale", "n", title="Claims" if scale is None else f"Claims at scale {scale}")
     for name, judgement in judged:
-        table.add_row(name.upper(), titles[name], str(judgement.verdict), str(judgement.n))
+        found = largest(CLAIMS.get(name).experiment) if scale is None else None
+        where = scale or (found.scale if found else "")
+        table.add_row(name.upper(), titles[name], str(judgement.verdict), where, str(judgement.n))
     Console().print(table)
     print(f"report: {path.resolve()}")
 
@@ -49,7 +53,7 @@ def replicate() -> None:
     from bench.estimate import estimate, timings
     from bench.experiments import experiment, names
 
-    known = timings(FOLDER, "cpu")
+    known = [timing for timing in timings(FOLDER, "cpu") if timing.scale != "quick"]
     table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
     for name in names():
         configs = experiment(name).configs("gpu", choose=lambda names: names if isinstance(names, str) else names[0])

@@ -33,6 +33,12 @@ class Cell:
         """Runs that ended well."""
         return sum(record["status"] == "ok" for record in self.records.values())
 
+    @property
+    def runs(self) -> str:
+        """How many runs ended well, of how many; the others are missing, or count as chance."""
+        lost = len(self.records) - self.ok
+        return f"{self.ok} of {self.planned}" + (f", {lost} diverged or failed" if lost else "")
+
     def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
         """A number of each run by seed, `otherwise` for a run that diverged or failed."""
         return {seed: metric(r) if r["status"] == "ok" else otherwise for seed, r in self.records.items()}
@@ -96,10 +102,10 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
 
 
 def largest(name: str, folder: Path = FOLDER) -> Results | None:
-    """The records at the largest scale whose runs are all there, else at the largest with any; None without records."""
+    """The records at the largest scale whose runs are all there, else at the most complete; None without records."""
     scales = [scale for scale in LARGEST_FIRST if scale in experiment(name).scales]
     candidates = [found for scale in scales if (found := results(name, scale, folder)).recorded]
-    return next((c for c in candidates if c.recorded == c.planned), candidates[0] if candidates else None)
+    return max(candidates, key=lambda found: found.recorded / found.planned, default=None)
 
 
 def _setting(config: Config) -> str:

@@ -60,6 +60,7 @@ class Comparison:
     iqm: float
     n: int
     seeds_needed: int | None
+    margin: float
 
 
 def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
@@ -121,7 +122,8 @@ def compare(
     else:
         verdict = Verdict.INCONCLUSIVE
         needed = seeds_for(differences.std(ddof=1), interval.estimate, margin, smallest=min_seeds) if n > 1 else None
-    return Comparison(verdict, interval, bootstrap_interval(differences), interquartile_mean(differences), n, needed)
+    bootstrap, iqm = bootstrap_interval(differences), interquartile_mean(differences)
+    return Comparison(verdict, interval, bootstrap, iqm, n, needed, margin)
 
 
 def fails(rule: Mapping[int, float], baseline: Mapping[int, float], threshold: float = 5.0) -> bool:

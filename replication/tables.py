@@ -31,20 +31,19 @@ def accuracy_table(results: Results) -> Table:
         versus = compare(cell.accuracy, bp)
         is_bp = cell.label == "bp"
         paper = paper_number(results.experiment.name, cell)
-        tuned = {name: getattr(cell.config, name) for name in ("lr", "weight_decay", "feedback_rate")}
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
             | _columns("accuracy", level)
             | {"accuracy_iqm": interquartile_mean(cell.accuracy.values())}
             | ({} if is_bp else _columns("minus_bp", versus.interval) | _columns("bootstrap", versus.bootstrap))
             | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
-            | tuned
+            | _rates(cell)
             | {"paper": paper}
         )
         text.append(
             {
                 "setting": f"`{cell.label}`",
-                "runs": f"{cell.ok} of {cell.planned}",
+                "runs": cell.runs,
                 "test accuracy (%)": number(level),
                 "minus bp (points)": "" if is_bp else number(versus.interval, "+.2f"),
                 "against bp": "baseline" if is_bp else str(versus.verdict),
@@ -55,21 +54,22 @@ def accuracy_table(results: Results) -> Table:
 
 
 def loss_table(results: Results) -> Table:
-    """Loss on the training samples after the last step, over that of the zero map, in percent."""
+    """Loss on the training samples that is left at the end, in percent of the initial one."""
     numbers, text = [], []
     for cell in results.cells:
         left = mean_interval(cell.values(remaining_loss, 100.0).values())
         setting = {"setting": cell.label, "dataset": cell.config.dataset}
-        numbers.append(setting | {"ok": cell.ok, "planned": cell.planned} | _columns("remaining_loss", left))
+        counts = {"ok": cell.ok, "planned": cell.planned}
+        numbers.append(setting | counts | _columns("remaining_loss", left) | _rates(cell))
         text.append(
-            {"setting": f"`{cell.label}`", "dataset": cell.config.dataset, "runs": f"{cell.ok} of {cell.planned}"}
+            {"setting": f"`{cell.label}`", "dataset": cell.config.dataset, "runs": cell.runs}
             | {"remaining loss (%)": number(left, ".3g")}
         )
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
 
 def remaining_loss(record: Record) -> float:
-    """Last loss of a linear run in percent of its first, which is within 0.1% of the zero map's."""
+    """Loss of a linear run over its last steps (the last entry of its history), in percent of its first."""
     return 100 * record["history"][-1]["loss"] / record["first_losses"][0]
 
 
@@ -81,8 +81,13 @@ def number(interval: Interval, form: str = ".2f") -> str:
     return f"{interval.estimate:{form}}{bounds}"
 
 
+def _rates(cell: Cell) -> dict[str, float]:
+    return {name: getattr(cell.config, name) for name in ("lr", "weight_decay", "feedback_rate")}
+
+
 def _columns(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    low, high = (bound if isfinite(bound) else None for bound in (interval.low, interval.high))
+    return {name: interval.estimate, f"{name}_low": low, f"{name}_high": high}
 
 
 def paper_number(experiment: str, cell: Cell) -> str:

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it records, its exit status, and what it says of bad input."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import torch
 
 from bench.cli import main
 from bench.config import Config, parse
+from bench.errors import UsageError
 from bench.records import Store
 
 RUN = ["run", "--model", "mlp", "--rule", "bp", "--scale", "quick", "--set", "epochs=1"]
@@ -41,6 +43,8 @@ def experiments(folder, **texts):
 def bench(*arguments, **options):
     """`bench` as a process of its own, in a process group of its own."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    # An interrupt is ignored by what a script starts in the background, and that is inherited.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-m", "bench", *map(str, arguments)], **pipes, **options)
 
 
@@ -212,6 +216,22 @@ def test_tune_keeps_the_trials_and_the_best_settings(tmp_path, capsys, monkeypat
     assert "2/2" not in capsys.readouterr().out
 
 
+def test_tune_chooses_nothing_where_a_trial_failed(tmp_path, capsys, monkeypatch):
+    def refuse(*arguments):
+        raise UsageError("the data are gone")
+
+    monkeypatch.setattr("bench.tune.TRIALS", 2)
+    monkeypatch.setattr("bench.protocols.tuned_path", lambda model, scale: tmp_path / "tuned.json")
+    monkeypatch.setattr("bench.tune.tuned_path", lambda model, scale: tmp_path / "tuned.json")
+    monkeypatch.setattr("bench.sweep.CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr("bench.train.train", refuse)
+    tune = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--results", str(tmp_path), "--workers", "1"]
+    assert main(tune) == 1
+    out = capsys.readouterr().out
+    assert out.count("failed: the data are gone") == 2 and "trials failed: 2 of 2" in out
+    assert not (tmp_path / "tuned.json").exists()
+
+
 def test_verify_names_what_is_wrong(tiny, capsys):
     verify = ["verify", "--results", str(tiny), "--no-golden"]
     assert main(verify) == 0
@@ -256,7 +276,7 @@ YAMLS = {
     "tiny": TINY,
 }
 BAD = {
-    "rule": (["--rule", "ldfaa"], "'ldfaa'", "did you mean 'ldfa'", "bp, fa"),
+    "rule": (["--rule", "ldfaa"], "'ldfaa'", "did you mean 'ldfa'", "bp, brsf"),
     "model": (["--model", "mpl"], "'mpl'", "did you mean 'mlp'", "linear"),
     "dataset": (["--dataset", "digit"], "'digit'", "did you mean 'digits'", "cifar10"),
     "classes": (["--dataset", "digits:11"], "'digits:11'", "1 to 10"),
@@ -271,6 +291,7 @@ BAD = {
     "device": (["--device", "cdua"], "'cdua'", "did you mean 'cuda'"),
     "field": (["--set", "epoch=3"], "--set", "'epoch'", "did you mean 'epochs'"),
     "field's type": (["--set", "epochs=few"], "--set", "epochs", "'few'", "int"),
+    "field's range": (["--set", "epochs=0"], "--set", "epochs", "0", "1 or more"),
     "field with an option": (["--set", "rank=3"], "--set rank=3", "--rank"),
     "no value": (["--set", "epochs"], "--set epochs", "KEY=VALUE"),
     "no part": (["--set", "lr.x=3"], "--set lr.x=3", "model_options, rule_options"),

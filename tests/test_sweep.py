@@ -86,17 +86,18 @@ def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tm
     finish(undisturbed, CONFIGS)
     checkpoints = killed / "checkpoints"
     checkpoints.mkdir(parents=True)
-    moments = random.Random(0)
+    moments, begun = random.Random(0), []
     for _ in range(10):
         process = start(killed, CONFIGS)
-        for _ in range(moments.randint(1, 6)):
+        for _ in range(moments.randint(1, 3)):
             wait_for_change(checkpoints, process)
         time.sleep(moments.uniform(0, 0.02))
         assert process.exitcode is None
         process.kill()
         process.join()
         wait_for_workers(killed)
-    assert list(checkpoints.glob("*.pt")) and missing(CONFIGS, Store(killed), ["test"])
+        begun += [*checkpoints.glob("*.pt")]
+    assert begun and missing(CONFIGS, Store(killed), ["test"])
     finish(killed, CONFIGS)
     assert all(record["status"] == "ok" for record in records(undisturbed))
     assert records(killed) == records(undisturbed)
@@ -105,6 +106,7 @@ def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tm
 
 
 RAISES = """
+from bench.errors import UsageError
 from bench.rules.bp import Backpropagation
 
 class Raises(Backpropagation):
@@ -116,14 +118,16 @@ RULE = Raises
 DIES = RAISES.replace(
     'raise ValueError("no error goes down")', "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 )
+REFUSES = RAISES.replace('ValueError("no error goes down")', 'UsageError("--rank 3: no such")')
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
-    for name, source in (("raises", RAISES), ("dies", DIES)):
+    for name, source in (("raises", RAISES), ("refuses", REFUSES), ("dies", DIES)):
         (tmp_path / f"{name}.py").write_text(source)
     quick = replace(CONFIG, epochs=1)
     configs = [
         replace(quick, rule="raises"),
+        replace(quick, rule="refuses"),
         replace(quick, rule="dies"),
         replace(quick, rule="dies", seed=1),
         replace(quick, lr=1e38),
@@ -132,10 +136,46 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     ]
     finish(tmp_path / "results", configs, tmp_path)
     found = records(tmp_path / "results", configs)
-    assert [record["status"] for record in found] == ["failed", "failed", "failed", "diverged", "ok", "ok"]
-    reasons = [record["reason"] for record in found[:3]]
-    assert reasons == ["ValueError: no error goes down", "its process died", "its process died"]
-    assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:3]
+    assert [record["status"] for record in found] == ["failed"] * 4 + ["diverged", "ok", "ok"]
+    reasons = ["ValueError: no error goes down", "--rank 3: no such", "its process died", "its process died"]
+    assert [record["reason"] for record in found[:4]] == reasons
+    assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:4]
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch):
+    """Runs `CONFIG`, with a checkpoint every epoch; gives the record, and the epochs trained."""
+    monkeypatch.setattr(bench.train, "CHECKPOINT_SECONDS", 0.0)
+
+    def attempt(last=CONFIG.epochs):
+        told = []
+
+        def tell(entry):
+            told.append(entry["epoch"])
+            if entry["epoch"] > last:
+                raise MemoryError("no memory left")
+
+        return bench.sweep.run(CONFIG, Store(tmp_path), "test", "quick", "cpu", progress=tell), told
+
+    return attempt
+
+
+def test_a_run_that_failed_goes_on_from_its_checkpoint(attempt, tmp_path):
+    record, _ = attempt(last=7)
+    assert (record["status"], record["reason"]) == ("failed", "MemoryError: no memory left")
+    record, epochs = attempt()
+    assert record["status"] == "ok" and epochs == [8, 9, 10]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-99], lambda content: b"x" + content])
+def test_a_broken_checkpoint_fails_the_run_once(damage, attempt, tmp_path):
+    attempt(last=7)
+    checkpoint = Store(tmp_path).checkpoint(CONFIG)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    record, epochs = attempt()
+    assert record["status"] == "failed" and "checkpoint is broken" in record["reason"] and epochs == []
+    assert attempt()[0]["status"] == "ok"
 
 
 def test_past_the_deadline_runs_pause_and_none_starts(tmp_path):

@@ -178,6 +178,14 @@ def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
     assert outcome.final == {} and len(outcome.history) < 3
 
 
+def test_a_run_whose_test_loss_is_not_finite_is_diverged():
+    data = digits(LINEAR.dataset, 0)
+    beyond = replace(data, test=Split(data.test.inputs * 1e200, data.test.targets))
+    outcome = run(LINEAR, loader=lambda name, seed: beyond)
+    assert outcome.status == "diverged" and outcome.final == {}
+    assert [entry["epoch"] for entry in outcome.history] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -288,7 +296,7 @@ def become_backpropagation(layer):
         layer.feedback["Q"].data.copy_(Vh)
 
 
-@pytest.mark.parametrize("rule", RULES.names())
+@pytest.mark.parametrize("rule", ["bp", "fa", "kp", *(name for name in RULES.names() if RULES.get(name).ranked)])
 def test_with_the_forward_weights_as_feedback_every_rule_is_backpropagation(rule):
     """All gradients of the network, biases and batch norm too, are those of autograd on the plain network."""
     data = digits("digits", 0)

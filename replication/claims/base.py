@@ -7,7 +7,7 @@ from math import inf
 from typing import ClassVar
 
 from replication.results import Results
-from replication.stats import ClaimVerdict, Comparison, Verdict, all_of, mean_interval
+from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, mean_interval
 from replication.tables import Table, accuracy_table, number
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
@@ -56,8 +56,8 @@ class Claim(ABC):
     """When the claim counts as supported, in numbers."""
     experiment: ClassVar[str]
     figure: ClassVar[str]
-    paper: ClassVar[str]
-    """The paper's number."""
+    paper: ClassVar[tuple[str, ...]] = ()
+    """The settings whose accuracy the paper's authors gave, of which the report shows the number."""
     deviations: ClassVar[tuple[str, ...]] = ()
     """How the runs differ from the paper's, beyond what their settings say."""
     table: ClassVar[Callable[[Results], Table]] = staticmethod(accuracy_table)
@@ -67,27 +67,27 @@ class Claim(ABC):
         """The verdict by the records of the claim's experiment."""
 
 
-def matching(condition: str, comparison: Comparison) -> Part:
-    """The part of a claim that says a rule matches its baseline."""
-    verdict = {
-        Verdict.MATCHES: ClaimVerdict.SUPPORTED,
-        Verdict.BELOW: ClaimVerdict.NOT_SUPPORTED,
-        Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
-        Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
-    }[comparison.verdict]
-    needed = f"; {comparison.seeds_needed} seeds would settle it" if comparison.seeds_needed else ""
-    return Part(condition, verdict, number(comparison.interval, "+.2f") + needed, comparison.n)
+def above(condition: str, comparison: Comparison) -> Part:
+    """The part of a claim that says a difference lies above the negative of the comparison's margin."""
+    return _compared(condition, comparison, "above", Verdict.MATCHES, Verdict.BELOW)
 
 
-def failing(condition: str, comparison: Comparison) -> Part:
-    """The part of a claim that says a rule lies below its baseline by more than the comparison's margin."""
-    verdict = {
-        Verdict.MATCHES: ClaimVerdict.NOT_SUPPORTED,
-        Verdict.BELOW: ClaimVerdict.SUPPORTED,
+def below(condition: str, comparison: Comparison) -> Part:
+    """The part of a claim that says a difference lies below the negative of the comparison's margin."""
+    return _compared(condition, comparison, "below", Verdict.BELOW, Verdict.MATCHES)
+
+
+def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict, fails: Verdict) -> Part:
+    verdicts = {
+        holds: ClaimVerdict.SUPPORTED,
+        fails: ClaimVerdict.NOT_SUPPORTED,
         Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
-    }[comparison.verdict]
-    return Part(condition, verdict, number(comparison.interval, "+.2f"), comparison.n)
+    }
+    needed = comparison.seeds_needed
+    more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
+    text = f"{number(comparison.interval, '+.2f')} points{more}" if comparison.n else ""
+    return Part(f"{condition} ({side} {-comparison.margin:g})", verdicts[comparison.verdict], text, comparison.n)
 
 
 def bounded(
@@ -97,6 +97,8 @@ def bounded(
     interval = mean_interval(values)
     if not interval.n:
         verdict = ClaimVerdict.NOT_RUN
+    elif interval.n < MIN_SEEDS:
+        verdict = ClaimVerdict.INCONCLUSIVE
     elif interval.low > above and interval.high < below:
         verdict = ClaimVerdict.SUPPORTED
     elif interval.high < above or interval.low > below:

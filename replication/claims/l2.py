@@ -20,7 +20,6 @@ class FixedFeedback(Claim):
     )
     experiment = "linear"
     figure = "linear-rank"
-    paper = "No number was printed; the paper shows curves."
     table = staticmethod(loss_table)
 
     def judge(self, results: Results) -> Judgement:
@@ -45,10 +44,11 @@ def dimension(dataset: str) -> int:
 
 
 def group(results: Results, rule: str, dataset: str, low: int, high: int, **limit: float) -> Part:
-    """The condition on the remaining loss at every recorded rank with low <= r < high."""
+    """The condition on the remaining loss at every rank with low <= r < high; a run that failed speaks against it."""
     cells = [c for c in results.cells if c.config.rule == rule and c.config.dataset == dataset]
+    against = 0.0 if "above" in limit else 100.0
     parts = [
-        bounded(f"r = {cell.rank}", cell.values(remaining_loss, 100.0).values(), **limit, unit="%")
+        bounded(f"r = {cell.rank}", cell.values(remaining_loss, against).values(), **limit, unit="%")
         for cell in cells
         if low <= cell.rank < high
     ]

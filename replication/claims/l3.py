@@ -20,7 +20,6 @@ class LearnedFeedback(Claim):
     )
     experiment = "linear"
     figure = "linear-rank"
-    paper = "No number was printed; the paper shows curves."
     table = staticmethod(loss_table)
 
     def judge(self, results: Results) -> Judgement:

@@ -1,6 +1,6 @@
 """N1: one layer's error channel cut to the order of the class count keeps backpropagation's accuracy."""
 
-from replication.claims.base import Claim, Judgement, floor_remark, matching
+from replication.claims.base import Claim, Judgement, above, floor_remark
 from replication.results import Results
 from replication.stats import compare
 
@@ -16,13 +16,17 @@ class OneLayer(Claim):
     criterion = "`ldfa` at r = d = 10 in B1, in B2 and in B3, each alone, matches `bp` (95% interval above -1 point)."
     experiment = "mlp-one-layer"
     figure = "mlp-one-layer"
-    paper = "B1 at r = 10: 62.63 ± 0.31%, bp 62.75 ± 0.20% (n = 10)"
-    deviations = ("The authors' figure is for CIFAR-10 at batch 32 over 150 epochs.",)
+    paper = ("ldfa B1=10", "bp")
+    deviations = (
+        "The rates and decay of `ldfa` are those tuned with all layers at r = 10, with a rate of its own for the "
+        "feedback; the authors use one Adam at 6e-4 (bp 5e-4). The output layer has 10 outputs, so that B3 at r = 10 "
+        "is its full rank: only r < 10 constrains it.",
+    )
 
     def judge(self, results: Results) -> Judgement:
         bp = results.accuracy("bp")
         parts = (
-            matching(f"{layer} ({where}) at r = 10 matches bp", compare(results.accuracy(f"ldfa {layer}=10"), bp))
+            above(f"ldfa {layer} ({where}) r = 10 minus bp", compare(results.accuracy(f"ldfa {layer}=10"), bp))
             for layer, where in LAYERS.items()
         )
         return Judgement(tuple(parts), remark=floor_remark(results))

@@ -1,6 +1,6 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
-from replication.claims.base import Claim, Judgement, failing, floor_remark, matching
+from replication.claims.base import Claim, Judgement, above, below, floor_remark
 from replication.results import Results
 from replication.stats import compare
 
@@ -16,25 +16,30 @@ class AllLayers(Claim):
     )
     criterion = (
         "`ldfa` at r = d = 10 matches `bp` (95% interval above -1 point), and its interval against `bp` at width 64 "
-        "lies above 0."
+        "lies above 0. At scale quick the narrow network is 16 wide, as the full one is 128."
     )
     experiment = "mlp-all-layers"
     figure = "mlp-all-layers"
-    paper = "r = 10: 61.84 ± 0.23%, bp 62.75 ± 0.20% (n = 10)"
-    deviations = ("The authors' figure is for CIFAR-10 at batch 32 over 150 epochs.",)
+    paper = ("ldfa r=10", "bp")
+    deviations = (
+        "Rates and decays are tuned for each rule at width 512, the ranked rules at r = 10, with a rate of its own for "
+        "the feedback; the authors use one Adam at 6e-4 (bp 5e-4). The narrow network has those of bp at width 512. "
+        "The output layer has 10 outputs, so that a rank above 10 is capped at 10 there.",
+    )
 
     def judge(self, results: Results) -> Judgement:
         bp, low, fa = (results.accuracy(label) for label in ("bp", "ldfa r=10", "fa"))
-        narrow = next((c.accuracy for c in results.cells if c.label in ("bp width=64", "bp width=16")), {})
+        width = 64 if results.cell("bp width=64") else 16
+        narrow = results.accuracy(f"bp width={width}")
         return Judgement(
             parts=(
-                matching("ldfa at r = 10 matches bp", compare(low, bp)),
-                matching("ldfa at r = 10 beats the narrow bp network", compare(low, narrow, margin=0.0)),
+                above("ldfa r = 10 minus bp", compare(low, bp)),
+                above(f"ldfa r = 10 minus bp at width {width}", compare(low, narrow, margin=0.0)),
             ),
             context=(
-                matching("ldfa at r = 10 ends within 2 points of bp", compare(low, bp, margin=CLOSE)),
-                failing("fa ends more than 5 points below bp (FA fails)", compare(fa, bp, margin=FAILS)),
-                failing("fa ends below ldfa at r = 10", compare(fa, low, margin=0.0)),
+                above("ldfa r = 10 minus bp, within two points", compare(low, bp, margin=CLOSE)),
+                below("fa minus bp, FA fails", compare(fa, bp, margin=FAILS)),
+                below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
             remark=floor_remark(results),
         )

@@ -2,23 +2,43 @@
 
 from matplotlib.figure import Figure
 
-from replication.figures.base import level, over_rank, rank_axis, seeds_of
-from replication.results import Results
+from replication.figures.base import DASHES, level, over_rank, rank_axis, seeds_of
+from replication.results import Cell, Results
+from replication.stats import mean_interval
+
+WIDTH = 512
+"""Of a network whose options name none."""
 
 
 def draw(results: Results):
-    """Left, accuracy over rank beside the rules without one; the width of the narrow network is in its label."""
-    figure = Figure(figsize=(5.2, 3.4))
-    ax = figure.subplots()
+    """Left, accuracy over rank, the rules without a rank as lines; right, bp over width, a point a seed."""
+    figure = Figure(figsize=(8.6, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for style, rule in enumerate(("ldfa", "ldfa-q")):
-        over_rank(ax, [c for c in results.cells if c.config.rule == rule], rule, style)
-    wide = [c for c in results.cells if c.rank is None]
-    for cell, dashes in zip(wide, ("-", "--", ":", "-.", (0, (1, 3)), (0, (5, 5))), strict=False):
-        level(ax, cell, cell.label, dashes)
-    rank_axis(ax, results.cells)
-    ax.set(xlabel="rank r of every error channel", ylabel="test accuracy (%)")
-    ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+        over_rank(left, [c for c in results.cells if c.config.rule == rule], rule, style)
+    unranked = [c for c in results.cells if c.rank is None and "=" not in c.label]
+    for cell, dashes in zip(unranked, DASHES, strict=False):
+        level(left, cell, cell.label, dashes)
+    rank_axis(left, results.cells)
+    left.set(xlabel="rank r of every error channel", ylabel="test accuracy (%)")
+
+    networks = sorted((c for c in results.cells if c.config.rule == "bp" and c.records), key=_width)
+    means = [mean_interval(c.accuracy.values()).estimate for c in networks]
+    right.plot([_width(c) for c in networks], means, "-o", color="0.25", label="bp")
+    for cell in networks:
+        accuracies = list(cell.accuracy.values())
+        right.scatter([_width(cell)] * len(accuracies), accuracies, s=8, color="0.25", alpha=0.5, linewidths=0)
+    level(right, results.cell("ldfa r=10"), "ldfa r=10", "--", color="C0")
+    right.set_xscale("log", base=2)
+    right.set_xticks([_width(c) for c in networks], [str(_width(c)) for c in networks])
+    right.set(xlabel="width of the network")
+    for ax in (left, right):
+        ax.legend(frameon=False, fontsize=7)
     return figure, seeds_of(results.cells)
+
+
+def _width(cell: Cell) -> int:
+    return cell.config.model_options.get("width", WIDTH)
 
 
 FIGURE = draw
