@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -11,10 +12,13 @@ import yaml
 
 from bench.errors import UsageError, unknown
 
+LEAST = {"lr": 0, "weight_decay": 0, "feedback_rate": 0, "batch_size": 0, "epochs": 1, "log_every": 1, "seed": 0}
+POSITIVE = ("gamma", "clip")
+
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that the numbers of a run depend on."""
+    """Everything that the numbers of a run depend on. Raises `UsageError` for a number out of its range."""
 
     model: str
     dataset: str
@@ -44,6 +48,14 @@ class Config:
     """What judges: the test split, or a tenth held out of the training split."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if not least <= (value := getattr(self, name)) < math.inf:
+                raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, {least} or more")
+        for name in POSITIVE:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, above 0")
+
     @property
     def digest(self) -> str:
         """SHA-256, 16 hexadecimal digits, of the fields that differ from their defaults, in canonical JSON.
@@ -66,7 +78,8 @@ class Config:
 def parse(cls: type, values: Any, where: str) -> Any:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 
-    Raises `UsageError`, which names `where`, for an unknown or missing key or a value of the wrong type.
+    Raises `UsageError`, which names `where`, for an unknown or missing key, a value of the wrong type, or one that
+    `cls` refuses.
     """
     if not isinstance(values, dict):
         raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {values!r}")
@@ -77,7 +90,11 @@ def parse(cls: type, values: Any, where: str) -> Any:
     for f in fields(cls):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise UsageError(f"{where}: key {f.name!r} is missing")
-    return cls(**{key: _value(types[key], value, f"{where}: {key}") for key, value in values.items()})
+    converted = {key: _value(types[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.config import Config, parse
 from bench.data import DATASETS
@@ -16,6 +17,7 @@ class Timing:
     """What a step of a recorded run took."""
 
     model: str
+    model_options: dict[str, Any]
     rule: str
     scale: str
     seconds: float
@@ -31,24 +33,25 @@ def timings(results: Path, device: str) -> list[Timing]:
             except InvalidRecord:
                 continue
             config = parse(Config, record["config"], str(path))
-            if record["status"] == "ok" and record["device"]["type"] == device and config.epochs:
+            if record["status"] == "ok" and record["device"]["type"] == device:
                 seconds = record["seconds"] / steps(config)
-                found.append(Timing(config.model, config.rule, record["scale"], seconds))
+                found.append(Timing(config.model, config.model_options, config.rule, record["scale"], seconds))
     return found
 
 
 def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | None:
     """Seconds that a run will take: the median of the runs most like it, for its number of steps.
 
-    Runs of the same model count, of the same scale and rule where there are any. None where the model has no run.
+    Runs of the same model count, of the same scale, options of the model and rule, in this order, where there are
+    any. None where the model has no run.
     """
-    alike = {
-        timing: (timing.scale == scale, timing.rule == config.rule)
+    alike = [
+        ((timing.scale == scale, timing.model_options == config.model_options, timing.rule == config.rule), timing)
         for timing in timings
         if timing.model == config.model
-    }
-    nearest = max(alike.values(), default=None)
-    seconds = [timing.seconds for timing, likeness in alike.items() if likeness == nearest]
+    ]
+    nearest = max((likeness for likeness, _ in alike), default=None)
+    seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
     return median(seconds) * steps(config) if seconds else None
 
 

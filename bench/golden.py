@@ -24,6 +24,8 @@ from bench.train import train
 FOLDER = Path(__file__).parent / "trajectories"
 TOLERANCE = 1e-6
 """Relative. Threads move the numbers by 1e-15; instruction sets by 2e-8, as initial values are drawn in float32."""
+WRITE = "run python -m bench.golden"
+_load = cache(load)
 
 BASE = {
     "linear": Config(
@@ -70,8 +72,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Further runs, which cover the options."""
 
-WRITE = "run python -m bench.golden"
-
 Trajectory = dict[str, float]
 
 
@@ -96,9 +96,6 @@ def trajectory(config: Config) -> Trajectory:
     test = {f"test {name}": value for name, value in outcome.final.items()}
     log = {f"last {name}": value for name, value in outcome.history[-1].items() if not isinstance(value, list)}
     return losses | norms | test | log
-
-
-_load = cache(load)
 
 
 def check() -> list[str]:

@@ -1,7 +1,8 @@
 """What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
 
-A record is valid for its numbers: its schema, the digest of its configuration, the version of its task and the
-checksum of its data must be today's. What code produced it does not matter, as the golden trajectories hold that.
+A record is valid for its numbers: its schema, the digest of its configuration and the version of its task must be
+today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as the golden
+trajectories hold that.
 """
 
 import hashlib
@@ -80,7 +81,7 @@ def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
         "experiment": experiment,
         "digest": config.digest,
         "config": asdict(config),
-        "source": _revision(),
+        "source": source_revision(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
         "device": {
             "type": "cuda" if on_gpu else "cpu",
@@ -157,7 +158,8 @@ def writable(folder: Path) -> None:
 
 
 @cache
-def _revision() -> str:
+def source_revision() -> str:
+    """The commit of the code, `-dirty` where it was edited; read once a process, so ask as it starts."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import Config
 from bench.errors import UsageError
 from bench.files import write_atomically
-from bench.records import Record, Store, failed_record, record_of, writable
+from bench.records import Record, Store, failed_record, record_of, source_revision, writable
 
 if TYPE_CHECKING:
     from bench.data.base import Data
@@ -61,6 +61,7 @@ def run(
 ) -> Record:
     """Trains one network and writes its record; resumes from its checkpoint. A paused run gives a record unwritten.
 
+    A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
     `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes.
     """
     import torch
@@ -84,6 +85,7 @@ def run(
             write_atomically(weights, lambda file: torch.save(state, file))
     if record["status"] != "paused":
         store.write(record, path)
+    if record["status"] in ("ok", "diverged"):
         checkpoint.unlink(missing_ok=True)
     return record
 
@@ -127,8 +129,8 @@ def run_all(
     """Runs `configs` in order on `workers` processes and tells `done` of each as it ends.
 
     Past `deadline` (of `time.monotonic`) runs in progress are checkpointed and none starts. An interrupt ends the
-    workers at once, and each loses what it did since its last checkpoint. A run whose process dies is recorded as
-    failed and keeps its checkpoint.
+    workers at once, and each loses what it did since its last checkpoint. A run that cannot run, or whose process
+    dies, is recorded as failed and keeps its checkpoint.
     """
     queue = iter(configs)
     running: dict[Future[Record], tuple[Config, ProcessPoolExecutor]] = {}
@@ -136,6 +138,11 @@ def run_all(
 
         def pool_of_one() -> ProcessPoolExecutor:
             return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
+
+        def failed(config: Config, reason: str) -> Record:
+            record = failed_record(config, experiment, scale, device, reason)
+            store.write(record, store.path(experiment, config))
+            return record
 
         idle = [pool_of_one() for _ in range(workers)]
         try:
@@ -150,9 +157,9 @@ def run_all(
                     try:
                         record = future.result()
                     except BrokenProcessPool:
-                        record = failed_record(config, experiment, scale, device, "its process died")
-                        store.write(record, store.path(experiment, config))
-                        pool = pool_of_one()
+                        record, pool = failed(config, "its process died"), pool_of_one()
+                    except UsageError as error:
+                        record = failed(config, str(error))
                     idle.append(pool)
                     done(config, record)
         except KeyboardInterrupt:
@@ -164,6 +171,7 @@ def run_all(
 def _start_worker() -> None:
     """One thread a run, so that a record does not depend on how many run at once; no worker outlives its sweep."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source_revision()
     import torch
 
     torch.set_num_threads(1)

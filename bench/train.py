@@ -206,9 +206,9 @@ def train(
     """Trains one network and tests it once, after the last epoch.
 
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
-    that finds the file goes on from it, to bitwise the same end on the CPU. Past `deadline` (of `time.monotonic`) the
-    run saves and comes back `paused`. `progress` is told of each entry of the history. Raises `UsageError` for a
-    configuration that cannot run.
+    that finds the file goes on from it, to bitwise the same end on the CPU; one that cannot, fails and sets it aside.
+    Past `deadline` (of `time.monotonic`) the run saves and comes back `paused`. `progress` is told of each entry of the
+    history. Raises `UsageError` for a configuration that cannot run.
     """
     data, learner = prepare(config, device, loader)
     network = learner.network.to(device)
@@ -263,8 +263,12 @@ def train(
             outcome.status = "paused"
             return outcome
 
-    outcome.final = evaluate(network, Batches(data.test, data, config))
+    final = evaluate(network, Batches(data.test, data, config))
     outcome.seconds = time.monotonic() - started
+    if math.isfinite(final["loss"]):
+        outcome.final = final
+    else:
+        outcome.status = "diverged"
     return outcome
 
 
@@ -275,9 +279,15 @@ def _save(path: Path, epoch: int, state: dict[str, Any], outcome: Outcome) -> No
 
 
 def _restore(path: Path, state: dict[str, Any], outcome: Outcome) -> int:
-    saved = torch.load(path, weights_only=True)
-    for name, part in state.items():
-        part.load_state_dict(saved["states"][name])
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in state.items():
+            part.load_state_dict(saved["states"][name])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        aside = path.rename(path.with_suffix(".broken"))
+        raise RuntimeError(f"its checkpoint is broken, and now {aside.name}; the next run starts anew") from error
     for name, value in saved["outcome"].items():
         setattr(outcome, name, value)
     return saved["epoch"]

@@ -27,8 +27,7 @@ def trials(model: str, scale: str, rule: str) -> list[Config]:
     search = found.tune
     if search is None:
         raise UsageError(f"--scale {scale}: nothing is tuned for model {model!r} at this scale")
-    kind = RULES.get(rule)
-    searched = ["lr", "weight_decay"] + ["feedback_rate"] * kind.own_feedback_rate
+    kind, searched = RULES.get(rule), _searched(rule)
     low, high = np.log([getattr(search, name) for name in ("lr", "weight_decay", "feedback_rate")]).T
     points = np.exp(qmc.scale(qmc.Sobol(d=3, rng=0).random(TRIALS), low, high))
     gamma = found.settings["gamma"] ** (found.settings["epochs"] / search.epochs)
@@ -47,10 +46,14 @@ def trials(model: str, scale: str, rule: str) -> list[Config]:
     ]
 
 
+def _searched(rule: str) -> list[str]:
+    return ["lr", "weight_decay"] + ["feedback_rate"] * RULES.get(rule).own_feedback_rate
+
+
 def choose(model: str, scale: str, rule: str, find: Callable[[Config], Record | None]) -> dict[str, float]:
     """Writes the rule's trials and the best of them by validation accuracy; returns the chosen settings."""
     configs = trials(model, scale, rule)
-    searched = ["lr", "weight_decay"] + ["feedback_rate"] * RULES.get(rule).own_feedback_rate
+    searched = _searched(rule)
     rows = [
         {name: getattr(config, name) for name in searched} | {"accuracy": accuracy_of(find(config))}
         for config in configs

@@ -217,11 +217,10 @@ def test_tune_keeps_the_trials_and_the_best_settings(tmp_path, capsys, monkeypat
 
 
 def test_tune_chooses_nothing_where_a_trial_failed(tmp_path, capsys, monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise UsageError("the data are gone")
 
     monkeypatch.setattr("bench.tune.TRIALS", 2)
-    monkeypatch.setattr("bench.protocols.tuned_path", lambda model, scale: tmp_path / "tuned.json")
     monkeypatch.setattr("bench.tune.tuned_path", lambda model, scale: tmp_path / "tuned.json")
     monkeypatch.setattr("bench.sweep.CONTEXT", multiprocessing.get_context("fork"))
     monkeypatch.setattr("bench.train.train", refuse)

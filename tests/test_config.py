@@ -78,6 +78,23 @@ def test_yaml_that_is_missing_or_broken_is_named(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *((name, (-1.0, float("nan"), float("inf"))) for name in ("lr", "weight_decay", "feedback_rate")),
+        *((name, (-1,)) for name in ("batch_size", "seed")),
+        *((name, (0,)) for name in ("epochs", "log_every")),
+        *((name, (0.0, float("nan"), float("inf"))) for name in ("gamma", "clip")),
+    ],
+)
+def test_a_number_out_of_its_range(name, values):
+    for value in values:
+        with pytest.raises(UsageError, match=rf"^{name}: {value} is not allowed; allowed: finite, [^\n]+$"):
+            replace(CONFIG, **{name: value})
+        with pytest.raises(UsageError, match=rf"^--set: {name}: {value} is not allowed"):
+            parse(Config, {"model": "mlp", "dataset": "digits", "rule": "bp", name: value}, "--set")
+
+
 CHANGES = [
     {"model": "linear"},
     {"dataset": "cifar10"},

@@ -13,7 +13,7 @@ from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse
 from bench.errors import UsageError
 from bench.protocols import configure
-from bench.records import Record, Store, writable
+from bench.records import Record, Store, source_revision, writable
 from bench.sweep import check, run
 
 EXPERIMENT = "run"
@@ -96,6 +96,7 @@ def _train(config: Config, store: Store, scale: str, device: str, weights: Path 
     import torch
 
     torch.set_num_threads(1)
+    source_revision()
 
     def progress(entry: dict[str, Any]) -> None:
         accuracy = f"  training accuracy {entry['accuracy']:.2f} %" if "accuracy" in entry else ""

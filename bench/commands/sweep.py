@@ -49,7 +49,10 @@ def sweep(
 
 
 def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers: int, device: str) -> int:
-    """Runs the trials of each rule that are missing, shows all, and keeps the best settings of each rule."""
+    """Runs the trials of each rule that are missing, shows all, and keeps the best settings of each rule.
+
+    Nothing is chosen where a trial failed.
+    """
     from bench.protocols import tuned_path
     from bench.tune import EXPERIMENT, choose, trials
 
@@ -57,12 +60,15 @@ def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers
     store = Store(results / scale)
     todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
     ended = _run(todo, store, name, scale, device, workers) if todo else Counter()
+    if failed := ended["failed"]:
+        typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
+        return 1
     for rule in rules:
         chosen = choose(model, scale, rule, lambda config: store.find(config, [name]))
         tried = json.loads(tuned_path(model, scale).read_text())[rule]["trials"]
         rows = ([*trial.values(), "chosen" if chosen.items() <= trial.items() else ""] for trial in tried)
         table(f"{rule}: trials for {model} at scale {scale}", [*tried[0], ""], rows)
-    return int(ended["failed"] > 0)
+    return 0
 
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
@@ -81,7 +87,7 @@ def _usable(budget: float, todo: Sequence[Config], estimates: Sequence[float]) -
     if budget < min(estimates):
         least = f"allowed: {math.ceil(min(estimates))} and more"
         raise UsageError(f"--budget {budget:g}: too short for one run, of about {duration(min(estimates))}; {least}")
-    between_pauses = max(e * c.log_every / max(c.epochs, 1) for e, c in zip(estimates, todo, strict=True))
+    between_pauses = max(e * c.log_every / c.epochs for e, c in zip(estimates, todo, strict=True))
     return budget - 1.5 * between_pauses
 
 

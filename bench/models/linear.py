@@ -33,7 +33,7 @@ class LinearNetwork(Network):
         modes = int((singular > 1e-6 * singular[0]).sum())
         self.bases = U[:, :modes], Vh[:modes]
         if start == "balanced":
-            rotation = nn.init.orthogonal_(torch.empty(hidden, modes, dtype=U.dtype))
+            rotation = nn.init.orthogonal_(torch.empty(hidden, modes, dtype=U.dtype)).to(U.device)
             self.first.weight = nn.Parameter(BALANCED**0.5 * rotation @ Vh[:modes])
             self.second.weight = nn.Parameter(BALANCED**0.5 * U[:, :modes] @ rotation.T)
         else:
