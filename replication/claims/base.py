@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from typing import ClassVar
 
 from replication.results import Results
@@ -24,6 +24,8 @@ class Part:
     """The number behind the verdict, with its interval."""
     n: int
     """Seeds behind it."""
+    estimate: float
+    """The number alone; NaN where there are several."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict,
     needed = comparison.seeds_needed
     more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
     text = f"{number(comparison.interval, '+.2f')} points{more}" if comparison.n else ""
-    return Part(f"{condition} ({side} {-comparison.margin:g})", verdicts[comparison.verdict], text, comparison.n)
+    limit = f"{condition} ({side} {0 - comparison.margin:g})"
+    return Part(limit, verdicts[comparison.verdict], text, comparison.n, comparison.interval.estimate)
 
 
 def bounded(
@@ -105,15 +108,16 @@ def bounded(
         verdict = ClaimVerdict.NOT_SUPPORTED
     else:
         verdict = ClaimVerdict.INCONCLUSIVE
-    return Part(condition, verdict, f"{number(interval, '.3g')}{unit if interval.n else ''}", interval.n)
+    text = number(interval, ".3g") + unit if interval.n else ""
+    return Part(condition, verdict, text, interval.n, interval.estimate)
 
 
-def together(condition: str, parts: Sequence[Part]) -> Part:
-    """Several parts as one."""
-    numbers = "; ".join(f"{part.condition}: {part.number}" for part in parts)
-    return Part(
-        condition, all_of([part.verdict for part in parts]), numbers, min((part.n for part in parts), default=0)
-    )
+def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
+    """Several parts as one: the range of their numbers, whose intervals are in the table of the experiment."""
+    estimates = [part.estimate for part in parts if part.n]
+    numbers = f"{min(estimates):.3g} to {max(estimates):.3g}{unit}" if estimates else ""
+    n = min((part.n for part in parts), default=0)
+    return Part(condition, all_of([part.verdict for part in parts]), numbers, n, nan)
 
 
 def floor_remark(results: Results) -> str:

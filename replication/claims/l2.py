@@ -54,7 +54,7 @@ def group(results: Results, rule: str, dataset: str, low: int, high: int, **limi
     ]
     side, value = ("above", limit["above"]) if "above" in limit else ("below", limit["below"])
     ranks = ", ".join(part.condition.removeprefix("r = ") for part in parts)
-    return together(f"{rule}, s = {dimension(dataset)}, r = {ranks}: remaining loss {side} {value:g}%", parts)
+    return together(f"{rule}, s = {dimension(dataset)}, r = {ranks}: remaining loss {side} {value:g}%", parts, unit="%")
 
 
 CLAIM = FixedFeedback()
