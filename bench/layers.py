@@ -1,5 +1,6 @@
 """Layers whose backward pass belongs to a learning rule."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class _Layer(torch.autograd.Function):
         return None, sent, dW, db, None, *(gradients.get(name) for name in feedback)
 
 
-class RuleLayer(nn.Module):
+class RuleLayer(nn.Module, ABC):
     """A layer under a learning rule, which takes over the parameters of a plain one.
 
     `targets` is set at the output layer by the training loop, before each backward pass: one-hot labels, or the
@@ -58,9 +59,9 @@ class RuleLayer(nn.Module):
         self.feedback = nn.ParameterDict({name: nn.Parameter(tensor) for name, tensor in start.items()})
 
     @staticmethod
+    @abstractmethod
     def operator_of(plain: nn.Module) -> Operator:
         """The linear map of a plain layer. Raises `UsageError` for a layer that has no such map here."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return _Layer.apply(self, x, self.weight, self.bias, self.targets, *self.feedback.values())
