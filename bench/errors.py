@@ -1,6 +1,7 @@
 """Bad input: one clear line, exit status 2."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -14,3 +15,12 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> UsageError:
     near = get_close_matches(str(name), allowed, n=1, cutoff=0.4)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return UsageError(f"unknown {kind} {name!r}{hint}; allowed: {', '.join(allowed)}")
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Runs a command line; bad input is one line on standard error and exit status 2."""
+    try:
+        command()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.errors import UsageError, unknown
+from bench.errors import run_command, unknown
 from bench.protocols import SCALES
 
 FOLDER = Path("results")
@@ -65,14 +65,5 @@ def replicate() -> None:
     print("Here: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
 
 
-def main() -> None:
-    """Runs the command line; bad input is one line and exit status 2."""
-    try:
-        app()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(app)

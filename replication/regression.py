@@ -16,7 +16,7 @@ import typer
 from scipy import stats
 
 from bench.data import DATASETS
-from bench.errors import UsageError
+from bench.errors import UsageError, run_command
 from bench.experiments import experiment, names
 from replication.results import FOLDER, Cell, results
 from replication.stats import MIN_SEEDS
@@ -94,16 +94,7 @@ def command(
     sys.exit(1 if bad else 0)
 
 
-def main() -> None:
-    """Runs the command line; bad input is one line and exit status 2."""
+if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    try:
-        app()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
+    run_command(app)
