@@ -12,8 +12,9 @@ import yaml
 
 from bench.errors import UsageError, unknown
 
-LEAST = {"lr": 0, "weight_decay": 0, "feedback_rate": 0, "batch_size": 0, "epochs": 1, "log_every": 1, "seed": 0}
-POSITIVE = ("gamma", "clip")
+LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
+LEAST |= dict.fromkeys(["epochs", "log_every"], 1)
+POSITIVE = ("gamma", "clip", "clip_gradients")
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,27 @@ class Config:
     """`10`, `full`, or `B1=10,B3=4` (the other layers full); None where the rule has no rank."""
     model_options: dict = field(default_factory=dict)
     rule_options: dict = field(default_factory=dict)
-    optimiser: Literal["adam", "sgd"] = "adam"
+    optimiser: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     """Adam is the amsgrad variant, decay in the gradient; one optimiser for weights and feedback."""
     lr: float = 1e-3
     weight_decay: float = 0.0
     feedback_rate: float = 1.0
     """Learning rate of the feedback, as a multiple of `lr`."""
+    feedback_decay: float | None = None
+    """Decay of the feedback; None for that of the weights."""
     batch_size: int = 128
     """Examples a step; 0 is the whole training set."""
     epochs: int = 1
+    schedule: Literal["exponential", "cosine"] = "exponential"
     gamma: float = 1.0
-    """Factor on the learning rates after each epoch."""
+    """Exponential: factor on the learning rates after each epoch."""
+    warmup: int = 0
+    """Cosine: epochs in which the learning rates rise before."""
     augment: tuple[str, ...] = ()
     clip: float | None = None
     """Bound on each entry of the errors sent down."""
+    clip_gradients: float | None = None
+    """Bound on each entry of the parameters' gradients."""
     precision: Literal["float32", "float64"] = "float32"
     log_every: int = 1
     """Epochs between entries of the history."""
@@ -50,7 +58,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
-            if not least <= (value := getattr(self, name)) < math.inf:
+            if (value := getattr(self, name)) is not None and not least <= value < math.inf:
                 raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, {least} or more")
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
@@ -73,6 +81,13 @@ class Config:
         rank = [] if self.rank is None else ["r" + self.rank.replace("=", "-").replace(",", "_")]
         options = [f"{key}{value}" for key, value in self.model_options.items()]
         return "-".join([self.rule, *rank, *options, f"s{self.seed}", self.digest[:8]])
+
+    @property
+    def setting(self) -> str:
+        """Rule, rank and options in words: `ldfa r=10 width=64`."""
+        rank = [] if self.rank is None else [self.rank if "=" in self.rank else f"r={self.rank}"]
+        options = [f"{key}={value}" for key, value in (self.model_options | self.rule_options).items()]
+        return " ".join([self.rule, *rank, *options])
 
 
 def parse(cls: type, values: Any, where: str) -> Any:

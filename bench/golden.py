@@ -68,6 +68,18 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "ldfa-error": {"rule": "ldfa", "rule_options": {"output": "error"}},
         "ldfa-uniform": {"rule": "ldfa", "rule_options": {"initial": "uniform"}},
         "ldfa-B1": {"rule": "ldfa", "rank": "B1=2"},
+        "ldfa-direct-hidden": {"rule": "ldfa-direct", "rule_options": {"source": "hidden"}},
+        "ldfa-track-resets": {"rule": "ldfa-track", "rule_options": {"resets": 2}},
+        "ldfa-hebb-svd": {"rule": "ldfa-hebb", "rule_options": {"initial": "svd"}},
+        "fraction": {"rule": "ldfa", "rank": "1/8"},
+        "adamw-cosine": {
+            "rule": "ldfa",
+            "optimiser": "adamw",
+            "schedule": "cosine",
+            "warmup": 1,
+            "feedback_decay": 0.0,
+            "clip_gradients": 0.01,
+        },
     },
 }
 """Further runs, which cover the options."""

@@ -1,14 +1,18 @@
-"""Layers whose backward pass belongs to a learning rule."""
+"""Layers whose backward pass belongs to a learning rule.
+
+`Linear` and `Conv2d` are PyTorch's layers with a rule: `Linear(512, 256, rule="ldfa", rank=10)`.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from bench.errors import UsageError
 from bench.operators import ConvOperator, LinearOperator, Operator
-from bench.rules.base import Rule, Signals
+from bench.rules import RULES
+from bench.rules.base import Rule, Signals, full_rank
 
 
 class _Layer(torch.autograd.Function):
@@ -32,7 +36,8 @@ class _Layer(torch.autograd.Function):
         x, W, targets, *tensors = ctx.saved_tensors
         feedback = dict(zip(layer.feedback, tensors, strict=True))
         dW = layer.operator.outer(g, x)
-        signals = Signals(W=W, x=x, g=g, dW=dW, targets=targets)
+        direct = None if layer.source is None else layer.source.error
+        signals = Signals(W=W, x=x, g=g, dW=dW, targets=targets, direct=direct)
         sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
         if layer.clip is not None:
             sent = sent.clamp(-layer.clip, layer.clip)
@@ -40,22 +45,86 @@ class _Layer(torch.autograd.Function):
         return None, sent, dW, db, None, *(gradients.get(name) for name in feedback)
 
 
-class RuleLayer(nn.Module, ABC):
-    """A layer under a learning rule, which takes over the parameters of a plain one.
+class Source:
+    """The error (examples, width) at one place of a network, which the layers of a direct rule all hear."""
 
-    `targets` is set at the output layer by the training loop, before each backward pass: one-hot labels, or the
-    targets of a regression (rows, out). `clip` bounds each entry of the error sent down.
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.error: Tensor | None = None
+
+    def listen(self, output: nn.Linear, place: Literal["output", "hidden"]) -> None:
+        """Take the error at the layer that gives the network's output: at its output, or its input (`hidden`).
+
+        Each forward pass from then on raises `UsageError` where that output is not one row an example.
+        """
+        if place == "hidden":
+            output.register_forward_pre_hook(self._before)
+        else:
+            output.register_forward_hook(self._after)
+
+    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._watch(inputs[0])
+
+    def _after(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._watch(output)
+
+    def _watch(self, signal: Tensor) -> None:
+        if signal.ndim != 2:
+            shape = tuple(signal.shape)
+            raise UsageError(f"a direct rule needs one output an example; allowed: (examples, outputs), found {shape}")
+        if signal.requires_grad:
+            signal.register_hook(self._hear)
+
+    def _hear(self, error: Tensor) -> None:
+        self.error = error
+
+
+class RuleLayer(nn.Module, ABC):
+    """A layer under a learning rule.
+
+    Takes the arguments of the plain layer, and: `rule`, a name or a `Rule`; `rank`, full if None and capped there;
+    `clip`, a bound on each entry of the error sent down; `generator`, of the feedback's initial values.
+
+    `targets` is set at the output layer, before each backward pass: one-hot labels, or the targets of a regression
+    (rows, out).
     """
 
-    def __init__(self, plain: nn.Module, rule: Rule, rank: int, generator: Generator, clip: float | None) -> None:
+    plain: ClassVar[type[nn.Module]]
+
+    def __init__(
+        self,
+        *arguments: Any,
+        rule: str | Rule,
+        rank: int | None = None,
+        clip: float | None = None,
+        generator: Generator | None = None,
+        **keywords: Any,
+    ) -> None:
+        rule = RULES.get(rule)() if isinstance(rule, str) else rule
+        if rule.source is not None:
+            raise UsageError("a direct rule needs the network around the layer; allowed: bench.convert")
+        layer = self.plain(*arguments, **keywords)
+        full = full_rank(layer.weight)
+        self._take_over(layer, rule, min(rank or full, full), generator or torch.default_generator, clip, None)
+
+    @classmethod
+    def under(
+        cls, plain: nn.Module, rule: Rule, rank: int, generator: Generator, clip: float | None, source: Source | None
+    ) -> Self:
+        """The layer that stands in for a plain one, with its parameters."""
+        layer = cls.__new__(cls)
+        layer._take_over(plain, rule, rank, generator, clip, source)
+        return layer
+
+    def _take_over(self, plain, rule, rank, generator, clip, source) -> None:
         nn.Module.__init__(self)
         for name in plain.__constants__:
             setattr(self, name, getattr(plain, name))
         self.operator = self.operator_of(plain)
         self.weight, self.bias = plain.weight, plain.bias
-        self.rule, self.rank, self.clip = rule, rank, clip
+        self.rule, self.rank, self.clip, self.source = rule, rank, clip, source
         self.targets: Tensor | None = None
-        start = rule.start(self.operator, self.weight.detach(), rank, generator)
+        start = rule.start(self.operator, feedback_like(plain.weight.detach(), source), rank, generator)
         self.feedback = nn.ParameterDict({name: nn.Parameter(tensor) for name, tensor in start.items()})
 
     @staticmethod
@@ -70,8 +139,15 @@ class RuleLayer(nn.Module, ABC):
         return f"{super().extra_repr()}, rule={type(self.rule).__name__}, rank={self.rank}"
 
 
+def feedback_like(weight: Tensor, source: Source | None) -> Tensor:
+    """What the feedback stands for: the layer's weight, or under a direct rule a map (width of the source, in)."""
+    return weight if source is None else weight.new_empty(source.width, weight.shape[1])
+
+
 class Linear(RuleLayer, nn.Linear):
     """`nn.Linear` under a learning rule."""
+
+    plain = nn.Linear
 
     @staticmethod
     def operator_of(plain: nn.Linear) -> Operator:
@@ -80,6 +156,8 @@ class Linear(RuleLayer, nn.Linear):
 
 class Conv2d(RuleLayer, nn.Conv2d):
     """`nn.Conv2d` under a learning rule: one group, zero padding of a given size."""
+
+    plain = nn.Conv2d
 
     @staticmethod
     def operator_of(plain: nn.Conv2d) -> Operator:
@@ -91,5 +169,5 @@ class Conv2d(RuleLayer, nn.Conv2d):
         return ConvOperator(plain.kernel_size, plain.stride, plain.padding, plain.dilation)
 
 
-LAYERS = {nn.Linear: Linear, nn.Conv2d: Conv2d}
+LAYERS = {layer.plain: layer for layer in (Linear, Conv2d)}
 """Which layer stands in for which plain one."""

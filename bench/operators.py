@@ -39,6 +39,14 @@ class Operator(ABC):
     def rows(self, g: Tensor) -> Tensor:
         """g as a matrix (rows, out): one row for each example and position."""
 
+    @abstractmethod
+    def pool(self, x: Tensor) -> Tensor:
+        """The mean of x over positions, (N, in)."""
+
+    @abstractmethod
+    def spread(self, h: Tensor, x_shape: Size) -> Tensor:
+        """h (N, in) sent to every position alike, over their number: the transpose of `pool`."""
+
 
 class LinearOperator(Operator):
     """y = x W' + b."""
@@ -57,6 +65,13 @@ class LinearOperator(Operator):
 
     def rows(self, g):
         return g.flatten(0, -2)
+
+    def pool(self, x):
+        return x.flatten(1, -2).mean(1) if x.ndim > 2 else x
+
+    def spread(self, h, x_shape):
+        positions = x_shape[1:-1]
+        return (h / positions.numel()).view(len(h), *[1] * len(positions), -1).expand(x_shape)
 
 
 @dataclass(frozen=True)
@@ -83,3 +98,9 @@ class ConvOperator(Operator):
 
     def rows(self, g):
         return g.movedim(1, -1).flatten(0, -2)
+
+    def pool(self, x):
+        return x.mean((2, 3))
+
+    def spread(self, h, x_shape):
+        return (h / x_shape[2:].numel())[:, :, None, None].expand(x_shape)

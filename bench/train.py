@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from bench.augment import augmentation
 from bench.config import Config, parse
-from bench.convert import convert, parse_ranks
+from bench.conversion import parse_ranks, put_under
 from bench.data import load
 from bench.data.base import Data, Split
 from bench.errors import UsageError, unknown
@@ -54,6 +55,12 @@ class Learner:
         """All feedback tensors."""
         return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Lets the rule set the feedback of every layer anew."""
+        for layer in self.layers.values():
+            self.rule.reset(layer.weight, dict(layer.feedback))
+
 
 def build(config: Config, data: Data) -> Learner:
     """The network of a configuration, under its rule, at its initial values. Rules share the weights of a seed."""
@@ -66,9 +73,13 @@ def build(config: Config, data: Data) -> Learner:
         network = _network(config, data).to(getattr(torch, config.precision))
     names = network.feedback_layers()
     ranks = parse_ranks(config.rank, list(names))
+    for label, factor in network.rank_factors.items():
+        if isinstance(ranks[label], int):
+            ranks[label] *= factor
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
-    layers, notes = convert(network, names, rule, ranks, generator, config.clip)
-    return Learner(network, layers, rule, layers.get(network.output_layer), data.outputs, notes)
+    layers, notes = put_under(network, names, rule, ranks, generator, output=network.output_module, clip=config.clip)
+    output = next((layers[label] for label, name in names.items() if name == network.output_module), None)
+    return Learner(network, layers, rule, output, data.outputs, notes)
 
 
 def _network(config: Config, data: Data) -> Network:
@@ -106,6 +117,9 @@ class Batches:
             self.mean, self.std = (t.to(self.dtype) for t in channel_statistics(data.train.inputs))
         else:
             self.split = Split(split.inputs.to(self.dtype), split.targets.to(self.dtype))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.split) / self.size)
 
     def __call__(self, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """(inputs, targets) over the split: with a generator shuffled and augmented, without one in order."""
@@ -149,12 +163,39 @@ def optimiser_of(config: Config, learner: Learner) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [{"params": forward, "lr": config.lr}]
     if feedback:
         groups.append({"params": feedback, "lr": config.lr * config.feedback_rate})
-    if config.optimiser == "adam":
-        return torch.optim.Adam(groups, weight_decay=config.weight_decay, amsgrad=True, fused=True)
-    return torch.optim.SGD(groups, weight_decay=config.weight_decay, foreach=True)
+        if config.feedback_decay is not None:
+            groups[1]["weight_decay"] = config.feedback_decay
+    return OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay)
 
 
-def step(learner: Learner, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, amsgrad=True, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "rmsprop": partial(torch.optim.RMSprop, foreach=True),
+    "sgd": partial(torch.optim.SGD, foreach=True),
+}
+
+
+def scheduler_of(config: Config, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rates an epoch: times `gamma` after each, or a linear warm-up and then half a cosine."""
+    if config.schedule == "exponential":
+        return torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)
+
+    def cosine(epoch: int) -> float:
+        if epoch < config.warmup:
+            return (epoch + 1) / (config.warmup + 1)
+        return 0.5 + 0.5 * math.cos(math.pi * (epoch - config.warmup) / max(1, config.epochs - config.warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, cosine)
+
+
+def step(
+    learner: Learner,
+    optimiser: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    clip_gradients: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns the loss and the network's outputs, detached."""
     if learner.output is not None:
         regression = targets.is_floating_point()
@@ -163,6 +204,8 @@ def step(learner: Learner, optimiser: torch.optim.Optimizer, inputs: Tensor, tar
     loss = loss_of(outputs, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    if clip_gradients is not None:
+        nn.utils.clip_grad_value_(learner.network.parameters(), clip_gradients)
     optimiser.step()
     return loss.detach(), outputs.detach()
 
@@ -213,8 +256,10 @@ def train(
     data, learner = prepare(config, device, loader)
     network = learner.network.to(device)
     optimiser = optimiser_of(config, learner)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)
+    scheduler = scheduler_of(config, optimiser)
     batches = Batches(data.train, data, config)
+    resets = learner.rule.resets
+    reset_every = math.ceil(len(batches) / resets) if resets else 0
     outcome = Outcome(learner, data)
     state = {"network": network, "optimiser": optimiser, "scheduler": scheduler}
 
@@ -233,8 +278,11 @@ def train(
         network.train()
         generator.manual_seed(stream(config.seed, f"layers {epoch}"))
         losses = []
-        for inputs, targets in batches(Generator().manual_seed(stream(config.seed, f"epoch {epoch}"))):
-            loss, outputs = step(learner, optimiser, inputs, targets)
+        shuffled = batches(Generator().manual_seed(stream(config.seed, f"epoch {epoch}")))
+        for number, (inputs, targets) in enumerate(shuffled, 1):
+            loss, outputs = step(learner, optimiser, inputs, targets, config.clip_gradients)
+            if reset_every and number % reset_every == 0:
+                learner.reset()
             losses.append(loss)
             totals[0] += loss * len(inputs)
             totals[1] += len(inputs)

@@ -5,13 +5,15 @@ import torch
 from torch import Generator, nn
 
 from bench.errors import UsageError
-from bench.layers import Conv2d, Linear
+from bench.layers import Conv2d, Linear, Source
+from bench.operators import LinearOperator
 from bench.rules import RULES
 
 OUT, IN, SIDE = 6, 3, 8
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 SHAPES = [(k, stride, padding) for k in (1, 3, 5) for stride in (1, 2) for padding in (0, 1)]
-RANKED = [name for name in RULES.names() if RULES.get(name).ranked]
+DIRECT = [name for name in RULES.names() if RULES.get(name).source is not None]
+RANKED = [name for name in RULES.names() if RULES.get(name).ranked and name not in DIRECT]
 
 
 def plain(kernel=3, stride=1, padding=1, **options):
@@ -19,8 +21,13 @@ def plain(kernel=3, stride=1, padding=1, **options):
     return nn.Conv2d(IN, OUT, kernel, stride, padding, **options).double()
 
 
-def under(layer, rule, rank=2):
-    return Conv2d(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), clip=None)
+def under(layer, rule, rank=2, kind=Conv2d):
+    """The layer under a rule; a direct rule hears an error of 5 classes."""
+    source = None
+    if rule in DIRECT:
+        source = Source(5)
+        source.error = torch.randn(4, 5, dtype=torch.float64, generator=Generator().manual_seed(4))
+    return kind.under(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), None, source)
 
 
 def backward(layer):
@@ -63,11 +70,19 @@ def test_full_rank_factors_of_the_forward_weights_are_bp(rule, shape):
     torch.testing.assert_close(backward(layer)[0], exact, **TOLERANCE)
 
 
+def test_spread_is_the_transpose_of_pool():
+    generator = Generator().manual_seed(2)
+    for op, shape in [(under(plain(), "bp").operator, (4, IN, SIDE, SIDE)), (LinearOperator(), (4, 3, 2, IN))]:
+        x = torch.randn(shape, dtype=torch.float64, generator=generator)
+        h = torch.randn(4, IN, dtype=torch.float64, generator=generator)
+        torch.testing.assert_close((op.pool(x) * h).sum(), (x * op.spread(h, x.shape)).sum(), **TOLERANCE)
+
+
 @pytest.mark.parametrize("rule", RULES.names())
 def test_a_one_by_one_convolution_is_a_linear_layer_on_pixels(rule):
     conv = under(plain(1, 1, 0), rule)
     pixels = nn.Linear(IN, OUT).double()
-    linear = Linear(pixels, RULES.get(rule)(), 2, Generator().manual_seed(1), clip=None)
+    linear = under(pixels, rule, kind=Linear)
     linear.load_state_dict(
         {name: value.flatten(1) if value.ndim == 4 else value for name, value in conv.state_dict().items()}
     )

@@ -51,8 +51,8 @@ def no_decay(config, learner, optimiser_of=bench.train.optimiser_of):
     return optimiser_of(replace(config, weight_decay=0.0), learner)
 
 
-def no_clip(self, plain, rule, rank, generator, clip, init=Linear.__init__):
-    init(self, plain, rule, rank, generator, None)
+def no_clip(self, plain, rule, rank, generator, clip, source, take_over=Linear._take_over):
+    take_over(self, plain, rule, rank, generator, None, source)
 
 
 BOTH = ["linear", "mlp"]
@@ -66,7 +66,7 @@ BOTH = ["linear", "mlp"]
         (bench.train, "optimiser_of", no_decay, BOTH),
         (bench.train, "stream", lambda seed, purpose: seed, BOTH),
         (LinearOperator, "project", lambda self, P, g: g @ P * (1 + 1e-4), BOTH),
-        (Linear, "__init__", no_clip, ["mlp"]),
+        (Linear, "_take_over", no_clip, ["mlp"]),
         (Rotate, "apply", lambda self, images, drawn: images, ["mlp"]),
         (torch.nn.Module, "eval", lambda self: self, ["mlp"]),
     ],
@@ -80,7 +80,7 @@ def test_a_change_of_the_numbers_is_noticed(written, monkeypatch, where, name, m
 
 def test_moved_numbers_are_overwritten_only_with_a_new_version(written, monkeypatch):
     before = (written / "mlp.json").read_text()
-    monkeypatch.setattr(Linear, "__init__", no_clip)
+    monkeypatch.setattr(Linear, "_take_over", no_clip)
     with pytest.raises(UsageError, match=r"^mlp/ldfa: loss of step \d+ is .* raise MLP.version if on purpose$"):
         golden.write()
     assert (written / "mlp.json").read_text() == before

@@ -5,19 +5,27 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from bench.layers import Linear
+from bench.errors import UsageError
+from bench.layers import Linear, Source
 from bench.rules import RULES
 from bench.rules.ldfa_p import oja
 
-OUT, IN, ROWS = 7, 5, 11
+OUT, IN, ROWS, CLASSES = 7, 5, 11, 6
+DIRECT = [name for name in RULES.names() if RULES.get(name).source is not None]
+RANDOM = ["brsf", "wm"]
+LAYERED = [name for name in RULES.names() if name not in DIRECT]
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 
 
 def layer(rule, rank=3, **options):
-    """A float64 layer under a rule, the same weights for every rule."""
+    """A float64 layer under a rule, the same weights for every rule; a direct rule hears an error of `CLASSES`."""
     torch.manual_seed(0)
     plain = nn.Linear(IN, OUT).double()
-    return Linear(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), clip=None)
+    source = None
+    if rule in DIRECT:
+        source = Source(CLASSES)
+        source.error = torch.randn(ROWS, CLASSES, dtype=torch.float64, generator=Generator().manual_seed(3))
+    return Linear.under(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), None, source)
 
 
 def batch(*leading):
@@ -63,7 +71,7 @@ def test_forward_pass_is_the_plain_layer(rule):
     assert torch.equal(under(x), nn.functional.linear(x, under.weight, under.bias))
 
 
-@pytest.mark.parametrize("rule", RULES.names())
+@pytest.mark.parametrize("rule", [name for name in LAYERED if name not in RANDOM])
 def test_tokens_are_rows(rule):
     """A batch of tokens gives what the same rows give as a flat batch."""
     tokens = backward(layer(rule), *batch(4, 3))
@@ -84,7 +92,7 @@ def test_fa_with_the_forward_weights_is_bp(exact):
     torch.testing.assert_close(backward(under, *batch())[0], exact[0], **TOLERANCE)
 
 
-@pytest.mark.parametrize("rule", [name for name in RULES.names() if RULES.get(name).ranked])
+@pytest.mark.parametrize("rule", [name for name in LAYERED if RULES.get(name).ranked])
 def test_full_rank_factors_of_the_forward_weights_are_bp(rule, exact):
     under = layer(rule, rank=min(OUT, IN))
     U, S, Vh = torch.linalg.svd(under.weight.data, full_matrices=False)
@@ -127,7 +135,7 @@ def test_oja_finds_the_principal_subspace():
     torch.testing.assert_close(P @ P.T, top @ top.T, **TOLERANCE)
 
 
-def equations(rule, W, fb, x, g, targets):
+def equations(rule, W, fb, x, g, targets, S):
     """SPEC of each rule in NumPy: error sent down, gradient of each feedback tensor that learns."""
 
     def oja_gradient(P, signal):
@@ -149,11 +157,13 @@ def equations(rule, W, fb, x, g, targets):
         "pfa": lambda: (g @ B @ R, {"R": B.T @ dW}),
         "usf": lambda: (g @ (np.sign(W) / np.sqrt(3 * W.shape[1])), {}),
         "frsf": lambda: (g @ (np.sign(W) * fb["M"]), {}),
+        "dfa": lambda: (S @ B, {}),
+        "ldfa-direct": lambda: (S @ P @ Q, {"P": oja_gradient(P, S), "Q": (S @ P).T @ x}),
     }[rule]()
 
 
 @pytest.mark.parametrize("signal", ["targets", "error", "hidden"])
-@pytest.mark.parametrize("rule", [name for name in RULES.names() if name != "brsf"])
+@pytest.mark.parametrize("rule", [name for name in RULES.names() if name not in RANDOM])
 def test_one_step_agrees_with_the_equations(rule, signal):
     """At the output layer with either signal of P, and at a hidden layer, which has no targets."""
     learns_p = "output" in RULES.get(rule).__dataclass_fields__
@@ -162,7 +172,8 @@ def test_one_step_agrees_with_the_equations(rule, signal):
     x, g = batch()
     feedback = {name: p.detach().numpy() for name, p in under.feedback.items()}
     targets = one_hot().numpy() if signal == "targets" else g.numpy()
-    sent, gradients = equations(rule, under.weight.detach().numpy(), feedback, x.detach().numpy(), g.numpy(), targets)
+    W, S = under.weight.detach().numpy(), under.source and under.source.error.numpy()
+    sent, gradients = equations(rule, W, feedback, x.detach().numpy(), g.numpy(), targets, S)
     found, grads = backward(under, x, g)
     np.testing.assert_allclose(found, sent, atol=1e-10)
     for name in feedback:
@@ -184,6 +195,50 @@ def test_brsf_redraws_magnitudes_under_the_signs_of_the_weights():
         assert torch.equal(draw.sign(), under.weight.sign())
         assert draw.abs().max() <= IN**-0.5
     assert not torch.equal(*draws)
+
+
+def test_wm_mirrors_the_noise_that_passes_through():
+    """With the noise redrawn from the same seed; and its mean leads to the forward weights."""
+    under = layer("wm", samples=1000)
+    W, B = under.weight.detach().numpy(), under.feedback["B"].detach().numpy()
+    x, g = batch()
+    torch.manual_seed(5)
+    sent, grads = backward(under, x, g)
+    torch.manual_seed(5)
+    noise = torch.randn(1000, IN, dtype=torch.float64).numpy()
+    np.testing.assert_allclose(sent, g.numpy() @ B, atol=1e-10)
+    np.testing.assert_allclose(grads["feedback.B"], B - (noise @ W.T).T @ noise / 1000, atol=1e-10)
+    np.testing.assert_allclose(grads["feedback.B"], B - W, atol=0.2)
+
+
+@pytest.mark.parametrize("option", [("wm", "samples", 0), ("ldfa-track", "resets", -1)])
+def test_options_out_of_range_are_refused(option):
+    rule, name, value = option
+    with pytest.raises(UsageError, match=f"^{name}: {value} is not allowed; allowed: . or more$"):
+        RULES.get(rule)(**{name: value})
+
+
+def test_track_is_reset_to_the_best_approximation_of_the_weights():
+    under = layer("ldfa-track")
+    for tensor in under.feedback.values():
+        tensor.data.zero_()
+    with torch.no_grad():
+        under.rule.reset(under.weight, dict(under.feedback))
+    fresh = layer("ldfa-track")
+    assert all(torch.equal(tensor, fresh.feedback[name]) for name, tensor in under.feedback.items())
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+def test_direct_error_reaches_every_token_alike(rule):
+    under = layer(rule)
+    x, g = batch(ROWS, 3)
+    sent, grads = backward(under, x, g)
+    flat = layer(rule)
+    expected, means = backward(flat, x.detach().mean(1).requires_grad_(), g[:, 0])
+    torch.testing.assert_close(sent, (expected / 3)[:, None].expand(ROWS, 3, IN), **TOLERANCE)
+    for name, grad in grads.items():
+        if name.startswith("feedback") and grad is not None:
+            torch.testing.assert_close(grad, means[name], **TOLERANCE)
 
 
 def test_pfa_spreads_the_error_without_loss():

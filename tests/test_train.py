@@ -296,7 +296,10 @@ def become_backpropagation(layer):
         layer.feedback["Q"].data.copy_(Vh)
 
 
-@pytest.mark.parametrize("rule", ["bp", "fa", "kp", *(name for name in RULES.names() if RULES.get(name).ranked)])
+LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
+
+
+@pytest.mark.parametrize("rule", ["bp", "fa", "kp", "wm", *(name for name in LAYERED if RULES.get(name).ranked)])
 def test_with_the_forward_weights_as_feedback_every_rule_is_backpropagation(rule):
     """All gradients of the network, biases and batch norm too, are those of autograd on the plain network."""
     data = digits("digits", 0)

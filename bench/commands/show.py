@@ -1,4 +1,4 @@
-"""How runs, their results and times are put in words, and tables on the terminal."""
+"""How results and times are put in words, and tables on the terminal."""
 
 import sys
 from collections.abc import Iterable
@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.config import Config
 from bench.records import Record
 
 PLAIN_WIDTH = 160
@@ -29,13 +28,6 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     for row in rows:
         grid.add_row(*("-" if value is None else str(value) for value in row))
     console().print(grid)
-
-
-def setting(config: Config) -> str:
-    """What a run is but for its seed: `ldfa r=10 width=64`."""
-    rank = [] if config.rank is None else [config.rank if "=" in config.rank else f"r={config.rank}"]
-    options = [f"{key}={value}" for key, value in (config.model_options | config.rule_options).items()]
-    return " ".join([config.rule, *rank, *options])
 
 
 def outcome(record: Record) -> str:

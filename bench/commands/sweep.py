@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from bench.commands.show import console, duration, interrupted, outcome, setting, table
+from bench.commands.show import console, duration, interrupted, outcome, table
 from bench.config import Config
 from bench.errors import UsageError
 from bench.estimate import estimate, timings
@@ -73,8 +73,8 @@ def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
     rows = []
-    lacking = Counter((setting(config), config.dataset) for config in todo)
-    for key, runs in Counter((setting(config), config.dataset) for config in configs).items():
+    lacking = Counter((config.setting, config.dataset) for config in todo)
+    for key, runs in Counter((config.setting, config.dataset) for config in configs).items():
         rows.append([*key, runs, runs - lacking[key], lacking[key]])
     total = ["all", "", len(configs), len(configs) - len(todo), len(todo)]
     table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])

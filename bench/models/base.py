@@ -1,6 +1,7 @@
 """What a network says about itself. Networks are plain PyTorch modules; `bench.convert` puts them under a rule."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
@@ -15,8 +16,10 @@ class Network(nn.Module, ABC):
     """Raised when a change moves the numbers on purpose; older records become stale."""
     regression: ClassVar[bool] = False
     """Whether its targets are real numbers, not classes."""
-    output_layer: ClassVar[str | None]
-    """Label of the feedback layer that gives the network's output and is told the targets; None if there is none."""
+    output_module: ClassVar[str | None]
+    """Module name of the Linear layer that gives the network's output; None where there is no single one."""
+    rank_factors: ClassVar[Mapping[str, int]] = {}
+    """Label to the factor on a rank given as a number, for layers that stand for several."""
 
     @abstractmethod
     def feedback_layers(self) -> dict[str, str]:

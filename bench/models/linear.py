@@ -22,7 +22,7 @@ class LinearNetwork(Network):
 
     version = 1
     regression = True
-    output_layer = "B1"
+    output_module = "second"
 
     def __init__(self, data: Data, hidden: int = 64, start: Literal["random", "balanced"] = "random") -> None:
         super().__init__()

@@ -15,7 +15,7 @@ class MLP(Network):
     """B1, B2, B3 are the feedbacks of the second, third and output layer; the first layer sends no error down."""
 
     version = 1
-    output_layer = "B3"
+    output_module = "output"
 
     def __init__(self, data: Data, width: int = 512) -> None:
         super().__init__()

@@ -22,14 +22,16 @@ class Signals:
     """What a layer knows in its backward pass.
 
     W: forward weight. x: input. g: error at the output, dL/dY. dW: weight gradient G'X. targets: one-hot labels or
-    regression targets (rows, out) at the output layer, None elsewhere.
+    regression targets (rows, out) at the output layer, None elsewhere. direct: under a direct rule the error at its
+    source, (examples, width of the source); None at the layer that gives the source its error.
     """
 
     W: Tensor
     x: Tensor
     g: Tensor
     dW: Tensor
-    targets: Tensor | None
+    targets: Tensor | None = None
+    direct: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,24 @@ class Rule(ABC):
     """Whether the feedback has a rank."""
     own_feedback_rate: ClassVar[bool] = False
     """Whether the feedback learns at a rate of its own, to be tuned."""
+    source: ClassVar[Literal["output", "hidden"] | None] = None
+    """Where the error of a direct rule comes from: the network's output, or its last hidden layer."""
+    resets: ClassVar[int] = 0
+    """How often an epoch `reset` is called."""
 
     @abstractmethod
     def start(self, op: Operator, W: Tensor, rank: int, generator: Generator) -> Feedback:
-        """The layer's feedback tensors at their initial values, by name."""
+        """The layer's feedback tensors at their initial values, by name.
+
+        Under a direct rule W stands for a map from the layer's input channels to the source, (width, in).
+        """
 
     @abstractmethod
     def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
         """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns."""
+
+    def reset(self, W: Tensor, feedback: Feedback) -> None:  # noqa: B027
+        """Sets feedback tensors anew, in place."""
 
 
 def full_rank(W: Tensor) -> int:
@@ -70,3 +82,11 @@ def orthonormal(W: Tensor, rank: int, generator: Generator) -> Tensor:
     gaussian = torch.empty(W.shape[0], rank, dtype=torch.float64).normal_(generator=generator)
     q, r = torch.linalg.qr(gaussian)
     return (q * r.diagonal().sign()).to(W.dtype)
+
+
+def svd_factors(W: Tensor, rank: int) -> Feedback:
+    """P = U sqrt(S) and Q = sqrt(S) V' of the rank-r SVD of W. It reads W: this is weight transport."""
+    U, S, Vh = torch.linalg.svd(W.flatten(1), full_matrices=False)
+    root = S[:rank].sqrt()
+    Q = root[:, None] * Vh[:rank]
+    return {"P": U[:, :rank] * root, "Q": Q.view(rank, *W.shape[1:])}

@@ -3,11 +3,22 @@
 Error sent down: G P Q. Gradient of P: dW Q'. Gradient of Q: P'dW. Same optimiser and decay as W.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.rules.base import svd_factors
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
+@dataclass(frozen=True)
 class LowDimensionalFeedbackHebb(LowRankFeedbackAlignment):
     """`ldfa-hebb`: P and Q each descend the loss that the product P Q would descend in place of W."""
+
+    initial: Literal["orthonormal", "uniform", "svd"] = "orthonormal"
+    """Initial P and Q: as in `ldfa`, or the rank-r SVD of W, which is weight transport."""
+
+    def start(self, op, W, rank, generator):
+        return svd_factors(W, rank) if self.initial == "svd" else super().start(op, W, rank, generator)
 
     def backward(self, op, signals, feedback):
         P, Q = feedback["P"], feedback["Q"]

@@ -1,14 +1,16 @@
 """Low-dimensional feedback that tracks the forward weights (arXiv:2502.20580, v4, the "normative" rule).
 
 Error sent down: G P Q. With D = P Q - W, gradient of P: D Q', gradient of Q: P'D. P and Q start at the rank-r SVD of W,
-U sqrt(S) and sqrt(S) V'. Both read W: this is weight transport.
+U sqrt(S) and sqrt(S) V', and may be set to it again during training. All of it reads W: this is weight transport.
 """
 
-import torch
+from dataclasses import dataclass
 
-from bench.rules.base import Rule
+from bench.errors import UsageError
+from bench.rules.base import Rule, svd_factors
 
 
+@dataclass(frozen=True)
 class LowDimensionalFeedbackTrack(Rule):
     """`ldfa-track`: P and Q descend half the squared distance between P Q and the forward weights."""
 
@@ -16,17 +18,25 @@ class LowDimensionalFeedbackTrack(Rule):
     ranked = True
     own_feedback_rate = True
 
+    resets: int = 0
+    """How often an epoch P and Q are set to the SVD of W; the authors' runs: 2."""
+
+    def __post_init__(self):
+        if self.resets < 0:
+            raise UsageError(f"resets: {self.resets} is not allowed; allowed: 0 or more")
+
     def start(self, op, W, rank, generator):
-        U, S, Vh = torch.linalg.svd(W.flatten(1), full_matrices=False)
-        root = S[:rank].sqrt()
-        Q = root[:, None] * Vh[:rank]
-        return {"P": U[:, :rank] * root, "Q": Q.view(rank, *W.shape[1:])}
+        return svd_factors(W, rank)
 
     def backward(self, op, signals, feedback):
         P, Q = feedback["P"], feedback["Q"]
         difference = P @ Q.flatten(1) - signals.W.flatten(1)
         gradients = {"P": difference @ Q.flatten(1).T, "Q": (P.T @ difference).view_as(Q)}
         return op.transpose(Q, op.project(P, signals.g), signals.x.shape), gradients
+
+    def reset(self, W, feedback):
+        for name, tensor in svd_factors(W, len(feedback["Q"])).items():
+            feedback[name].copy_(tensor)
 
 
 RULE = LowDimensionalFeedbackTrack

@@ -1,0 +1,32 @@
+"""Direct low-dimensional feedback (arXiv:2502.20580).
+
+Error sent down: S P Q, with S the error at the source (N, width), P (width, r), Q (r, in). Gradient of Q: (S P)'H, H
+the layer's input. Gradient of P: Oja's subspace rule on S, as in `ldfa-p`. The source is the network's output, or, as
+in the authors' runs, its last hidden layer, which gets its error through the output layer's own `ldfa` feedback.
+
+In a convolution and on tokens S P Q goes to every position alike, and H is the mean over positions, as in `dfa`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.rules.ldfa import LowDimensionalFeedback
+from bench.rules.ldfa_p import oja
+
+
+@dataclass(frozen=True)
+class DirectLowDimensionalFeedback(LowDimensionalFeedback):
+    """`ldfa-direct`: r numbers an example reach each layer directly, through factors that learn."""
+
+    source: Literal["output", "hidden"] = "output"
+    """Where the error comes from: the network's output, or its last hidden layer."""
+
+    def backward(self, op, signals, feedback):
+        if signals.direct is None:
+            return super().backward(op, signals, feedback)
+        low = signals.direct @ feedback["P"]
+        gradients = {"P": oja(feedback["P"], signals.direct), "Q": low.T @ op.pool(signals.x)}
+        return op.spread(low @ feedback["Q"], signals.x.shape), gradients
+
+
+RULE = DirectLowDimensionalFeedback

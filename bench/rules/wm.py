@@ -1,0 +1,34 @@
+"""Weight mirror (Akrout, Wilson, Humphreys, Lillicrap and Tweed 2019, arXiv:1904.05391).
+
+Error sent down: G B, B shaped like W. A mirror phase accompanies each step: noise X, standard normal, goes through the
+layer, and B learns from the correlation of the output Y = X W' with it, under decay. Gradient of B: B - Y'X / samples,
+whose mean is B - W. A convolution mirrors at one position: the noise fills one receptive field.
+"""
+
+from dataclasses import dataclass
+
+from bench.errors import UsageError
+from bench.rules.fa import FeedbackAlignment
+
+
+@dataclass(frozen=True)
+class WeightMirror(FeedbackAlignment):
+    """`wm`: the feedback weights learn to mirror the forward weights from noise that passes through them."""
+
+    own_feedback_rate = True
+
+    samples: int = 128
+    """Noise vectors a step."""
+
+    def __post_init__(self):
+        if self.samples < 1:
+            raise UsageError(f"samples: {self.samples} is not allowed; allowed: 1 or more")
+
+    def backward(self, op, signals, feedback):
+        W, B = signals.W, feedback["B"]
+        noise = W.new_empty(self.samples, W[0].numel()).normal_()
+        correlation = (noise @ W.flatten(1).T).T @ noise / self.samples
+        return op.transpose(B, signals.g, signals.x.shape), {"B": B - correlation.view_as(B)}
+
+
+RULE = WeightMirror

@@ -1,0 +1,215 @@
+"""Putting a network under a rule: which layers, at which rank, with which weights."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Generator, nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+import bench
+from bench.conversion import parse_ranks, put_under
+from bench.errors import UsageError
+from bench.layers import Conv2d, Linear, RuleLayer
+from bench.rules import RULES
+
+LABELS = ["B1", "B2", "B3"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "ranks"),
+    [
+        (None, [None, None, None]),
+        ("full", [None, None, None]),
+        ("10", [10, 10, 10]),
+        (10, [10, 10, 10]),
+        ("B2=4", [None, 4, None]),
+        ("B1=10,B3=4", [10, None, 4]),
+        ("B3=4,B1=10", [10, None, 4]),
+        ("1/4", [Fraction(1, 4)] * 3),
+        ("0.5", [Fraction(1, 2)] * 3),
+        ("B1=1/8,B3=1.0", [Fraction(1, 8), None, 1]),
+    ],
+)
+def test_ranks_of_all_layers_or_of_some(spec, ranks):
+    assert parse_ranks(spec, LABELS) == dict(zip(LABELS, ranks, strict=True))
+
+
+@pytest.mark.parametrize("spec", ["0", 0, "-1", "ten", "", "010", "B1=", "B1=0", "B1=x", "B1=2,B3", "B1=2,"])
+def test_a_rank_that_is_no_whole_number_from_1(spec):
+    with pytest.raises(UsageError, match=r"^--rank .*(a whole number from 1|no layer)") as error:
+        parse_ranks(spec, LABELS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("spec", ["1.5", "3/2", "0/4", "0.0", "1/0", "-1/4", "B1=5/4"])
+def test_a_fraction_outside_0_to_1(spec):
+    with pytest.raises(UsageError, match=r"^--rank .* a fraction in \(0, 1\]"):
+        parse_ranks(spec, LABELS)
+
+
+def test_a_layer_that_does_not_exist():
+    with pytest.raises(UsageError, match=r"^--rank B4=2: no layer 'B4'; allowed: B1, B2, B3$"):
+        parse_ranks("B4=2", LABELS)
+
+
+def converted(rule, **ranks):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 4, bias=False)))
+    plain = [network[0].weight, network[0].bias, network[2][0].weight]
+    names = {"B1": "0", "B2": "2.0"}
+    ranks = {"B1": None, "B2": None} | ranks
+    layers, notes = put_under(network, names, RULES.get(rule)(), ranks, Generator(), output="2.0", clip=0.5)
+    return network, plain, layers, notes
+
+
+@pytest.mark.parametrize("rule", RULES.names())
+def test_layers_are_replaced_and_weights_kept(rule):
+    network, plain, layers, _ = converted(rule)
+    assert [network[0], network[2][0]] == list(layers.values())
+    assert all(type(layer) is Linear and layer.clip == 0.5 for layer in layers.values())
+    assert all(a is b for a, b in zip(plain, [network[0].weight, network[0].bias, network[2][0].weight], strict=True))
+    assert network[2][0].bias is None
+
+
+def test_a_rank_above_full_rank_is_capped_with_a_note():
+    _, _, layers, notes = converted("ldfa", B1=3, B2=9)
+    assert [tuple(layer.feedback["P"].shape) for layer in layers.values()] == [(5, 3), (4, 4)]
+    assert notes == ["rank 9 of B2 capped at 4, its full rank"]
+
+
+def test_full_rank_is_no_note():
+    _, _, layers, notes = converted("ldfa", B1=5)
+    assert [layer.rank for layer in layers.values()] == [5, 4]
+    assert notes == []
+
+
+def test_a_rule_without_rank_has_no_note():
+    assert converted("kp", B1=9)[3] == []
+
+
+def test_a_layer_has_one_rank():
+    with pytest.raises(UsageError, match="layer 'B1' is there twice"):
+        parse_ranks("B1=2,B1=3", LABELS)
+
+
+def test_a_fraction_is_of_the_output_channels():
+    _, _, layers, notes = converted("ldfa", B1=Fraction(2, 5), B2=Fraction(1, 100))
+    assert [layer.rank for layer in layers.values()] == [2, 1]
+    assert notes == []
+
+
+# Networks of one's own
+
+
+def resnet():
+    torch.manual_seed(0)
+    return resnet18(num_classes=4)
+
+
+def images():
+    """16 images of 4 classes, each class of a colour of its own."""
+    labels = torch.arange(16) % 4
+    colours = torch.randn(4, 3, generator=Generator().manual_seed(1))
+    noise = torch.randn(16, 3, 32, 32, generator=Generator().manual_seed(2))
+    return colours[labels][:, :, None, None] + 0.5 * noise, labels
+
+
+def plain_layers(module):
+    return [name for name, layer in module.named_modules() if type(layer) in (nn.Linear, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("rule", ["ldfa", "dfa"])
+def test_resnet_18_learns(rule):
+    network = bench.convert(resnet(), rule, 4 if rule == "ldfa" else None, exclude=["conv1"])
+    assert plain_layers(network) == ["conv1"]
+    x, labels = images()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        loss = F.cross_entropy(network(x), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+def gradients(network):
+    x, labels = images()
+    F.cross_entropy(network(x.double()), labels).backward()
+    return {name: p.grad for name, p in network.named_parameters() if ".feedback." not in name}
+
+
+def test_fa_with_the_forward_weights_is_autograd_end_to_end():
+    expected = gradients(resnet().double())
+    network = bench.convert(resnet().double(), "fa")
+    for layer in network.modules():
+        if isinstance(layer, RuleLayer):
+            layer.feedback["B"].data.copy_(layer.weight.data)
+    found = gradients(network)
+    assert found.keys() == expected.keys()
+    for name, grad in expected.items():
+        torch.testing.assert_close(found[name], grad, rtol=0, atol=1e-10)
+
+
+def test_there_and_back():
+    network = resnet().eval()
+    x, _ = images()
+    before, layers = network(x), plain_layers(network)
+    assert torch.equal(bench.convert(network, "ldfa-hebb", "1/4")(x), before)
+    assert plain_layers(network) == []
+    assert torch.equal(bench.revert(network)(x), before)
+    assert plain_layers(network) == layers
+    assert str(network) == str(resnet())
+
+
+def test_ranks_and_exclusions_by_name():
+    network = bench.convert(resnet(), "ldfa", {"fc": 2, "layer1.0.conv1": "1/4"}, exclude=["layer4", "conv1"])
+    ranks = {name: layer.rank for name, layer in network.named_modules() if isinstance(layer, RuleLayer)}
+    assert (ranks["fc"], ranks["layer1.0.conv1"], ranks["layer1.0.conv2"]) == (2, 16, 64)
+    assert "conv1" in plain_layers(network) and not any(name.startswith("layer4") for name in ranks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "fda"}, "unknown rule 'fda'"),
+        ({"rule": "ldfa", "rank": 0}, "--rank 0"),
+        ({"rule": "fa", "rank": 3}, "--rank 3: rule 'fa' has no rank"),
+        ({"rule": "ldfa", "rank": {"layer9": 2}}, "unknown layer 'layer9'"),
+        ({"rule": "ldfa", "exclude": ["layer9"]}, "unknown layer 'layer9'"),
+        ({"rule": "ldfa", "initail": "uniform"}, "unknown key 'initail'"),
+    ],
+)
+def test_bad_requests_leave_the_network_as_it_was(arguments, message):
+    network = resnet()
+    with pytest.raises(UsageError, match=message) as error:
+        bench.convert(network, **arguments)
+    assert "\n" not in str(error.value)
+    assert str(network) == str(resnet())
+
+
+def test_a_layer_that_cannot_be_under_a_rule_is_named():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(4, 4, 3, groups=2))
+    with pytest.raises(UsageError, match=r"^layer '1': a convolution of 2 groups"):
+        bench.convert(network, "ldfa")
+    assert plain_layers(network) == ["0", "1"]
+
+
+def test_direct_rules_need_one_output():
+    with pytest.raises(UsageError, match="a Linear layer that gives the network's single output"):
+        bench.convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)), "dfa")
+    tokens = bench.convert(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5)), "dfa")
+    with pytest.raises(UsageError, match="one output an example"):
+        tokens(torch.ones(2, 7, 3))
+
+
+def test_layers_of_ones_own():
+    torch.manual_seed(0)
+    layer = Conv2d(3, 8, 3, padding=1, rule="ldfa", rank=2)
+    assert isinstance(layer, nn.Conv2d) and layer.feedback["P"].shape == (8, 2)
+    assert Linear(6, 4, bias=False, rule="kp").bias is None
+    with pytest.raises(UsageError, match="a direct rule needs the network around the layer"):
+        Linear(6, 4, rule="dfa")
