@@ -54,19 +54,76 @@ class Rotate(Augmentation):
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
+@dataclass(frozen=True)
+class Crop(Augmentation):
+    """Takes each image's frame out of the image with `pixels` of black around it, at a uniformly random place."""
+
+    pixels: int
+
+    def draw(self, n, generator):
+        return torch.rand(n, 2, generator=generator)
+
+    def apply(self, images, drawn):
+        height, width = images.shape[-2:]
+        frames = F.pad(images, [self.pixels] * 4).unfold(2, height, 1).unfold(3, width, 1)
+        top, left = (drawn * (2 * self.pixels + 1)).long().unbind(1)
+        return frames[torch.arange(len(images), device=images.device), :, top, left]
+
+
+@dataclass(frozen=True)
+class Cutout(Augmentation):
+    """Blackens a square of `size` pixels, less what is out of the frame, about a uniformly random pixel.
+
+    DeVries and Taylor 2017, arXiv:1708.04552. Where `size` is even, the pixel is below and to the right of the middle.
+    """
+
+    size: int
+
+    def draw(self, n, generator):
+        return torch.rand(n, 2, generator=generator)
+
+    def apply(self, images, drawn):
+        rows, columns = (self._hidden(n, place) for n, place in zip(images.shape[-2:], drawn.unbind(1), strict=True))
+        return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+    def _hidden(self, n: int, place: Tensor) -> Tensor:
+        """Which of n rows or columns the squares cover, (N, n)."""
+        first = (place * n).long() - self.size // 2
+        offsets = torch.arange(n, device=place.device) - first[:, None]
+        return (offsets >= 0) & (offsets < self.size)
+
+
 def _centres(n: int, like: Tensor) -> Tensor:
     """Coordinates of n pixels in a frame from -1 to 1."""
     return (torch.arange(n, device=like.device, dtype=like.dtype) * 2 + 1) / n - 1
 
 
 def augmentation(spec: str) -> Augmentation:
-    """The augmentation written as `flip` or `rotate:DEGREES`."""
+    """The augmentation written as `flip`, `crop:4`, ... Raises `UsageError`, which lists all, for anything else."""
     name, _, argument = spec.partition(":")
     try:
-        if name == "flip" and not argument:
-            return Flip()
-        if name == "rotate":
-            return Rotate(float(argument))
+        match name, argument:
+            case "flip", "":
+                return Flip()
+            case "autoaugment", "":
+                from bench.autoaugment import AutoAugment  # torchvision takes seconds to import
+
+                return AutoAugment()
+            case "crop", _:
+                return Crop(_pixels(argument))
+            case "cutout", _:
+                return Cutout(_pixels(argument))
+            case "rotate", _:
+                return Rotate(float(argument))
     except ValueError:
         pass
-    raise UsageError(f"augment: {spec!r} is not allowed; allowed: flip, rotate:DEGREES")
+    raise UsageError(f"augment: {spec!r} is not allowed; allowed: {ALLOWED}")
+
+
+def _pixels(text: str) -> int:
+    if (pixels := int(text)) < 1:
+        raise ValueError
+    return pixels
+
+
+ALLOWED = "autoaugment, crop:PIXELS, cutout:SIZE, flip, rotate:DEGREES"

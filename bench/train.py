@@ -93,7 +93,7 @@ def _network(config: Config, data: Data) -> Network:
             raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
     try:
         return model(data, **config.model_options)
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
 
 
@@ -266,7 +266,7 @@ def train(
     epoch = 0
     if checkpoint is not None and checkpoint.exists():
         epoch = _restore(checkpoint, state, outcome)
-    elif measures := network.measure(data):
+    elif measures := network.measure(data) | _measures(config, learner, batches, epoch):
         outcome.history.append({"epoch": 0, **measures})
     saved = time.monotonic()
     started = saved - outcome.seconds
@@ -297,7 +297,7 @@ def train(
         loss, seen, correct = totals.tolist()
         totals.zero_()
         entry = {"epoch": epoch, "loss": loss / seen} | ({"accuracy": 100 * correct / seen} if batches.images else {})
-        outcome.history.append(entry | network.measure(data))
+        outcome.history.append(entry | network.measure(data) | _measures(config, learner, batches, epoch))
         outcome.seconds = time.monotonic() - started
         progress(entry)
         if not math.isfinite(loss):
@@ -318,6 +318,16 @@ def train(
     else:
         outcome.status = "diverged"
     return outcome
+
+
+def _measures(config: Config, learner: Learner, batches: Batches, epoch: int) -> dict[str, Any]:
+    """What the entry of an epoch says about the layers, where that is due."""
+    if not config.measure_every or (epoch % config.measure_every and epoch < config.epochs):
+        return {}
+    from bench.alignment import PROBE, measure
+
+    inputs, targets = next(batches())
+    return {"layers": measure(learner, inputs[:PROBE], targets[:PROBE])}
 
 
 def _save(path: Path, epoch: int, state: dict[str, Any], outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from torch import Generator
 from torch.nn import functional as F
 
 import bench.train
-from bench.augment import Flip, Rotate, augmentation
+from bench.augment import ALLOWED, Flip, Rotate, augmentation
 from bench.config import Config
 from bench.data import load
 from bench.data.base import Split
@@ -239,7 +239,7 @@ def test_rotation_angles_cover_both_directions():
 
 @pytest.mark.parametrize("spec", ["", "flip:1", "rotate", "rotate:", "rotate:x", "Flip"])
 def test_an_augmentation_that_does_not_exist(spec):
-    with pytest.raises(UsageError, match=f"^augment: '{spec}' is not allowed; allowed: flip, rotate:DEGREES$"):
+    with pytest.raises(UsageError, match=f"^augment: '{spec}' is not allowed; allowed: {ALLOWED}$"):
         augmentation(spec)
 
 

@@ -1,6 +1,6 @@
 """How each network is trained: one YAML a network, with a section a scale; tuned settings beside it, by `bench tune`.
 
-`configure` makes the configuration of a run from them.
+A network from another package has its YAML beside its module, with the module's name. `configure` makes the configuration of a run from them.
 """
 
 import json
@@ -52,7 +52,7 @@ def protocol(model: str, scale: str) -> Scale:
         raise unknown("model", model, MODELS.names())
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    path = HERE / f"{model}.yaml"
+    path = _path(model)
     scales = read_yaml(path)
     if scale not in scales:
         raise UsageError(f"--scale {scale}: model {model!r} has no such scale; allowed: {', '.join(scales)}")
@@ -61,7 +61,15 @@ def protocol(model: str, scale: str) -> Scale:
 
 def tuned_path(model: str, scale: str) -> Path:
     """Where `bench tune` keeps the trials and the chosen settings of a network at a scale."""
-    return HERE / f"{model}-{scale}-tuned.json"
+    path = _path(model)
+    return path.with_name(f"{path.stem}-{scale}-tuned.json")
+
+
+def _path(model: str) -> Path:
+    if model in MODELS.built_in():
+        return HERE / f"{model}.yaml"
+    module = MODELS.module(model)
+    return Path(module.__file__).with_name(f"{module.__name__.rpartition('.')[2]}.yaml")
 
 
 def tuned(model: str, scale: str) -> dict[str, dict[str, float]]:

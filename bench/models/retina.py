@@ -1,0 +1,63 @@
+"""Model of the early visual system: a retina of two convolutions, a ventral stream of three, a classifier.
+
+All convolutions are 9x9 and keep the size of the image; BatchNorm and ReLU follow each. The paper names no BatchNorm
+here, but without it feedback that is learned from a random start diverges. After Lindsey, Ocko, Ganguli and Deny 2019,
+arXiv:1901.00945. arXiv:2502.20580, section on receptive fields: 32 channels and a classifier 32768-1024-10 on CIFAR-10.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.data.base import Data
+from bench.models.base import Network
+
+
+class Retina(Network):
+    """B1 is the feedback of the second retinal convolution; the first sends no error down.
+
+    B2 is that of the first convolution after the retina, through which all error to the retina passes. B3 and B4 are
+    those of the other convolutions, B5 and B6 of the hidden and the output layer of the classifier (dropout 0.5).
+
+    `bottleneck` is the number of channels that the retina sends on, `channels` if None. Colour images become their
+    luminance, of the channels as normalised over the training set, each to mean 0 and variance 1.
+    `retina` maps grey images (N, 1, H, W) to the retina's output.
+    """
+
+    version = 1
+    output_module = "classifier.3"
+
+    def __init__(self, data: Data, channels: int = 32, bottleneck: int | None = None, hidden: int = 1024) -> None:
+        super().__init__()
+        colours, height, width = data.train.inputs.shape[1:]
+        luminance = torch.tensor(LUMINANCE if colours == 3 else [1.0])
+        self.register_buffer("luminance", luminance.view(1, -1, 1, 1), persistent=False)
+        sent = bottleneck or channels
+        self.retina = nn.Sequential(*_convolution(1, channels), *_convolution(channels, sent))
+        self.ventral = nn.Sequential(
+            *_convolution(sent, channels), *_convolution(channels, channels), *_convolution(channels, channels)
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * height * width, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, data.outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        grey = F.conv2d(x, self.luminance)
+        return self.classifier(self.ventral(self.retina(grey)).flatten(1))
+
+    def feedback_layers(self) -> dict[str, str]:
+        names = ["retina.3", "ventral.0", "ventral.3", "ventral.6", "classifier.0", "classifier.3"]
+        return {f"B{number}": name for number, name in enumerate(names, 1)}
+
+
+def _convolution(below: int, above: int) -> list[nn.Module]:
+    return [nn.Conv2d(below, above, 9, padding=4), nn.BatchNorm2d(above), nn.ReLU(inplace=True)]
+
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+
+MODEL = Retina
