@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,6 @@ from rich.table import Table
 
 from bench.errors import run_command, unknown
 from bench.protocols import SCALES
-
-FOLDER = Path("results")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,20 +22,17 @@ def report(
     """Rebuild tables, figures and REPORT.md from the records alone, and print the verdicts."""
     if context.invoked_subcommand:
         return
-    from replication.claims import CLAIMS
-    from replication.report import all_claims, write_report, write_scale
-    from replication.results import largest
+    from replication.report import REPORT, write_report, write_scale
+    from replication.results import FOLDER
 
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    judged = write_report() if scale is None else write_scale(scale)
-    path = Path("REPORT.md") if scale is None else FOLDER / scale / "REPORT.md"
-    titles = {name: claim.title for name, claim in all_claims()}
+    findings = write_report() if scale is None else write_scale(scale)
+    path = REPORT if scale is None else FOLDER / scale / REPORT
     table = Table("claim", "", "verdict", "scale", "n", title="Claims" if scale is None else f"Claims at scale {scale}")
-    for name, judgement in judged:
-        found = largest(CLAIMS.get(name).experiment) if scale is None else None
-        where = scale or (found.scale if found else "")
-        table.add_row(name.upper(), titles[name], str(judgement.verdict), where, str(judgement.n))
+    for finding in findings:
+        name, judgement = finding.name.upper(), finding.judgement
+        table.add_row(name, finding.claim.title, judgement.verdict, finding.scale, str(judgement.n))
     Console().print(table)
     print(f"report: {path.resolve()}")
 
@@ -52,6 +46,7 @@ def replicate() -> None:
         sys.exit(subprocess.call(["dvc", "repro"]))
     from bench.estimate import estimate, timings
     from bench.experiments import experiment, names
+    from replication.results import FOLDER
 
     known = [timing for timing in timings(FOLDER, "cpu") if timing.scale != "quick"]
     table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")

@@ -18,6 +18,7 @@ from scipy import stats
 from bench.data import DATASETS
 from bench.errors import UsageError, run_command
 from bench.experiments import experiment, names
+from bench.models import MODELS
 from replication.results import FOLDER, Cell, results
 from replication.stats import MIN_SEEDS
 from replication.tables import remaining_loss
@@ -65,11 +66,11 @@ def _row(name: str, cell: Cell, folder: Path) -> dict:
     if len(cell.records) < cell.planned:
         missing = f"{cell.planned - len(cell.records)} of {cell.planned} runs of {cell.label!r} are missing"
         raise UsageError(f"--results {folder}: {missing}; run `bench sweep {name} --scale {SCALE} --results {folder}`")
-    if any("accuracy" in record.get("final", {}) for record in cell.records.values()):
+    if MODELS.get(cell.config.model).regression:
+        measure, by_seed, resolution = "remaining loss (%)", cell.values(remaining_loss, 100.0), LOSS_RESOLUTION
+    else:
         measure, by_seed = "accuracy (%)", cell.accuracy
         resolution = 100 / DATASETS.get(cell.config.dataset.partition(":")[0]).sizes[1]
-    else:
-        measure, by_seed, resolution = "remaining loss (%)", cell.values(remaining_loss, 100.0), LOSS_RESOLUTION
     values = np.array(list(by_seed.values()))
     key = dict(zip(KEY, (name, cell.label, cell.config.dataset, measure), strict=True))
     return key | {"mean": values.mean(), "sd": values.std(ddof=1), "n": len(values), "resolution": resolution}

@@ -1,5 +1,7 @@
 """Judges every claim by its records and writes tables, figures and the report."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ from replication.figures import FIGURES
 from replication.figures.base import save
 from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
 from replication.stats import ClaimVerdict
-from replication.tables import paper_number, pipe_table
+from replication.tables import Table, paper_number, pipe_table, table_of
 
 REPORT = Path("REPORT.md")
 README = Path("README.md")
@@ -50,85 +52,100 @@ LIMITS = """\
   tried. The trials are in `bench/protocols/*-tuned.json`. The linear network has the authors' rates, untuned.
 - `cifar10-jpeg` is a lossy copy of CIFAR-10: compare differences with backpropagation before levels.
 - Scale `cpu` trains 12 epochs at batch 128 instead of the paper's 150 at batch 32, with the same total decay of the
-  learning rate, and short schedules favour rules that learn fast. Scales that no section names are not
-  recorded.
+  learning rate, and short schedules favour rules that learn fast. Scales that no section names are not recorded.
 """
 
 
 FEW = 3
 """Parts of a claim that the summary shows in full."""
 
-Judged = list[tuple[str, Judgement]]
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, the records that it was judged by, None where there are none, and what they say."""
+
+    name: str
+    claim: Claim
+    results: Results | None
+    judgement: Judgement
+
+    @property
+    def scale(self) -> str:
+        """That of the records; empty where there are none."""
+        return self.results.scale if self.results else ""
 
 
-def write_scale(scale: str, folder: Path = FOLDER) -> Judged:
-    """Writes `<folder>/<scale>/`: tables/, figures/ and REPORT.md, judged on that scale alone; returns judgements."""
-    judged, sections = [], []
-    for name, claim in all_claims():
-        if scale in experiment(claim.experiment).scales:
-            found = results(claim.experiment, scale, folder)
-            judged.append((name, claim.judge(found)))
-            sections.append(_section(name, found, judged[-1][1], Path()))
-            table = claim.table(found)
-            tables = folder / scale / "tables"
-            tables.mkdir(parents=True, exist_ok=True)
-            table.numbers.to_csv(tables / f"{claim.experiment}.csv", index=False, float_format="%.6g")
-            (tables / f"{claim.experiment}.md").write_text(pipe_table(table.text))
-            figure, numbers = FIGURES.get(claim.figure)(found)
-            save(figure, numbers, folder / scale / "figures" / claim.figure)
-    _write(folder / scale / "REPORT.md", "\n".join([f"# Results at scale `{scale}`\n", *sections]))
-    return judged
+def write_scale(scale: str) -> list[Finding]:
+    """Writes `results/<scale>/`: tables/, figures/ and REPORT.md, every claim judged on that scale alone."""
+    findings = [
+        Finding(name, claim, found := results(claim.experiment, scale), claim.judge(found))
+        for name, claim in _claims()
+        if scale in experiment(claim.experiment).scales
+    ]
+    folder = FOLDER / scale
+    tables = _tables(findings)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.numbers.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.6g")
+        (folder / "tables" / f"{name}.md").write_text(pipe_table(table.text))
+    for name, found in {finding.claim.figure: finding.results for finding in findings}.items():
+        figure, numbers = FIGURES.get(name)(found)
+        save(figure, numbers, folder / "figures" / name)
+    sections = _sections(findings, tables, folder)
+    _write(folder / "REPORT.md", "\n".join([f"# Results at scale `{scale}`\n", *sections]))
+    return findings
 
 
-def write_report() -> Judged:
-    """Writes every recorded scale, REPORT.md and the table in README.md; returns the judgements by claim."""
+def write_report() -> list[Finding]:
+    """Writes every recorded scale, REPORT.md and the table in README.md, each claim judged on its largest scale.
+
+    Raises `UsageError`, before anything is written, where README.md has no place for the table.
+    """
+    before, _, rest = README.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not end:
+        raise UsageError(f"{README}: the marks around its table of results are missing: {' and '.join(MARKS)}")
     for scale in LARGEST_FIRST:
         if (FOLDER / scale / "records").exists():
             write_scale(scale)
-    judged, sections = [], []
-    for name, claim in all_claims():
+    findings = []
+    for name, claim in _claims():
         found = largest(claim.experiment)
-        judged.append((name, claim.judge(found) if found else Judgement(())))
-        if found:
-            sections.append(_section(name, found, judged[-1][1], FOLDER / found.scale))
-        else:
-            sections.append(f"## {name.upper()}: {claim.title}\n\n{claim.statement}\n\nNot run.\n")
-    summary = _summary(judged)
+        findings.append(Finding(name, claim, found, claim.judge(found) if found else Judgement(())))
+    summary = _summary(findings)
+    sections = _sections(findings, _tables(findings), Path())
     _write(REPORT, "\n".join([INTRODUCTION + summary, *sections, LIMITS]))
-    before, _, rest = README.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    if MARKS[1] not in rest:
-        raise UsageError(f"{README}: the marks around its table of results are missing: {' and '.join(MARKS)}")
     _write(README, f"{before}{MARKS[0]}\n\n{summary}\n{MARKS[1]}{after}")
-    return judged
+    return findings
 
 
 def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def all_claims() -> list[tuple[str, Claim]]:
-    """The claims by name."""
+def _claims() -> list[tuple[str, Claim]]:
     return [(name, CLAIMS.get(name)) for name in CLAIMS.names()]
 
 
-def _summary(judged: Judged) -> str:
-    rows = []
-    for name, judgement in judged:
-        claim = CLAIMS.get(name)
-        found = largest(claim.experiment)
-        figure = f"[figure]({FOLDER / found.scale / 'figures' / claim.figure}.png)" if found else ""
-        rows.append(
-            {
-                "claim": f"**{name.upper()}** {claim.title}",
-                "verdict": f"**{judgement.verdict}**",
-                "numbers": _numbers(judgement.parts),
-                "paper (%)": _paper(claim, found),
-                "scale": found.scale if found else "",
-                "n": judgement.n if found else "",
-                "": figure,
-            }
-        )
+def _tables(findings: Sequence[Finding]) -> dict[str, Table]:
+    """The tables of the experiments that have records, by name."""
+    recorded = {finding.claim.experiment: finding.results for finding in findings if finding.results}
+    return {name: table_of(found) for name, found in recorded.items()}
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    rows = [
+        {
+            "claim": f"**{finding.name.upper()}** {finding.claim.title}",
+            "verdict": f"**{finding.judgement.verdict}**",
+            "numbers": _numbers(finding.judgement.parts),
+            "paper (%)": _paper_numbers(finding),
+            "scale": finding.scale,
+            "n": finding.judgement.n if finding.results else "",
+            "": f"[figure]({FOLDER / finding.scale / 'figures' / finding.claim.figure}.png)" if finding.results else "",
+        }
+        for finding in findings
+    ]
     return pipe_table(pd.DataFrame(rows))
 
 
@@ -142,29 +159,42 @@ def _numbers(parts: tuple[Part, ...]) -> str:
     return f"{len(parts) - len(others)} of {len(parts)} conditions hold{first}"
 
 
-def _paper(claim: Claim, found: Results | None) -> str:
+def _paper_numbers(finding: Finding) -> str:
     """The authors' numbers for the settings that a claim names."""
-    cells = [cell for label in claim.paper if found and (cell := found.cell(label))]
-    numbers = [f"`{cell.label}` {paper_number(claim.experiment, cell)}" for cell in cells]
+    cells = [cell for label in finding.claim.paper if finding.results and (cell := finding.results.cell(label))]
+    numbers = [f"`{cell.label}` {paper_number(finding.claim.experiment, cell)}" for cell in cells]
     return "; ".join(numbers) or "no number was printed"
 
 
-def _section(name: str, found: Results, judgement: Judgement, folder: Path) -> str:
-    claim, lost = CLAIMS.get(name), found.recorded - sum(cell.ok for cell in found.cells)
-    shown_by = next(other for other, c in all_claims() if c.experiment == claim.experiment)
+def _sections(findings: Sequence[Finding], tables: Mapping[str, Table], start: Path) -> list[str]:
+    """A section a claim, with links from the folder `start`; the table of an experiment stands in its first."""
+    sections, shown_by = [], {}
+    for finding in findings:
+        name, claim = finding.name, finding.claim
+        if finding.results is None:
+            sections.append(f"## {name.upper()}: {claim.title}\n\n{claim.statement}\n\nNot run.\n")
+            continue
+        first = shown_by.setdefault(claim.experiment, name)
+        other = f"The table of this experiment is under {first.upper()}."
+        table = pipe_table(tables[claim.experiment].text) if first == name else other
+        sections.append(_section(finding, table, (FOLDER / finding.scale / "figures").relative_to(start)))
+    return sections
+
+
+def _section(finding: Finding, table: str, figures: Path) -> str:
+    claim, found, judgement = finding.claim, finding.results, finding.judgement
+    lost = found.recorded - sum(cell.ok for cell in found.cells)
     lines = [
-        f"## {name.upper()}: {claim.title}",
+        f"## {finding.name.upper()}: {claim.title}",
         f"**{str(judgement.verdict).capitalize()}.** {judgement.remark}".strip(),
-        f"*The paper.* {claim.statement} Its number: {_paper(claim, found)}.",
+        f"*The paper.* {claim.statement} Its number: {_paper_numbers(finding)}.",
         f"*Criterion.* {claim.criterion}",
         f"*Runs.* {found.recorded} of {found.planned} recorded at scale `{found.scale}`"
         + (f", {lost} of them diverged or failed (counted against the rule)." if lost else "."),
         _parts("condition", judgement.parts),
         *([_parts("beside the claim", judgement.context)] if judgement.context else []),
-        f"![{claim.title}]({folder / 'figures' / claim.figure}.svg)",
-        pipe_table(claim.table(found).text)
-        if name == shown_by
-        else f"The table of this experiment is under {shown_by.upper()}.",
+        f"![{claim.title}]({figures / claim.figure}.svg)",
+        table,
         "*Settings and deviations.* " + " ".join((_settings(found), *claim.deviations)),
         f"*Rerun.* `bench sweep {claim.experiment} --scale {found.scale}`, then `make report`.",
     ]

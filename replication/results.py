@@ -22,7 +22,7 @@ class Cell:
     """One setting of an experiment over its seeds; a run that is missing has no record here."""
 
     label: str
-    """The setting in words: `ldfa r=10`, `ldfa B1=4`, `bp width=64`."""
+    """The setting in words, without the options of its scale: `ldfa r=10`, `ldfa B1=4`, `bp width=64`."""
     config: Config
     """That of the first seed."""
     planned: int
@@ -93,11 +93,12 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
     store = Store(folder / scale)
     standard = protocol(found.model, scale).settings.get("model_options", {})
     cells = []
-    for _, group in groupby(found.recorded(scale, store), key=lambda run: _setting(run[0])):
+    for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run[0], seed=0)):
         runs = list(group)
         config = runs[0][0]
+        options = {key: value for key, value in config.model_options.items() if standard.get(key) != value}
         records = {run.seed: record for run, record in runs if record is not None}
-        cells.append(Cell(_label(config, standard), config, len(runs), records))
+        cells.append(Cell(replace(config, model_options=options).setting, config, len(runs), records))
     return Results(found, scale, tuple(cells))
 
 
@@ -106,15 +107,3 @@ def largest(name: str, folder: Path = FOLDER) -> Results | None:
     scales = [scale for scale in LARGEST_FIRST if scale in experiment(name).scales]
     candidates = [found for scale in scales if (found := results(name, scale, folder)).recorded]
     return max(candidates, key=lambda found: found.recorded / found.planned, default=None)
-
-
-def _setting(config: Config) -> str:
-    return replace(config, seed=0).digest
-
-
-def _label(config: Config, standard: dict) -> str:
-    parts = [config.rule]
-    if config.rank is not None:
-        parts.append(config.rank if "=" in config.rank else f"r={config.rank}")
-    options = {key: value for key, value in config.model_options.items() if standard.get(key) != value}
-    return " ".join([*parts, *(f"{key}={value}" for key, value in (options | config.rule_options).items())])

@@ -51,42 +51,36 @@ class Interval:
 class Comparison:
     """A rule minus its baseline over n shared seeds: the verdict by the t interval, and the numbers beside it.
 
-    `seeds_needed` is None where the verdict is settled or more seeds, within reason, would not settle it.
+    `power` is that of "matches" at this spread and count, were the rule as good as its baseline. `seeds_needed` is None
+    where the verdict is settled or more seeds, within reason, would not settle it.
     """
 
     verdict: Verdict
     interval: Interval
     bootstrap: Interval
     iqm: float
-    n: int
+    power: float
     seeds_needed: int | None
     margin: float
 
 
-def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """Student's t interval of the mean: mean ± t(n - 1) s / sqrt(n), with s the sample standard deviation."""
+def mean_interval(values: Iterable[float]) -> Interval:
+    """Student's 95% t interval of the mean: mean ± t(n - 1) s / sqrt(n), with s the sample standard deviation."""
     sample = _finite(values)
     n = len(sample)
     if n < 2:
         return Interval(float(sample[0]) if n else nan, -inf, inf, n)
-    mean, half = float(sample.mean()), float(_half_width(sample.std(ddof=1), n, level))
+    mean, half = float(sample.mean()), float(_half_width(sample.std(ddof=1), n))
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_interval(rule: Mapping[int, float], baseline: Mapping[int, float], level: float = LEVEL) -> Interval:
-    """The t interval of rule - baseline over the seeds (keys) that both have."""
-    return mean_interval(_differences(rule, baseline), level)
-
-
-def bootstrap_interval(
-    values: Iterable[float], level: float = LEVEL, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """The percentile bootstrap of the mean. At n = 5 a nominal 95% covers some 84%: show it, decide nothing by it."""
+def bootstrap_interval(values: Iterable[float]) -> Interval:
+    """The 95% percentile bootstrap of the mean. At n = 5 it covers some 84%: show it, decide nothing by it."""
     sample = _finite(values)
     if len(sample) < 2:
         return mean_interval(sample)
     low, high = stats.bootstrap(
-        (sample,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", rng=seed
+        (sample,), np.mean, n_resamples=10_000, confidence_level=LEVEL, method="percentile", rng=0
     ).confidence_interval
     return Interval(float(sample.mean()), float(low), float(high), len(sample))
 
@@ -102,61 +96,55 @@ def interquartile_mean(values: Iterable[float]) -> float:
     return float(np.average(sample, weights=np.diff(edges))) if n else nan
 
 
-def compare(
-    rule: Mapping[int, float], baseline: Mapping[int, float], margin: float = MARGIN, min_seeds: int = MIN_SEEDS
-) -> Comparison:
+def compare(rule: Mapping[int, float], baseline: Mapping[int, float], margin: float = MARGIN) -> Comparison:
     """Judge a rule by the side of -margin on which the whole 95% interval of rule - baseline lies.
 
-    Fewer than `min_seeds` shared seeds are inconclusive, none is not run.
+    It is taken over the seeds (keys) that both have: fewer than `MIN_SEEDS` are inconclusive, none is not run.
     """
-    differences = _differences(rule, baseline)
+    differences = _finite(rule[seed] - baseline[seed] for seed in sorted(rule.keys() & baseline.keys()))
+    n = len(differences)
     interval = mean_interval(differences)
-    n = interval.n
-    needed = None
+    sd = float(differences.std(ddof=1)) if n > 1 else nan
     if n == 0:
         verdict = Verdict.NOT_RUN
-    elif n >= min_seeds and interval.low > -margin:
+    elif n >= MIN_SEEDS and interval.low > -margin:
         verdict = Verdict.MATCHES
-    elif n >= min_seeds and interval.high < -margin:
+    elif n >= MIN_SEEDS and interval.high < -margin:
         verdict = Verdict.BELOW
     else:
         verdict = Verdict.INCONCLUSIVE
-        needed = seeds_for(differences.std(ddof=1), interval.estimate, margin, smallest=min_seeds) if n > 1 else None
-    bootstrap, iqm = bootstrap_interval(differences), interquartile_mean(differences)
-    return Comparison(verdict, interval, bootstrap, iqm, n, needed, margin)
+    return Comparison(
+        verdict=verdict,
+        interval=interval,
+        bootstrap=bootstrap_interval(differences),
+        iqm=interquartile_mean(differences),
+        power=power_matches(sd, n, margin),
+        seeds_needed=seeds_for(sd, interval.estimate, margin) if verdict is Verdict.INCONCLUSIVE else None,
+        margin=margin,
+    )
 
 
-def fails(rule: Mapping[int, float], baseline: Mapping[int, float], threshold: float = 5.0) -> bool:
-    """Whether the rule fails outright: it is below its baseline by a margin of `threshold` points."""
-    return compare(rule, baseline, margin=threshold).verdict is Verdict.BELOW
-
-
-def power_matches(
-    sd: float, n: int, true_difference: float = 0.0, margin: float = MARGIN, level: float = LEVEL
-) -> float:
-    """The probability that the t interval of n differences N(true_difference, sd²) lies above -margin.
+def power_matches(sd: float, n: int, margin: float = MARGIN) -> float:
+    """The probability that n differences N(0, sd²), those of a rule as good as its baseline, give "matches".
 
     Exact: the statistic (mean + margin) sqrt(n) / s is noncentral t with n - 1 degrees of freedom and noncentrality
-    (true_difference + margin) sqrt(n) / sd. At a true difference of -margin it is the rate of false matches.
+    margin sqrt(n) / sd.
     """
-    if n < 2:
+    if n < MIN_SEEDS:
         return 0.0
     if sd == 0:
-        return float(true_difference > -margin)
-    noncentrality = (true_difference + margin) * sqrt(n) / sd
-    return float(stats.nct.sf(stats.t.isf((1 - level) / 2, n - 1), n - 1, noncentrality))
+        return float(margin > 0)
+    return float(stats.nct.sf(stats.t.isf((1 - LEVEL) / 2, n - 1), n - 1, margin * sqrt(n) / sd))
 
 
-def seeds_for(
-    sd: float, difference: float, margin: float = MARGIN, level: float = LEVEL, smallest: int = 2, largest: int = 1000
-) -> int | None:
-    """The fewest seeds whose t interval, at this spread and estimated difference, leaves out -margin.
+def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | None:
+    """The fewest seeds, `MIN_SEEDS` or more, whose t interval at this spread and mean difference leaves out -margin.
 
     A projection of what was seen, not a power: fresh seeds of the same mean resolve about half the time. None where
-    `largest` seeds are too few.
+    1,000 seeds are too few.
     """
-    n = np.arange(smallest, largest + 1)
-    enough = n[_half_width(sd, n, level) < abs(difference + margin)]
+    n = np.arange(MIN_SEEDS, 1001)
+    enough = n[_half_width(sd, n) < abs(difference + margin)]
     return int(enough[0]) if enough.size else None
 
 
@@ -178,9 +166,5 @@ def _finite(values: Iterable[float]) -> np.ndarray:
     return sample
 
 
-def _differences(rule: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
-    return _finite(rule[seed] - baseline[seed] for seed in sorted(rule.keys() & baseline.keys()))
-
-
-def _half_width(sd: float, n: int | np.ndarray, level: float) -> float | np.ndarray:
-    return stats.t.isf((1 - level) / 2, n - 1) * sd / np.sqrt(n)
+def _half_width(sd: float, n: int | np.ndarray) -> float | np.ndarray:
+    return stats.t.isf((1 - LEVEL) / 2, n - 1) * sd / np.sqrt(n)

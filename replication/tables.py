@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.models import MODELS
 from bench.records import Record
+from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results
 from replication.stats import Interval, compare, interquartile_mean, mean_interval
+from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
 
@@ -22,6 +25,11 @@ class Table:
     text: pd.DataFrame
 
 
+def table_of(results: Results) -> Table:
+    """The table of loss for a network that learns a regression, else that of accuracy."""
+    return loss_table(results) if MODELS.get(results.experiment.model).regression else accuracy_table(results)
+
+
 def accuracy_table(results: Results) -> Table:
     """Test accuracy in percent, the paired difference with bp in percentage points, and the paper's number."""
     bp = results.accuracy("bp")
@@ -29,13 +37,15 @@ def accuracy_table(results: Results) -> Table:
     for cell in results.cells:
         level = mean_interval(cell.accuracy.values())
         versus = compare(cell.accuracy, bp)
+        against = _columns("minus_bp", versus.interval) | _columns("bootstrap", versus.bootstrap)
+        against |= {"minus_bp_iqm": versus.iqm, "power": versus.power}
         is_bp = cell.label == "bp"
         paper = paper_number(results.experiment.name, cell)
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
             | _columns("accuracy", level)
             | {"accuracy_iqm": interquartile_mean(cell.accuracy.values())}
-            | ({} if is_bp else _columns("minus_bp", versus.interval) | _columns("bootstrap", versus.bootstrap))
+            | ({} if is_bp else against)
             | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
             | _rates(cell)
             | {"paper": paper}
@@ -54,16 +64,25 @@ def accuracy_table(results: Results) -> Table:
 
 
 def loss_table(results: Results) -> Table:
-    """Loss on the training samples that is left at the end, in percent of the initial one."""
+    """What the end of training leaves of the loss on the training samples, and how strong the teacher's modes are."""
     numbers, text = [], []
     for cell in results.cells:
         left = mean_interval(cell.values(remaining_loss, 100.0).values())
-        setting = {"setting": cell.label, "dataset": cell.config.dataset}
-        counts = {"ok": cell.ok, "planned": cell.planned}
-        numbers.append(setting | counts | _columns("remaining_loss", left) | _rates(cell))
+        strength = mean_interval(cell.values(mode_strength, 0.0).values())
+        numbers.append(
+            {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
+            | _columns("remaining_loss", left)
+            | _columns("mode_strength", strength)
+            | _rates(cell)
+        )
         text.append(
-            {"setting": f"`{cell.label}`", "dataset": cell.config.dataset, "runs": cell.runs}
-            | {"remaining loss (%)": number(left, ".3g")}
+            {
+                "setting": f"`{cell.label}`",
+                "dataset": cell.config.dataset,
+                "runs": cell.runs,
+                "remaining loss (%)": number(left, ".3g"),
+                "mean mode strength (% of the teacher's)": number(strength, ".1f"),
+            }
         )
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
@@ -71,6 +90,12 @@ def loss_table(results: Results) -> Table:
 def remaining_loss(record: Record) -> float:
     """Loss of a linear run over its last steps (the last entry of its history), in percent of its first."""
     return 100 * record["history"][-1]["loss"] / record["first_losses"][0]
+
+
+def mode_strength(record: Record) -> float:
+    """Final strength of a mode in percent of its singular value, averaged over the teacher's nonzero modes."""
+    strengths = simulated_modes(record)[-1]
+    return 100 * float((strengths / singular_values(teacher_of(record))[: len(strengths)]).mean())
 
 
 def number(interval: Interval, form: str = ".2f") -> str:

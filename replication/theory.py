@@ -64,17 +64,6 @@ def singular_values(teacher: ArrayLike) -> Array:
     return np.linalg.svd(teacher, compute_uv=False)
 
 
-def mode_strengths(teacher: ArrayLike, product: ArrayLike) -> Array:
-    """Diagonal of U' `product` V for the teacher's singular bases U and V.
-
-    `teacher` and `product` = W2 W1 are (m, n); the result is (min(m, n),), to be compared with `singular_values`.
-    Modes of equal singular values, the zeros of a low-rank teacher among them, have no bases of their own: only the
-    same teacher, to the bit, gives them the same strengths again.
-    """
-    u, _, vt = np.linalg.svd(teacher)
-    return np.diag(u.T @ product @ vt.T)
-
-
 def matrix_ode(
     teacher: ArrayLike,
     w1: ArrayLike,

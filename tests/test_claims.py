@@ -1,24 +1,30 @@
 """Claims: what the records say is what the verdict says."""
 
 from dataclasses import asdict, replace
+from itertools import count
 from math import nan
 
 import pandas as pd
 import pytest
+import torch
 
+from bench.data.linear_teacher import teacher
+from bench.errors import UsageError
 from bench.experiments import experiment
 from bench.records import Store
+from bench.sweep import run
+from replication import report
 from replication.claims import CLAIMS
 from replication.claims.base import bounded, together
 from replication.figures import FIGURES
 from replication.results import largest, results
 from replication.stats import ClaimVerdict
-from replication.tables import accuracy_table, paper_number, pipe_table
+from replication.tables import accuracy_table, mode_strength, paper_number, pipe_table
 
 SUPPORTED, REFUTED, OPEN, NOT_RUN = ClaimVerdict
 
 
-def table_of(name, scale, accuracies):
+def grid_of(name, scale, accuracies):
     """The experiment's grid with made-up accuracies by label, over the seeds of each list; the rest is not run."""
     grid = results(name, scale)
     runs = {label: dict(enumerate(map(record, values))) for label, values in accuracies.items()}
@@ -53,27 +59,27 @@ GOOD = {"bp": around(59), "ldfa r=10": around(58.9), "bp width=64": around(52), 
     ids=["holds", "low", "four seeds", "narrow wins", "no narrow", "one diverged", "bp below its floor", "nothing"],
 )
 def test_all_layers(changes, verdict):
-    found = table_of("mlp-all-layers", "cpu", GOOD | changes)
+    found = grid_of("mlp-all-layers", "cpu", GOOD | changes)
     assert CLAIMS.get("n2").judge(found).verdict is verdict
 
 
 def test_fa_fails_only_beyond_five_points():
-    found = table_of("mlp-all-layers", "cpu", GOOD)
+    found = grid_of("mlp-all-layers", "cpu", GOOD)
     assert [part.verdict for part in CLAIMS.get("n2").judge(found).context] == [SUPPORTED] * 3
-    close = table_of("mlp-all-layers", "cpu", GOOD | {"fa": around(55)})
+    close = grid_of("mlp-all-layers", "cpu", GOOD | {"fa": around(55)})
     assert [part.verdict for part in CLAIMS.get("n2").judge(close).context] == [SUPPORTED, REFUTED, SUPPORTED]
 
 
 def test_one_layer_needs_every_layer():
     good = {"bp": around(59), **{f"ldfa B{i}=10": around(59) for i in (1, 2, 3)}}
     claim = CLAIMS.get("n1")
-    assert claim.judge(table_of("mlp-one-layer", "cpu", good)).verdict is SUPPORTED
-    assert claim.judge(table_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": around(55)})).verdict is REFUTED
-    assert claim.judge(table_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is OPEN
+    assert claim.judge(grid_of("mlp-one-layer", "cpu", good)).verdict is SUPPORTED
+    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": around(55)})).verdict is REFUTED
+    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is OPEN
 
 
 def test_a_diverged_run_counts_as_chance_and_is_counted():
-    found = table_of("mlp-all-layers", "cpu", GOOD | {"fa": [50.0, nan]})
+    found = grid_of("mlp-all-layers", "cpu", GOOD | {"fa": [50.0, nan]})
     assert found.accuracy("fa") == {0: 50.0, 1: 10.0}
     row = accuracy_table(found).text.set_index("setting").loc["`fa`"]
     assert row["runs"] == "1 of 5, 1 diverged or failed"
@@ -98,7 +104,7 @@ def test_the_whole_interval_decides_a_limit(values, limits, verdict):
 
 
 def test_fixed_and_learned_feedback_are_judged_by_rank():
-    grid = table_of("linear", "cpu", {})
+    grid = grid_of("linear", "cpu", {})
     wrong = {"status": "ok", "history": [{"loss": 50.0}], "first_losses": [100.0]}
     right = wrong | {"history": [{"loss": 0.5}]}
 
@@ -118,53 +124,105 @@ def test_fixed_and_learned_feedback_are_judged_by_rank():
 
 
 def test_paper_numbers_stand_beside_their_cells():
-    grid = table_of("mlp-all-layers", "cpu", {})
+    grid = grid_of("mlp-all-layers", "cpu", {})
     assert paper_number("mlp-all-layers", grid.cell("ldfa r=10")) == "61.84 ± 0.23 (n = 10)"
     assert paper_number("mlp-all-layers", grid.cell("bp")) == "62.75 ± 0.20 (n = 10)"
     assert paper_number("mlp-all-layers", grid.cell("bp width=64")) == ""
     assert paper_number("mlp-all-layers", grid.cell("ldfa-q r=10")) == ""
-    one = table_of("mlp-one-layer", "cpu", {})
+    one = grid_of("mlp-one-layer", "cpu", {})
     assert paper_number("mlp-one-layer", one.cell("ldfa B1=10")) == "62.63 ± 0.31 (n = 10)"
     assert paper_number("mlp-one-layer", one.cell("ldfa B2=10")) == ""
 
 
-@pytest.mark.parametrize("name", FIGURES.names())
+def test_mode_strength_is_relative_to_the_teacher():
+    s = torch.linalg.svdvals(teacher(8, seed=3))[:8]
+    learned = {"mode_strengths": [*s[:4].tolist(), *(s[4:] / 2).tolist()]}
+    start = {"mode_strengths": [0.0] * 8}
+    trained = {"config": {"dataset": "linear-teacher:8", "seed": 3}, "history": [start, learned]}
+    assert mode_strength(trained) == pytest.approx(75)
+
+
+@pytest.mark.parametrize("name", ["linear-rank", "mlp-all-layers", "mlp-one-layer"])
 def test_figures_show_every_run(name):
     claim = next(CLAIMS.get(c) for c in CLAIMS.names() if CLAIMS.get(c).figure == name)
-    grid = table_of(claim.experiment, "cpu", {})
-    if claim.experiment == "linear":
-        entry = {"status": "ok", "history": [{"loss": 1.0}], "first_losses": [100.0]}
-        cells = tuple(replace(c, records={0: entry, 1: entry}) for c in grid.cells) if name == "linear-rank" else ()
-    else:
-        cells = tuple(replace(c, records={0: record(50.0), 1: record(nan)}) for c in grid.cells)
-    figure, numbers = FIGURES.get(name)(replace(grid, cells=cells))
-    assert len(numbers) == 2 * sum(c.config.model_options == {} or name != "linear-rank" for c in cells)
-    assert figure.axes
+    grid = results(claim.experiment, "cpu")
+    value = count(1)
+
+    def ended():
+        return record(float(next(value))) | {"history": [{"loss": next(value)}], "first_losses": [100.0]}
+
+    cells = [replace(c, records={0: ended(), 1: ended()}) for c in grid.cells if c.label != "bp start=balanced"]
+    figure, numbers = FIGURES.get(name)(replace(grid, cells=tuple(cells)))
+    points = [y for ax in figure.axes for line in ax.lines for y in line.get_ydata()]
+    points += [y for ax in figure.axes for scatter in ax.collections for y in scatter.get_offsets()[:, 1]]
+    assert len(numbers) == 2 * len(cells)
+    assert set(numbers.iloc[:, 4]) <= set(points)
 
 
-def test_claims_are_judged_on_the_largest_complete_scale(tmp_path):
+def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
+    grid = results("linear", "cpu")
+    config = replace(grid.cell("ldfa r=8").config, epochs=50)
+    cell = replace(grid.cell("ldfa r=8"), records={0: run(config, Store(tmp_path), "linear", "cpu", "cpu")})
+    _, curves = FIGURES.get("linear-modes")(replace(grid, cells=(cell,)))
+    start, end = (curves[curves["step"] == step] for step in (0, 50))
+    assert list(start["mode"]) == [1, 3, 6, 8]
+    assert list(start["simulation"]) == list(start["matrix_ode"])
+    assert list(end["simulation"]) == pytest.approx(list(end["matrix_ode"]), rel=0.1)
+    assert min(end["simulation"]) > max(start["simulation"])
+    assert all(float(f"{strength:.4g}") == strength for strength in curves["matrix_ode"])
+
+
+def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    monkeypatch.setattr(
+        report, "results", lambda name, scale: grid_of(name, scale, {"bp": around(59)} if name != "linear" else {})
+    )
+    monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
+    findings = report.write_scale("cpu")
+    assert sorted(drawn) == sorted({finding.claim.figure for finding in findings})
+    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == {
+        finding.claim.experiment for finding in findings
+    }
+    text = (tmp_path / "cpu/REPORT.md").read_text()
+    assert text.count("remaining loss (%)") == 1
+    assert text.count("under L1") == 2
+
+
+def test_nothing_is_written_where_the_readme_has_no_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report.README.write_text(f"{report.MARKS[0]} and no end")
+    with pytest.raises(UsageError, match="marks"):
+        report.write_report()
+    assert list(tmp_path.iterdir()) == [tmp_path / report.README]
+
+
+def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch):
     """Records of two scales: cpu complete, gpu begun; and a deleted record is missed."""
-    small = experiment("linear")
+    grid = "{seeds: 2, runs: [{rule: [bp, fa]}]}"
+    (tmp_path / "tiny.yaml").write_text(f"{{title: tiny, model: linear, scales: {{cpu: {grid}, gpu: {grid}}}}}")
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path))
+    small = experiment("tiny")
 
     def write(scale, runs):
         store = Store(tmp_path / scale)
         for config in runs:
             body = {"schema": 1, "task": "linear/1", "config": asdict(config), "digest": config.digest, "status": "ok"}
-            store.write(body, store.path("linear", config))
+            store.write(body, store.path("tiny", config))
 
     write("cpu", small.configs("cpu"))
-    write("gpu", small.configs("gpu")[:3])
-    assert largest("linear", tmp_path).scale == "cpu"
+    write("gpu", small.configs("gpu")[:1])
+    assert largest("tiny", tmp_path).scale == "cpu"
     deleted = small.configs("cpu")[0]
-    Store(tmp_path / "cpu").path("linear", deleted).unlink()
+    Store(tmp_path / "cpu").path("tiny", deleted).unlink()
     results.cache_clear()
-    found = results("linear", "cpu", tmp_path)
+    found = results("tiny", "cpu", tmp_path)
     assert found.recorded == found.planned - 1
-    assert largest("linear", tmp_path).scale == "cpu"
-    for path in Store(tmp_path / "cpu").paths("linear"):
+    assert largest("tiny", tmp_path).scale == "cpu"
+    for path in Store(tmp_path / "cpu").paths("tiny"):
         path.unlink()
     results.cache_clear()
-    assert largest("linear", tmp_path).scale == "gpu"
+    assert largest("tiny", tmp_path).scale == "gpu"
 
 
 def test_pipe_table():

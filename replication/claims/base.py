@@ -1,14 +1,14 @@
 """What a claim is: the records it reads, its statistic, its verdict."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, nan
 from typing import ClassVar
 
 from replication.results import Results
 from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, mean_interval
-from replication.tables import Table, accuracy_table, number
+from replication.tables import number
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
@@ -62,7 +62,6 @@ class Claim(ABC):
     """The settings whose accuracy the paper's authors gave, of which the report shows the number."""
     deviations: ClassVar[tuple[str, ...]] = ()
     """How the runs differ from the paper's, beyond what their settings say."""
-    table: ClassVar[Callable[[Results], Table]] = staticmethod(accuracy_table)
 
     @abstractmethod
     def judge(self, results: Results) -> Judgement:
@@ -88,9 +87,9 @@ def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict,
     }
     needed = comparison.seeds_needed
     more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
-    text = f"{number(comparison.interval, '+.2f')} points{more}" if comparison.n else ""
+    text = f"{number(comparison.interval, '+.2f')} points{more}" if comparison.interval.n else ""
     limit = f"{condition} ({side} {0 - comparison.margin:g})"
-    return Part(limit, verdicts[comparison.verdict], text, comparison.n, comparison.interval.estimate)
+    return Part(limit, verdicts[comparison.verdict], text, comparison.interval.n, comparison.interval.estimate)
 
 
 def bounded(

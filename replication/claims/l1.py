@@ -7,7 +7,6 @@ from bench.records import Record
 from replication.claims.base import Claim, Judgement, Part, bounded
 from replication.predictions import largest_gap, ode, teacher_of, times
 from replication.results import Cell, Results
-from replication.tables import loss_table
 from replication.theory import bp_mode, singular_values
 
 LIMIT = 5.0
@@ -27,7 +26,6 @@ class LinearDynamics(Claim):
     )
     experiment = "linear"
     figure = "linear-modes"
-    table = staticmethod(loss_table)
     deviations = (
         "The authors' run is r = 2 with the rule `ldfa-track` and a feedback rate that decays by 0.999 a step; here "
         "the feedback learns at the rate of the weights. The 100,000 samples enter through their first and second "

@@ -1,9 +1,9 @@
 """L3: training Q and P recovers backpropagation's solution once r reaches the teacher's dimension."""
 
+from bench.data.linear_teacher import OUTPUTS
+from replication.claims._linear import WRONG, dimension, group, teachers
 from replication.claims.base import Claim, Judgement
-from replication.claims.l2 import OUTPUTS, WRONG, dimension, group, teachers
 from replication.results import Results
-from replication.tables import loss_table
 
 RIGHT = 1.0
 
@@ -20,13 +20,12 @@ class LearnedFeedback(Claim):
     )
     experiment = "linear"
     figure = "linear-rank"
-    table = staticmethod(loss_table)
 
     def judge(self, results: Results) -> Judgement:
         sizes = {dataset: dimension(dataset) for dataset in teachers(results)}
         return Judgement(
-            parts=tuple(group(results, "ldfa", d, s, OUTPUTS + 1, below=RIGHT) for d, s in sizes.items()),
-            context=tuple(group(results, "ldfa", d, 1, s, above=WRONG) for d, s in sizes.items()),
+            parts=tuple(group(results, "ldfa", d, range(s, OUTPUTS + 1), "below", RIGHT) for d, s in sizes.items()),
+            context=tuple(group(results, "ldfa", d, range(1, s), "above", WRONG) for d, s in sizes.items()),
         )
 
 

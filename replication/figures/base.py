@@ -1,6 +1,6 @@
-"""What the figures share: the style, accuracy over rank with every seed shown, and files that stay the same."""
+"""What the figures share: the style, a measure over rank with every seed shown, and files that stay the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -37,15 +37,15 @@ def seeds_of(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "rule", "rank", "seed", "accuracy", "status"])
 
 
-def over_rank(ax: Axes, cells: Sequence[Cell], label: str, style: int) -> None:
-    """Accuracy over rank: each seed a point, the means joined."""
-    runs = seeds_of(cells).dropna(subset="rank").sort_values("rank")
+def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int) -> None:
+    """A column of `runs` over their rank: each seed a point, the means joined."""
+    runs = runs.dropna(subset="rank").sort_values("rank")
     if runs.empty:
         return
     color = sns.color_palette()[style]
-    means = runs.groupby("rank")["accuracy"].mean()
+    means = runs.groupby("rank")[measure].mean()
     ax.plot(means.index, means, DASHES[style % 4], marker=MARKERS[style], color=color, label=label, zorder=3)
-    ax.scatter(runs["rank"], runs["accuracy"], s=8, color=color, alpha=0.5, linewidths=0, zorder=2)
+    ax.scatter(runs["rank"], runs[measure], s=8, color=color, alpha=0.5, linewidths=0, zorder=2)
 
 
 def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
@@ -57,11 +57,11 @@ def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
     ax.minorticks_off()
 
 
-def level(ax: Axes, cell: Cell | None, label: str, dashes: str, color: str = "0.25") -> None:
+def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:
     """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds as ticks at the edge."""
-    if cell is None or not cell.records:
+    values = list(values)
+    if not values:
         return
-    values = list(cell.accuracy.values())
     interval = mean_interval(values)
     ax.axhline(interval.estimate, linestyle=dashes, color=color, linewidth=1, label=label, zorder=1)
     if interval.n > 1:

@@ -5,52 +5,64 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench.records import Record
 from replication.claims.l1 import RULES, one_mode
 from replication.predictions import ode, simulated_modes, teacher_of, times
-from replication.results import Results
+from replication.results import Cell, Results
 from replication.theory import singular_values
 
-PANELS = ("bp start=balanced", *RULES)
+BALANCED = "bp start=balanced"
 SHOWN = 4
 """Modes in a panel, spread over the teacher's."""
 
 
-def draw(results: Results):
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """The first teacher's first seed, a panel a rule: points are the simulation, lines the theory, dots the teacher."""
-    cells = [cell for cell in map(results.cell, PANELS) if cell and cell.ok]
-    figure = Figure(figsize=(2.1 * max(len(cells), 1), 2.6))
-    axes = figure.subplots(1, max(len(cells), 1), sharey=True, squeeze=False)[0]
-    curves = []
+    cells = [cell for cell in map(results.cell, (BALANCED, *RULES)) if cell and cell.ok]
+    panels = max(len(cells), 1)
+    figure = Figure(figsize=(2.1 * panels, 2.6))
+    axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    frames = []
     for ax, cell in zip(axes, cells, strict=False):
-        seed, record = min((seed, record) for seed, record in cell.records.items() if record["status"] == "ok")
-        steps, strengths = times(record), simulated_modes(record)
-        solution = ode(record).modes
-        single = one_mode(record) if "balanced" in cell.label else None
-        modes = np.unique(np.linspace(0, strengths.shape[1] - 1, SHOWN).round().astype(int))
-        for color, mode in zip(sns.color_palette(n_colors=SHOWN), modes, strict=False):
-            ax.plot(steps, strengths[:, mode], "o", markersize=2.5, color=color, alpha=0.6)
-            ax.plot(steps, solution[:, mode], "-", linewidth=1, color=color)
-            if single is not None:
-                ax.plot(steps, single[:, mode], "--", linewidth=1, color="0.2")
-            ax.axhline(singular_values(teacher_of(record))[mode], linestyle=":", linewidth=0.7, color="0.6")
-            curves.append(
-                pd.DataFrame(
-                    {
-                        "setting": cell.label,
-                        "dataset": cell.config.dataset,
-                        "seed": seed,
-                        "mode": mode + 1,
-                        "step": steps,
-                        "simulation": strengths[:, mode],
-                        "matrix_ode": solution[:, mode],
-                        "one_mode": single[:, mode] if single is not None else np.nan,
-                    }
-                )
-            )
+        record = next(record for _, record in sorted(cell.records.items()) if record["status"] == "ok")
+        teacher = singular_values(teacher_of(record))
+        frames.append(_curves(cell, record))
+        for color, (mode, curve) in zip(sns.color_palette(), frames[-1].groupby("mode"), strict=False):
+            ax.plot(curve["step"], curve["simulation"], "o", markersize=2.5, color=color, alpha=0.6)
+            ax.plot(curve["step"], curve["matrix_ode"], "-", linewidth=1, color=color)
+            if cell.label == BALANCED:
+                ax.plot(curve["step"], curve["one_mode"], "--", linewidth=1, color="0.2")
+            ax.axhline(teacher[mode - 1], linestyle=":", linewidth=0.7, color="0.6")
         ax.set(xscale="symlog", xlabel="step", title=cell.label)
-        ax.set_xlim(0, steps[-1])
+        ax.set_xlim(0, times(record)[-1])
     axes[0].set_ylabel("mode strength")
-    return figure, pd.concat(curves) if curves else pd.DataFrame()
+    return figure, pd.concat(frames) if frames else pd.DataFrame()
+
+
+def _curves(cell: Cell, record: Record) -> pd.DataFrame:
+    """The curves of the modes that are shown, to four digits: later ones depend on the number of threads."""
+    simulation, solution = simulated_modes(record), ode(record).modes
+    single = one_mode(record) if cell.label == BALANCED else np.full_like(simulation, np.nan)
+    modes = np.unique(np.linspace(0, simulation.shape[1] - 1, SHOWN).round().astype(int))
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "setting": cell.label,
+                "dataset": cell.config.dataset,
+                "seed": record["config"]["seed"],
+                "mode": mode + 1,
+                "step": times(record),
+                "simulation": _four_digits(simulation[:, mode]),
+                "matrix_ode": _four_digits(solution[:, mode]),
+                "one_mode": _four_digits(single[:, mode]),
+            }
+        )
+        for mode in modes
+    )
+
+
+def _four_digits(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
 
 
 FIGURE = draw

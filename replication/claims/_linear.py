@@ -1,0 +1,38 @@
+"""What the claims on the final loss of linear networks share."""
+
+from typing import Literal
+
+from replication.claims.base import Part, bounded, together
+from replication.results import Results
+from replication.tables import remaining_loss
+
+WRONG = 5.0
+"""Remaining loss in percent above which a solution counts as wrong."""
+
+
+def teachers(results: Results) -> list[str]:
+    """The datasets of the grid."""
+    return list(dict.fromkeys(cell.config.dataset for cell in results.cells))
+
+
+def dimension(dataset: str) -> int:
+    """The teacher's dimension s."""
+    return int(dataset.partition(":")[2])
+
+
+def group(
+    results: Results, rule: str, dataset: str, ranks: range, side: Literal["above", "below"], limit: float
+) -> Part:
+    """The condition on the remaining loss, in percent, at every rank of the grid that is in `ranks`.
+
+    A run that diverged or failed speaks against it.
+    """
+    cells = [c for c in results.cells if c.config.rule == rule and c.config.dataset == dataset and c.rank in ranks]
+    against = 0.0 if side == "above" else 100.0
+    parts = [
+        bounded(f"r = {cell.rank}", cell.values(remaining_loss, against).values(), **{side: limit}, unit="%")
+        for cell in cells
+    ]
+    listed = ", ".join(str(cell.rank) for cell in cells)
+    condition = f"{rule}, s = {dimension(dataset)}, r = {listed}: remaining loss {side} {limit:g}%"
+    return together(condition, parts, unit="%")
