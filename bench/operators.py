@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Size, Tensor
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
 
 class Operator(ABC):
@@ -87,7 +87,11 @@ class ConvOperator(Operator):
         return F.conv2d(x, W, bias, self.stride, self.padding, self.dilation)
 
     def transpose(self, B, g, x_shape):
-        return conv2d_input(x_shape, B, g, self.stride, self.padding, self.dilation)
+        geometry = zip(
+            x_shape[2:], g.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True
+        )
+        left_over = [x - ((y - 1) * s - 2 * p + d * (k - 1) + 1) for x, y, k, s, p, d in geometry]
+        return F.conv_transpose2d(g, B, None, self.stride, self.padding, left_over, 1, self.dilation)
 
     def outer(self, g, x):
         shape = (g.shape[1], x.shape[1], *self.kernel_size)

@@ -47,9 +47,10 @@ def seal(record: Record) -> str:
 
 def record_of(config: Config, experiment: str, scale: str, device: str, outcome: "Outcome") -> Record:
     """The record of a run that ended, `ok` or `diverged`."""
-    from bench.metrics import flops_of_step, parameters_of
+    from bench.metrics import costs, first_batch, flops_of_step, parameters_of, total
 
-    learner = outcome.learner
+    learner, peak_memory = outcome.learner, _peak_memory(device)
+    batch = first_batch(config, outcome.data)
     return _common(config, experiment, scale, device) | {
         "status": outcome.status,
         "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},
@@ -60,8 +61,9 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "final": outcome.final,
         "seconds": outcome.seconds,
         "parameters": parameters_of(learner),
-        "flops_step": flops_of_step(config, learner, outcome.data),
-        "peak_memory_bytes": _peak_memory(device),
+        "flops_step": flops_of_step(config, learner, *batch),
+        "flops": total(costs(learner, *batch))._asdict(),
+        "peak_memory_bytes": peak_memory,
     }
 
 

@@ -45,6 +45,11 @@ def test_a_record_says_what_ran_and_what_came_out(record):
     # 2 x 256 operations a weight: forward, dW, and the error down by P and Q and the gradient of Q where it goes down.
     layers = 2 * (64 * 8 + 8 * 8 * 2 + 8 * 10) * 2 + 2 * (8 * 8 * 3 * 2 + 8 * 10 + 8 * 8 * 2)
     assert record["flops_step"] > 256 * layers
+    forward = 256 * 2 * (8 * 8 * 2 + 8 * 10)
+    flops = record["flops"]
+    assert list(flops) == ["forward", "error_path", "weight_gradient", "feedback_update"]
+    assert flops["forward"] == flops["weight_gradient"] == forward
+    assert sum(flops.values()) + 256 * 2 * 64 * 8 * 2 == record["flops_step"]
 
 
 def test_round_trip(store, path, record):

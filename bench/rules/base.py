@@ -62,6 +62,13 @@ class Rule(ABC):
     def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
         """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns."""
 
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor | None:
+        """The tensor in the shape of W that stands where W stands in backpropagation.
+
+        None where no one tensor does. Not asked where the error comes straight from a source.
+        """
+        return None
+
     def reset(self, W: Tensor, feedback: Feedback) -> None:  # noqa: B027
         """Sets feedback tensors anew, in place."""
 
@@ -75,6 +82,11 @@ def like_weight(W: Tensor, rows: int, generator: Generator) -> Tensor:
     """A tensor (rows, *W.shape[1:]) as PyTorch starts a weight: Kaiming uniform, U(+-1/sqrt(fan-in))."""
     bound = W[0].numel() ** -0.5
     return torch.empty(rows, *W.shape[1:], dtype=W.dtype).uniform_(-bound, bound, generator=generator)
+
+
+def product(P: Tensor, Q: Tensor) -> Tensor:
+    """P Q (out, *Q.shape[1:]), for factors P (out, r) and Q (r, in) or (r, in, k, k)."""
+    return (P @ Q.flatten(1)).view(len(P), *Q.shape[1:])
 
 
 def orthonormal(W: Tensor, rank: int, generator: Generator) -> Tensor:

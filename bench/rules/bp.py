@@ -17,5 +17,8 @@ class Backpropagation(Rule):
     def backward(self, op, signals, feedback):
         return op.transpose(signals.W, signals.g, signals.x.shape), {}
 
+    def feedback_matrix(self, W, feedback):
+        return W
+
 
 RULE = Backpropagation

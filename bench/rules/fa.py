@@ -15,5 +15,8 @@ class FeedbackAlignment(Rule):
     def backward(self, op, signals, feedback):
         return op.transpose(feedback["B"], signals.g, signals.x.shape), {}
 
+    def feedback_matrix(self, W, feedback):
+        return feedback["B"]
+
 
 RULE = FeedbackAlignment

@@ -6,7 +6,7 @@ Error sent down: G P Q, with P (out, r) and Q (r, in) random and fixed.
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.rules.base import Rule, like_weight, orthonormal
+from bench.rules.base import Rule, like_weight, orthonormal, product
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class LowRankFeedbackAlignment(Rule):
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
         return op.transpose(feedback["Q"], low, signals.x.shape), {}
+
+    def feedback_matrix(self, W, feedback):
+        return product(feedback["P"], feedback["Q"])
 
 
 RULE = LowRankFeedbackAlignment

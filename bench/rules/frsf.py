@@ -15,7 +15,10 @@ class FixedMagnitudeSign(Rule):
         return {"M": like_weight(W, W.shape[0], generator).abs()}
 
     def backward(self, op, signals, feedback):
-        return op.transpose(signals.W.sign() * feedback["M"], signals.g, signals.x.shape), {}
+        return op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
+
+    def feedback_matrix(self, W, feedback):
+        return W.sign() * feedback["M"]
 
 
 RULE = FixedMagnitudeSign

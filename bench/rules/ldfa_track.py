@@ -7,7 +7,7 @@ U sqrt(S) and sqrt(S) V', and may be set to it again during training. All of it 
 from dataclasses import dataclass
 
 from bench.errors import UsageError
-from bench.rules.base import Rule, svd_factors
+from bench.rules.base import Rule, product, svd_factors
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class LowDimensionalFeedbackTrack(Rule):
         difference = P @ Q.flatten(1) - signals.W.flatten(1)
         gradients = {"P": difference @ Q.flatten(1).T, "Q": (P.T @ difference).view_as(Q)}
         return op.transpose(Q, op.project(P, signals.g), signals.x.shape), gradients
+
+    def feedback_matrix(self, W, feedback):
+        return product(feedback["P"], feedback["Q"])
 
     def reset(self, W, feedback):
         for name, tensor in svd_factors(W, len(feedback["Q"])).items():

@@ -4,7 +4,7 @@ Error sent down: (G B) R, with B (out, m), m = 10 out, random with B B' = I and 
 that with the decay of W the product B R comes to W.
 """
 
-from bench.rules.base import Rule, like_weight, orthonormal
+from bench.rules.base import Rule, like_weight, orthonormal, product
 
 EXPANSION = 10
 
@@ -20,6 +20,9 @@ class ProductFeedback(Rule):
     def backward(self, op, signals, feedback):
         wide = op.project(feedback["B"], signals.g)
         return op.transpose(feedback["R"], wide, signals.x.shape), {"R": op.outer(wide, signals.x)}
+
+    def feedback_matrix(self, W, feedback):
+        return product(feedback["B"], feedback["R"])
 
 
 RULE = ProductFeedback

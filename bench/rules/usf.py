@@ -15,8 +15,10 @@ class UniformSign(Rule):
         return {}
 
     def backward(self, op, signals, feedback):
-        constant = (3 * signals.W[0].numel()) ** -0.5
-        return op.transpose(signals.W.sign() * constant, signals.g, signals.x.shape), {}
+        return op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
+
+    def feedback_matrix(self, W, feedback):
+        return W.sign() * (3 * W[0].numel()) ** -0.5
 
 
 RULE = UniformSign
