@@ -109,7 +109,7 @@ def tune(
     from bench.commands.sweep import tune
     from bench.rules import RULES
 
-    rules = rule or RULES.names()
+    rules = rule or list(RULES.all())
     return tune(model, scale, rules, results=results, workers=workers or _workers(device), device=_available(device))
 
 

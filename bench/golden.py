@@ -1,8 +1,9 @@
 """Golden trajectories: they keep records valid while the code changes.
 
-Every network has fixed tiny runs in float64, one a rule, whose losses and norms are committed, with the network's
-`version`, in `trajectories/`. Code that reproduces them leaves every record standing; code that moves them on purpose
-raises the version. `python -m bench.golden` then writes them anew, and adds those of a new rule or network.
+Every built-in network has fixed tiny runs in float64, one for each built-in rule, whose losses and norms are committed:
+`trajectories/<network>/<run>.json`, and the network's `version` in `trajectories/<network>.json`. Code that reproduces
+them leaves every record standing; code that moves them on purpose raises the version. `python -m bench.golden` then
+writes them anew, and adds those of a new rule or network.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.config import Config
 from bench.data import load
@@ -58,9 +59,44 @@ BASE = {
         precision="float64",
         seed=11,
     ),
+    "cnn": Config(
+        model="cnn",
+        dataset="digits",
+        rule="bp",
+        rank="1/2",
+        model_options={"width": 2},
+        weight_decay=1e-3,
+        feedback_rate=0.5,
+        batch_size=64,
+        augment=("crop:1", "cutout:2"),
+        clip=0.003,
+        precision="float64",
+    ),
+    "vit": Config(
+        model="vit",
+        dataset="digits",
+        rule="bp",
+        rank="2",
+        model_options={"width": 8, "depth": 1, "heads": 2},
+        optimiser="adamw",
+        weight_decay=0.1,
+        batch_size=64,
+        clip_gradients=0.01,
+        precision="float64",
+    ),
+    "retina": Config(
+        model="retina",
+        dataset="digits",
+        rule="bp",
+        rank="B2=1",
+        model_options={"channels": 2, "hidden": 8},
+        optimiser="rmsprop",
+        batch_size=64,
+        precision="float64",
+    ),
 }
-"""Settings of every rule's run. The clip binds on some of the entries. With this seed no rotated pixel comes near a tie
-between two neighbours, which rounding would decide."""
+"""Settings of every rule's run. The clip binds on some of the entries. With its seed no rotated pixel of the MLP's run
+comes near a tie between two neighbours, which rounding would decide."""
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "linear": {"bp-balanced": {"rule": "bp", "rank": None, "model_options": {"start": "balanced"}}},
@@ -81,16 +117,25 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "clip_gradients": 0.01,
         },
     },
+    "retina": {"bottleneck": {"rule": "bp", "rank": None, "model_options": {"channels": 2, "bottleneck": 1}}},
 }
 """Further runs, which cover the options."""
 
 Trajectory = dict[str, float]
 
 
+class Golden(NamedTuple):
+    """What is committed of a network: `version` is None where nothing is."""
+
+    version: int | None
+    tolerance: float
+    runs: dict[str, Trajectory]
+
+
 def configs(model: str) -> dict[str, Config]:
     """The golden runs of a network, by name."""
-    rules = {rule: {"rule": rule} | ({} if RULES.get(rule).ranked else {"rank": None}) for rule in RULES.names()}
-    return {name: replace(BASE[model], **changes) for name, changes in (rules | VARIANTS[model]).items()}
+    rules = {rule: {"rule": rule} | ({} if RULES.get(rule).ranked else {"rank": None}) for rule in RULES.built_in()}
+    return {name: replace(BASE[model], **changes) for name, changes in (rules | VARIANTS.get(model, {})).items()}
 
 
 def trajectory(config: Config) -> Trajectory:
@@ -113,14 +158,14 @@ def trajectory(config: Config) -> Trajectory:
 def check() -> list[str]:
     """Reruns everything, in seconds. Returns a line for each run whose numbers moved or are not there."""
     problems = []
-    for model in MODELS.names():
+    for model in MODELS.built_in():
         golden, version = _read(model), MODELS.get(model).version
         if model not in BASE:
             problems.append(f"{model}: no golden run is defined")
-        elif golden["version"] != version:
-            problems.append(f"{model}: version {version}, golden trajectories {golden['version']}; {WRITE}")
+        elif golden.version != version:
+            problems.append(f"{model}: version {version}, golden trajectories {golden.version}; {WRITE}")
         else:
-            found, runs = _rerun(model), golden["runs"]
+            found, runs = _rerun(model), golden.runs
             problems += [f"{model}/{name}: no golden trajectory; {WRITE}" for name in found if name not in runs]
             problems += [f"{model}/{name}: no such run; {WRITE}" for name in runs if name not in found]
             problems += _moves(model, golden, found)
@@ -134,22 +179,29 @@ def write() -> None:
     """
     for model in BASE:
         golden, found, version = _read(model), _rerun(model), MODELS.get(model).version
-        if golden["version"] == version:
-            if moves := _moves(model, golden, found):
-                raise UsageError(moves[0])
-            found |= {name: golden["runs"][name] for name in found if name in golden["runs"]}
-        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(found[name])}" for name in found)
-        text = f'{{"version": {version}, "tolerance": {TOLERANCE}, "runs": {{\n{lines}\n}}}}\n'
-        write_atomically(_path(model), lambda file, text=text: file.write(text.encode()))
+        if golden.version == version and (moves := _moves(model, golden, found)):
+            raise UsageError(moves[0])
+        kept = golden.runs if golden.version == version else {}
+        for name in golden.runs.keys() - found:
+            _path(model, name).unlink()
+        for name in found.keys() - kept:
+            _write(_path(model, name), found[name])
+        _write(_path(model), {"version": version, "tolerance": TOLERANCE})
 
 
-def _path(model: str) -> Path:
-    return FOLDER / f"{model}.json"
+def _path(model: str, run: str | None = None) -> Path:
+    return FOLDER / f"{model}.json" if run is None else FOLDER / model / f"{run}.json"
 
 
-def _read(model: str) -> dict[str, Any]:
-    path = _path(model)
-    return json.loads(path.read_text()) if path.exists() else {"version": None, "tolerance": TOLERANCE, "runs": {}}
+def _read(model: str) -> Golden:
+    settings = json.loads(_path(model).read_text()) if _path(model).exists() else {}
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / model).glob("*.json"))}
+    return Golden(settings.get("version"), settings.get("tolerance", TOLERANCE), runs)
+
+
+def _write(path: Path, content: dict[str, float]) -> None:
+    text = json.dumps(content, indent=0) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _rerun(model: str) -> dict[str, Trajectory]:
@@ -159,14 +211,14 @@ def _rerun(model: str) -> dict[str, Trajectory]:
     }
 
 
-def _moves(model: str, golden: dict[str, Any], found: dict[str, Trajectory]) -> list[str]:
+def _moves(model: str, golden: Golden, found: dict[str, Trajectory]) -> list[str]:
     """The first number that moved, of each run that is in both."""
     lines = []
-    for name in [name for name in found if name in golden["runs"]]:
-        expected, numbers = golden["runs"][name], found[name]
+    for name in [name for name in found if name in golden.runs]:
+        expected, numbers = golden.runs[name], found[name]
         for what in expected | numbers:
             old, new = expected.get(what, math.nan), numbers.get(what, math.nan)
-            if not math.isclose(new, old, rel_tol=golden["tolerance"]):
+            if not math.isclose(new, old, rel_tol=golden.tolerance):
                 raised = f"raise {MODELS.get(model).__name__}.version if on purpose"
                 lines.append(f"{model}/{name}: {what} is {new:.9g}, golden {old:.9g}: the numbers moved; {raised}")
                 break

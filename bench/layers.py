@@ -16,7 +16,12 @@ from bench.rules.base import Rule, Signals, full_rank
 
 
 class _Layer(torch.autograd.Function):
-    """y = W x + b forward; backward, dW and db are exact and the rule decides everything else."""
+    """y = W x + b forward; backward, dW and db are exact and the rule decides everything else.
+
+    The backward pass is computed in the weight's dtype, whatever the forward pass had under autocast.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -35,8 +40,9 @@ class _Layer(torch.autograd.Function):
         layer: RuleLayer = ctx.layer
         x, W, targets, *tensors = ctx.saved_tensors
         feedback = dict(zip(layer.feedback, tensors, strict=True))
+        g, x = g.to(W.dtype), x.to(W.dtype)
         dW = layer.operator.outer(g, x)
-        direct = None if layer.source is None else layer.source.error
+        direct = None if layer.source is None else layer.source.error.to(W.dtype)
         signals = Signals(W=W, x=x, g=g, dW=dW, targets=targets, direct=direct)
         sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
         if layer.clip is not None:

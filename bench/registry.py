@@ -1,10 +1,14 @@
-"""Finds the rules, networks and datasets: one module each, named by its file."""
+"""Finds the rules, networks and datasets: one module each, here or in another package that has it as an entry point."""
 
 import pkgutil
+import sys
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from types import ModuleType
 from typing import Generic, TypeVar
 
-from bench.errors import unknown
+from bench.errors import UsageError, unknown
 
 T = TypeVar("T")
 
@@ -13,21 +17,71 @@ class Registry(Generic[T]):
     """The modules of a package by name; `fa_lowrank.py` is `fa-lowrank`. Importing waits until `get`.
 
     A module takes part when its name starts with no underscore and is not `base`; what it offers is its attribute
-    named after the kind (`RULE`, `MODEL`, `DATASET`).
+    named after the kind (`RULE`, `MODEL`, `DATASET`). Plug-ins are modules that other packages name as entry points, in
+    the group `bench.rules`, `bench.models` or `bench.datasets`: `fa-sparse = "my_bench.fa_sparse"`.
     """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
+        self._warnings: set[str] = set()
 
-    def names(self) -> list[str]:
-        """All names, sorted, without importing any of the modules."""
+    def built_in(self) -> list[str]:
+        """The names of the package's own modules, sorted, none imported."""
         modules = pkgutil.iter_modules(import_module(self.package).__path__)
         return sorted(m.name.replace("_", "-") for m in modules if m.name != "base" and not m.name.startswith("_"))
 
+    def names(self) -> list[str]:
+        """The names of all modules, sorted, none imported. Raises `UsageError` where two have one name."""
+        return sorted(self._found())
+
+    def module(self, name: str) -> ModuleType:
+        """The module called `name`. Raises `UsageError` where there is none, or a plug-in that cannot be used."""
+        found = self._found()
+        if name not in found:
+            raise unknown(self.kind, name, sorted(found))
+        plugin = found[name]
+        if plugin is None:
+            return import_module(f"{self.package}.{name.replace('-', '_')}")
+        try:
+            module = plugin.load()
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"{self.kind} {name!r}: plug-in {plugin.value} cannot be imported: {reason}") from error
+        if not hasattr(module, self.kind.upper()):
+            raise UsageError(f"{self.kind} {name!r}: plug-in {plugin.value} has no {self.kind.upper()}")
+        return module
+
     def get(self, name: str) -> T:
-        """What the module called `name` offers. Raises `UsageError` where there is none."""
-        if name not in self.names():
-            raise unknown(self.kind, name, self.names())
-        module = import_module(f"{self.package}.{name.replace('-', '_')}")
-        return getattr(module, self.kind.upper())
+        """What the module called `name` offers. Raises `UsageError` as `module` does."""
+        return getattr(self.module(name), self.kind.upper())
+
+    def all(self) -> dict[str, T]:
+        """What all modules offer, by name. Plug-ins that cannot be used are left out, with a warning once."""
+        offered = {}
+        for name in self.names():
+            try:
+                offered[name] = self.get(name)
+            except UsageError as error:
+                warning = f"warning: left out: {error}"
+                if warning not in self._warnings:
+                    print(warning, file=sys.stderr)
+                self._warnings.add(warning)
+        return offered
+
+    def _found(self) -> dict[str, EntryPoint | None]:
+        """The plug-in of each name, None where it is built in."""
+        found: dict[str, EntryPoint | None] = dict.fromkeys(self.built_in())
+        for plugin in _entry_points(f"bench.{self.kind}s", tuple(sys.path)):
+            if plugin.name in found:
+                other = found[plugin.name]
+                first = "the built-in one" if other is None else f"plug-in {other.value}"
+                raise UsageError(f"two {self.kind}s are called {plugin.name!r}: {first} and plug-in {plugin.value}")
+            found[plugin.name] = plugin
+        return found
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Those of the distributions on `path`, the interpreter's; finding them takes too long to do it for each name."""
+    return entry_points(group=group)

@@ -11,10 +11,13 @@ from bench import golden
 from bench.augment import Rotate
 from bench.errors import UsageError
 from bench.layers import Linear
+from bench.models import MODELS
 from bench.models.mlp import MLP
 from bench.operators import LinearOperator
 from bench.rules import RULES
 from bench.rules.ldfa import LowDimensionalFeedback
+
+BOTH = ["linear", "mlp"]
 
 
 def test_the_numbers_have_not_moved():
@@ -25,8 +28,10 @@ def test_the_numbers_have_not_moved():
 def written(monkeypatch, tmp_path):
     """A folder with golden trajectories, just written, of two runs: `linear/ldfa` and `mlp/ldfa`."""
     monkeypatch.setattr(golden, "FOLDER", tmp_path)
-    monkeypatch.setattr(golden, "VARIANTS", {"linear": {}, "mlp": {}})
-    monkeypatch.setattr(RULES, "names", lambda: ["ldfa"])
+    monkeypatch.setattr(golden, "BASE", {model: golden.BASE[model] for model in BOTH})
+    monkeypatch.setattr(golden, "VARIANTS", {})
+    monkeypatch.setattr(MODELS, "built_in", lambda: BOTH)
+    monkeypatch.setattr(RULES, "built_in", lambda: ["ldfa"])
     golden.write()
     return tmp_path
 
@@ -55,9 +60,6 @@ def no_clip(self, plain, rule, rank, generator, clip, source, take_over=Linear._
     take_over(self, plain, rule, rank, generator, None, source)
 
 
-BOTH = ["linear", "mlp"]
-
-
 @pytest.mark.parametrize(
     ("where", "name", "mutant", "moved"),
     [
@@ -79,19 +81,28 @@ def test_a_change_of_the_numbers_is_noticed(written, monkeypatch, where, name, m
 
 
 def test_moved_numbers_are_overwritten_only_with_a_new_version(written, monkeypatch):
-    before = (written / "mlp.json").read_text()
+    before = (written / "mlp/ldfa.json").read_text()
     monkeypatch.setattr(Linear, "_take_over", no_clip)
     with pytest.raises(UsageError, match=r"^mlp/ldfa: loss of step \d+ is .* raise MLP.version if on purpose$"):
         golden.write()
-    assert (written / "mlp.json").read_text() == before
+    assert (written / "mlp/ldfa.json").read_text() == before
     monkeypatch.setattr(MLP, "version", MLP.version + 1)
     assert problems() == [f"mlp: version {MLP.version}, golden trajectories {MLP.version - 1}"]
     golden.write()
     assert problems() == []
 
 
+def test_a_new_rule_adds_files_and_edits_none(written, monkeypatch):
+    before = {path: path.read_text() for path in written.rglob("*.json")}
+    monkeypatch.setattr(RULES, "built_in", lambda: ["bp", "ldfa"])
+    golden.write()
+    after = {path: path.read_text() for path in written.rglob("*.json")}
+    assert after.items() >= before.items()
+    assert after.keys() - before == {written / model / "bp.json" for model in BOTH}
+
+
 def test_a_rule_a_run_or_a_network_without_golden_trajectory_is_named(written, monkeypatch):
-    monkeypatch.setattr(RULES, "names", lambda: ["bp"])
+    monkeypatch.setattr(RULES, "built_in", lambda: ["bp"])
     monkeypatch.setattr(golden, "BASE", {"linear": golden.BASE["linear"]})
     assert golden.check() == [
         "linear/bp: no golden trajectory; run python -m bench.golden",

@@ -1,6 +1,5 @@
 """`bench list` and `bench data`: what there is."""
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,38 +20,43 @@ def show(kind: str | None) -> int:
         raise unknown("list", kind, kinds)
     for name in [kind] if kind else kinds:
         columns, rows = kinds[name]()
-        table(name, columns, rows)
+        table(TITLES.get(name, name), columns, rows)
     return 0
 
 
+TITLES = {
+    "rules": "rules; extra parameters over the weights, and error path FLOPs over those of bp, "
+    "of a 512 x 512 Linear layer (rank 10, batch 128, direct error 10 wide)"
+}
 Rows = tuple[list[str], Iterable[Iterable[Any]]]
 
 
 def rules() -> Rows:
-    found = {name: RULES.get(name) for name in RULES.names()}
-    return ["rule", "what it does", "reads weights", "reads targets", "has a rank"], [
+    from bench.metrics import example
+
+    columns = ["reads weights", "reads targets", "has a rank", "extra parameters", "error path FLOPs"]
+    return ["rule", "what it does", *columns], [
         [
             name,
             _title(rule).removeprefix(f"`{name}`: "),
             rule.reads_weights,
             _yes(rule.reads_targets),
             _yes(rule.ranked),
+            *(round(share, 3) for share in example(rule())),
         ]
-        for name, rule in found.items()
+        for name, rule in RULES.all().items()
     ]
 
 
 def models() -> Rows:
-    found = {name: MODELS.get(name) for name in MODELS.names()}
     return ["model", "what it is", "task"], [
-        [name, _title(sys.modules[model.__module__]), f"{name}/{model.version}"] for name, model in found.items()
+        [name, _title(MODELS.module(name)), f"{name}/{model.version}"] for name, model in MODELS.all().items()
     ]
 
 
 def datasets() -> Rows:
-    found = [DATASETS.get(name) for name in DATASETS.names()]
     return ["dataset", "what it is", "outputs", "training", "test"], [
-        [dataset.name, dataset.note, dataset.outputs, *dataset.sizes] for dataset in found
+        [dataset.name, dataset.note, dataset.outputs, *dataset.sizes] for dataset in DATASETS.all().values()
     ]
 
 

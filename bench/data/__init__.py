@@ -61,7 +61,7 @@ def folders() -> list[Path]:
 
 def status() -> list[Status]:
     """What is here of every dataset, the checksums of its files computed."""
-    return [_status(DATASETS.get(name)) for name in DATASETS.names()]
+    return [_status(dataset) for dataset in DATASETS.all().values()]
 
 
 def _status(dataset: "Dataset") -> Status:

@@ -1,6 +1,7 @@
 """How each network is trained: one YAML a network, with a section a scale; tuned settings beside it, by `bench tune`.
 
-A network from another package has its YAML beside its module, with the module's name. `configure` makes the configuration of a run from them.
+A network of another package has its YAML beside its module, under the name of the module. `configure` makes the
+configuration of a run from them.
 """
 
 import json

@@ -1,0 +1,206 @@
+"""The tests that every learning rule passes, a built-in one or one of another package. For pytest:
+
+class TestMine(RuleContract):
+    rule = "my-rule"
+"""
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn import functional as F
+
+from bench.layers import LAYERS, RuleLayer, Source, feedback_like
+from bench.rules import RULES
+from bench.rules.base import Feedback, Rule, Signals, full_rank
+
+EXAMPLES, IN, OUT, CLASSES = 6, 5, 7, 4
+CLOSE = {"rtol": 0, "atol": 1e-10}
+SAME = {"rtol": 0, "atol": 0}
+
+
+class Place(NamedTuple):
+    """Where a layer stands: the plain layer, the shape of its input, and whether it is told the targets."""
+
+    plain: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    output: bool = False
+
+
+PLACES = {
+    "hidden": Place(partial(nn.Linear, IN, OUT), (EXAMPLES, IN)),
+    "output": Place(partial(nn.Linear, IN, OUT), (EXAMPLES, IN), output=True),
+    "tokens": Place(partial(nn.Linear, IN, OUT), (EXAMPLES, 3, IN)),
+    "convolution": Place(partial(nn.Conv2d, IN, OUT, 3, padding=1), (EXAMPLES, IN, 6, 6)),
+    "stride 2": Place(partial(nn.Conv2d, IN, OUT, 3, stride=2, padding=1), (EXAMPLES, IN, 6, 6)),
+}
+
+everywhere = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+
+
+class RuleContract:
+    """Subclasses say which rule: its name, or a `Rule` where its options are to be tested."""
+
+    rule: ClassVar[str | Rule]
+
+    @everywhere
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+    def test_shapes_and_dtypes(self, place, dtype):
+        """The error sent down is like the input, each gradient like its feedback tensor, in the dtype of the weight."""
+        layer, x, g = self.step(place, dtype)
+        feedback = feedback_of(layer)
+        W, dW = layer.weight.detach(), gradients_of(layer, x, g)["weight"]
+        signals = Signals(W, x, g, dW, layer.targets, layer.source and layer.source.error)
+        sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
+        assert (sent.shape, sent.dtype) == (x.shape, dtype)
+        assert gradients.keys() <= feedback.keys()
+        assert all(tensor.dtype == dtype for tensor in feedback.values())
+        for name, gradient in gradients.items():
+            assert (gradient.shape, gradient.dtype) == (feedback[name].shape, dtype), name
+
+    @everywhere
+    def test_bfloat16_autocast(self, place):
+        """With the forward pass in bfloat16, all gradients are finite and in the dtype of the parameters."""
+        layer, x, g = self.step(place, torch.float32)
+        if layer.source:
+            layer.source.error = layer.source.error.bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x.requires_grad_().bfloat16())
+        y.backward(g.bfloat16())
+        assert y.dtype == torch.bfloat16
+        for name, tensor in {"x": x, **dict(layer.named_parameters())}.items():
+            gradient = tensor.grad
+            assert gradient is not None or name.startswith("feedback"), name
+            assert gradient is None or (gradient.dtype == torch.float32 and gradient.isfinite().all()), name
+
+    @everywhere
+    def test_forward_pass_is_the_plain_layer(self, place):
+        layer, x, _ = self.step(place)
+        assert torch.equal(layer(x), plain(place)(x))
+
+    @everywhere
+    def test_backward_pass_changes_no_tensor(self, place):
+        layer, x, g = self.step(place)
+        tensors = [x, g, *layer.parameters(), *([layer.source.error] if layer.source else [])]
+        before = [tensor.detach().clone() for tensor in tensors]
+        gradients_of(layer, x, g)
+        torch.testing.assert_close(tensors, before, **SAME)
+
+    @everywhere
+    def test_weight_and_bias_get_the_exact_local_gradient(self, place):
+        layer, x, g = self.step(place)
+        found, exact = gradients_of(layer, x, g), gradients_of(plain(place), x, g)
+        for name in ("weight", "bias"):
+            torch.testing.assert_close(found[name], exact[name], **CLOSE)
+
+    @everywhere
+    def test_the_error_goes_down_through_the_feedback_matrix(self, place):
+        layer, x, g = self.step(place)
+        matrix = layer.rule.feedback_matrix(layer.weight.detach(), feedback_of(layer))
+        if layer.source or matrix is None:
+            pytest.skip("holds where the rule is not direct and one tensor stands for the weight")
+        torch.testing.assert_close(
+            gradients_of(layer, x, g)["x"], layer.operator.transpose(matrix, g, x.shape), **CLOSE
+        )
+
+    @everywhere
+    def test_a_feedback_matrix_that_is_the_weight_sends_the_exact_error(self, place):
+        layer, x, g = self.step(place)
+        if layer.source or "B" not in layer.feedback or layer.feedback["B"].shape != layer.weight.shape:
+            pytest.skip("holds where the rule is not direct and B stands for the weight")
+        layer.feedback["B"].data.copy_(layer.weight)
+        torch.testing.assert_close(gradients_of(layer, x, g)["x"], gradients_of(plain(place), x, g)["x"], **CLOSE)
+
+    @everywhere
+    def test_full_rank_factors_of_the_weight_send_the_exact_error(self, place):
+        layer, x, g = self.step(place, rank=None)
+        if layer.source or not {"P", "Q"} <= layer.feedback.keys():
+            pytest.skip("holds where the rule is not direct and P Q stands for the weight")
+        U, S, Vh = torch.linalg.svd(layer.weight.detach().flatten(1), full_matrices=False)
+        layer.feedback["P"].data.copy_(U * S)
+        layer.feedback["Q"].data.copy_(Vh.view_as(layer.feedback["Q"]))
+        torch.testing.assert_close(gradients_of(layer, x, g)["x"], gradients_of(plain(place), x, g)["x"], **CLOSE)
+
+    @everywhere
+    def test_one_seed_gives_one_result(self, place):
+        first, second = (gradients_of(*self.step(place)) for _ in range(2))
+        torch.testing.assert_close(first, second, **SAME)
+
+    @everywhere
+    def test_a_population_is_its_networks_one_by_one(self, place):
+        """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""
+        layers, xs, (g, *_) = zip(*(self.step(place, seed=seed) for seed in range(3)), strict=True)
+        if layers[0].source:
+            pytest.skip("a direct rule hears its error through a Source, which torch.func cannot stack")
+
+        def loss(parameters, x):
+            return (functional_call(layers[0], parameters, (x,)) * g).sum()
+
+        parameters, _ = stack_module_state(layers)
+        together = vmap(grad(loss, argnums=(0, 1)), randomness="different")(parameters, torch.stack(xs))
+        together = {**together[0], "x": together[1]}
+        for index, (layer, x) in enumerate(zip(layers, xs, strict=True)):
+            alone, again = (gradients_of(layer, x, g, seed=seed) for seed in range(2))
+            for name, gradient in alone.items():
+                if gradient is None:
+                    assert not together[name][index].any(), name
+                elif torch.equal(gradient, again[name]):
+                    torch.testing.assert_close(together[name][index], gradient, **CLOSE)
+
+    @everywhere
+    def test_no_graph_is_kept_between_steps(self, place):
+        layer, x, g = self.step(place)
+        hidden = x.requires_grad_() * 1
+        y = layer(hidden)
+        y.backward(g)
+        graph = [weakref.ref(hidden), weakref.ref(y)]
+        del hidden, y
+        assert [tensor() for tensor in graph] == [None, None]
+        assert not any(tensor.grad.requires_grad for tensor in [x, *layer.parameters()] if tensor.grad is not None)
+
+    def step(
+        self, place: Place, dtype: torch.dtype = torch.float64, rank: int | None = 2, seed: int = 0
+    ) -> tuple[RuleLayer, Tensor, Tensor]:
+        """A layer under the rule (full rank if `rank` is None), its input x and the error g at its output."""
+        rule = RULES.get(self.rule)() if isinstance(self.rule, str) else self.rule
+        generator = Generator().manual_seed(seed)
+        under = plain(place, dtype, seed)
+        source = None
+        if rule.source and not (place.output and rule.source == "hidden"):
+            source = Source(CLASSES)
+            source.error = torch.randn(EXAMPLES, CLASSES, dtype=dtype, generator=generator)
+        rank = rank or full_rank(feedback_like(under.weight, source))
+        layer = LAYERS[type(under)].under(under, rule, rank, generator, None, source)
+        if place.output:
+            layer.targets = F.one_hot(torch.arange(EXAMPLES) % OUT, OUT).to(dtype)
+        x = torch.randn(place.shape, dtype=dtype, generator=generator)
+        g = torch.randn(layer(x).shape, dtype=dtype, generator=generator)
+        return layer, x, g
+
+
+def plain(place: Place, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
+    """The layer without a rule."""
+    torch.manual_seed(seed)
+    return place.plain().to(dtype)
+
+
+def feedback_of(layer: RuleLayer) -> Feedback:
+    """The feedback tensors, apart from autograd."""
+    return {name: tensor.detach() for name, tensor in layer.feedback.items()}
+
+
+def gradients_of(layer: nn.Module, x: Tensor, g: Tensor, seed: int = 0) -> dict[str, Tensor | None]:
+    """The error sent down, as `x`, and the gradient of each parameter, None where it gets none.
+
+    `seed` is of what the rule draws at random.
+    """
+    torch.manual_seed(seed)
+    tensors = {"x": x.detach().requires_grad_(), **dict(layer.named_parameters())}
+    return dict(
+        zip(tensors, torch.autograd.grad(layer(tensors["x"]), tensors.values(), g, allow_unused=True), strict=True)
+    )

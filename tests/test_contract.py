@@ -1,0 +1,79 @@
+"""Every built-in rule keeps the contract; rules that break it are caught."""
+
+import pytest
+import torch
+from torch import Generator
+
+from bench.rules import RULES
+from bench.rules.fa import FeedbackAlignment
+from bench.testing import PLACES, RuleContract
+
+
+class TestBuiltInRules(RuleContract):
+    @pytest.fixture(autouse=True, params=RULES.built_in())
+    def _each(self, request):
+        self.rule = request.param
+
+
+class WrongShape(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        return super().backward(op, signals, feedback)[0], {"B": signals.dW.sum(0)}
+
+
+class SinglePrecision(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        return super().backward(op, signals, feedback)[0].float(), {}
+
+
+class Overwriting(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        sent, _ = super().backward(op, signals, feedback)
+        signals.x.zero_()
+        return sent, {}
+
+
+class Doubling(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        return 2 * super().backward(op, signals, feedback)[0], {}
+
+
+class NotSeeded(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        generator = Generator()
+        generator.seed()
+        return torch.rand(signals.x.shape, generator=generator, dtype=signals.x.dtype), {}
+
+
+class LeavingTorch(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        return super().backward(op, signals, feedback)[0] * signals.g.norm().item(), {}
+
+
+class Remembering(FeedbackAlignment):
+    seen = []
+
+    def backward(self, op, signals, feedback):
+        self.seen.append(signals.x)
+        return super().backward(op, signals, feedback)
+
+
+@pytest.mark.parametrize(
+    ("rule", "test"),
+    [
+        (WrongShape, lambda contract, place: contract.test_shapes_and_dtypes(place, torch.float64)),
+        (SinglePrecision, lambda contract, place: contract.test_shapes_and_dtypes(place, torch.float64)),
+        (Overwriting, RuleContract.test_backward_pass_changes_no_tensor),
+        (Doubling, RuleContract.test_the_error_goes_down_through_the_feedback_matrix),
+        (Doubling, RuleContract.test_a_feedback_matrix_that_is_the_weight_sends_the_exact_error),
+        (NotSeeded, RuleContract.test_one_seed_gives_one_result),
+        (LeavingTorch, RuleContract.test_a_population_is_its_networks_one_by_one),
+        (Remembering, RuleContract.test_no_graph_is_kept_between_steps),
+    ],
+)
+def test_a_rule_that_breaks_the_contract_is_caught(rule, test):
+    contract = RuleContract()
+    contract.rule = "fa"
+    test(contract, PLACES["hidden"])
+    contract.rule = rule()
+    with pytest.raises((AssertionError, RuntimeError)):
+        test(contract, PLACES["hidden"])

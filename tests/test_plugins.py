@@ -1,0 +1,164 @@
+"""Rules, networks, datasets and experiments of another package, as the documents show them."""
+
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bench import golden
+from bench.cli import main
+from bench.protocols import tuned_path
+from bench.records import Store
+from bench.rules import RULES
+from bench.testing import RuleContract
+
+DOCUMENTS = Path(__file__).parents[1] / "docs"
+
+
+def block(document, language):
+    """The first block of code of a language in a document."""
+    text = (DOCUMENTS / f"{document}.md").read_text()
+    return re.search(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+
+
+def install(folder, package, files, entry_points):
+    """Writes a package into a folder of the path, with the metadata that pip would give it."""
+    metadata = folder / f"{package}-1.0.dist-info"
+    for path in (folder / package, metadata):
+        path.mkdir(parents=True)
+    for name, text in ({"__init__.py": ""} | files).items():
+        (folder / package / name).write_text(text)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = [line for group, points in entry_points.items() for line in (f"[{group}]", *points)]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def my_bench(tmp_path_factory):
+    """The package `my_bench` of the documents, installed; its folder."""
+    rule, network, dataset = "adding-a-rule", "adding-a-network", "adding-a-dataset"
+    files = {
+        "fa_sparse.py": block(rule, "python"),
+        "shallow.py": block(network, "python"),
+        "shallow.yaml": block(network, "yaml"),
+        "stripes.py": block(dataset, "python"),
+    }
+    entry_points = {
+        group: [f"{name} = {value}" for name, value in points.items()]
+        for document in (rule, network, dataset)
+        for group, points in tomllib.loads(block(document, "toml"))["project"]["entry-points"].items()
+    }
+    folder = tmp_path_factory.mktemp("packages")
+    install(folder, "my_bench", files, entry_points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder / "my_bench"
+
+
+@pytest.mark.usefixtures("my_bench")
+class TestRuleOfAnotherPackage(RuleContract):
+    rule = "fa-sparse"
+
+
+def trained(results, *arguments):
+    """The record of a run of one epoch."""
+    assert main(["run", "--scale", "quick", "--set", "epochs=1", "--results", str(results), *arguments]) == 0
+    (path,) = Store(results / "quick").paths()
+    return json.loads(path.read_text())
+
+
+def test_a_rule_trains(my_bench, tmp_path):
+    record = trained(tmp_path, "--model", "mlp", "--rule", "fa-sparse", "--set", "rule_options.density=0.5")
+    assert record["config"]["rule_options"] == {"density": 0.5}
+    assert record["status"] == "ok" and record["data"]["name"] == "digits"
+    assert record["final"]["accuracy"] > 50
+
+
+def test_a_network_trains_as_the_yaml_beside_it_says(my_bench, tmp_path):
+    record = trained(tmp_path, "--model", "shallow", "--rule", "fa-sparse", "--dataset", "stripes")
+    assert (record["config"]["batch_size"], record["config"]["gamma"]) == (32, 0.62)
+    assert record["task"] == "shallow/1" and record["final"]["accuracy"] > 90
+    assert tuned_path("shallow", "quick") == my_bench / "shallow-quick-tuned.json"
+
+
+def test_an_experiment_finds_plug_ins(my_bench, tmp_path, capsys, monkeypatch):
+    (tmp_path / "sparse.yaml").write_text(block("adding-an-experiment", "yaml"))
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path))
+    assert main(["sweep", "sparse", "--scale", "quick", "--dry-run", "--results", str(tmp_path / "results")]) == 0
+    assert "fa-sparse" in capsys.readouterr().out
+
+
+def test_plug_ins_are_listed(my_bench, capsys):
+    assert main(["list"]) == 0
+    listed, warnings = capsys.readouterr()
+    assert all(words in listed for words in ("fa-sparse", "shallow/1", "One hidden layer", "stripes")) and not warnings
+
+
+def test_golden_trajectories_are_of_built_in_rules_only(my_bench):
+    assert "fa-sparse" in RULES.names()
+    assert "fa-sparse" not in golden.configs("linear")
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Installs a package of one module that is an entry point."""
+
+    def install_one(group, name, package, text):
+        install(tmp_path, package, {"plugin.py": text}, {group: [f"{name} = {package}.plugin"]})
+        monkeypatch.syspath_prepend(tmp_path)
+        for module in (package, f"{package}.plugin"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install_one
+
+
+def refused(capsys, *arguments):
+    """The one line that a command with bad input leaves."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and not out
+    return err
+
+
+KINDS = {"rules": "bp", "models": "mlp", "datasets": "digits"}
+BROKEN = {
+    "import torhc": "plug-in broken.plugin cannot be imported: ModuleNotFoundError: No module named 'torhc'",
+    "def": "plug-in broken.plugin cannot be imported: SyntaxError: ",
+    "": "plug-in broken.plugin has no ",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BROKEN.items(), ids=["import", "syntax", "nothing offered"])
+@pytest.mark.parametrize(("kind", "working"), KINDS.items(), ids=KINDS)
+def test_a_broken_plug_in_is_left_out_and_named_once(kind, working, text, reason, plugin, capsys):
+    plugin(f"bench.{kind}", "broken", "broken", text)
+    assert main(["list", kind]) == main(["list", kind]) == 0
+    listed, warnings = capsys.readouterr()
+    assert working in listed and "broken" not in listed
+    assert warnings.startswith(f"warning: left out: {kind[:-1]} 'broken': {reason}") and warnings.count("\n") == 1
+    values = {"model": "mlp", "rule": "bp", "dataset": "digits"} | {kind[:-1]: "broken"}
+    options = [word for name, value in values.items() for word in (f"--{name}", value)]
+    assert f"error: {kind[:-1]} 'broken': {reason}" in refused(capsys, "run", "--scale", "quick", *options)
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS.items(), ids=KINDS)
+def test_a_name_that_is_taken_is_refused(kind, name, plugin, capsys):
+    plugin(f"bench.{kind}", name, "first", "")
+    error = refused(capsys, "list", kind)
+    assert error == f"error: two {kind} are called {name!r}: the built-in one and plug-in first.plugin\n"
+
+
+def test_two_plug_ins_of_one_name_are_refused(plugin, capsys):
+    for package in ("first", "second"):
+        plugin("bench.rules", "mine", package, "")
+    error = refused(capsys, "run", "--model", "mlp", "--rule", "bp", "--scale", "quick")
+    assert "two rules are called 'mine'" in error and "first.plugin" in error and "second.plugin" in error
+
+
+def test_a_network_without_its_yaml_is_refused(plugin, capsys):
+    plugin("bench.models", "bare", "bare", block("adding-a-network", "python"))
+    error = refused(capsys, "run", "--model", "bare", "--rule", "bp", "--scale", "quick")
+    assert "bare/plugin.yaml: no such file" in error
