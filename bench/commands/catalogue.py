@@ -10,6 +10,7 @@ from bench.commands.show import table
 from bench.data import DATASETS, folders, status
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
+from bench.models.base import Network
 from bench.rules import RULES
 
 
@@ -49,9 +50,16 @@ def rules() -> Rows:
 
 
 def models() -> Rows:
-    return ["model", "what it is", "task"], [
-        [name, _title(MODELS.module(name)), f"{name}/{model.version}"] for name, model in MODELS.all().items()
+    return ["model", "what it is", "task", "rules"], [
+        [name, _title(MODELS.module(name)), f"{name}/{model.version}", _rules_for(model)]
+        for name, model in MODELS.all().items()
     ]
+
+
+def _rules_for(model: type[Network]) -> str:
+    """Direct rules need a single output; all else goes with all."""
+    direct = [name for name, rule in RULES.all().items() if rule.source is not None]
+    return "all" if model.output_module else f"all but {', '.join(direct)}"
 
 
 def datasets() -> Rows:
