@@ -30,8 +30,10 @@ def trials(model: str, scale: str, rule: str) -> list[Config]:
     kind, searched = RULES.get(rule), _searched(rule)
     low, high = np.log([getattr(search, name) for name in ("lr", "weight_decay", "feedback_rate")]).T
     points = np.exp(qmc.scale(qmc.Sobol(d=3, rng=0).random(TRIALS), low, high))
-    gamma = found.settings["gamma"] ** (found.settings["epochs"] / search.epochs)
-    fixed = {"epochs": search.epochs, "gamma": float(f"{gamma:.3g}"), "split": "validation"}
+    fixed = {"epochs": search.epochs, "split": "validation"}
+    if "gamma" in found.settings:
+        gamma = found.settings["gamma"] ** (found.settings["epochs"] / search.epochs)
+        fixed["gamma"] = float(f"{gamma:.3g}")
     return [
         configure(
             model,

@@ -163,7 +163,7 @@ def _paper_numbers(finding: Finding) -> str:
     """The authors' numbers for the settings that a claim names."""
     cells = [cell for label in finding.claim.paper if finding.results and (cell := finding.results.cell(label))]
     numbers = [f"`{cell.label}` {paper_number(finding.claim.experiment, cell)}" for cell in cells]
-    return "; ".join(numbers) or "no number was printed"
+    return "; ".join(numbers) or "none for these settings"
 
 
 def _sections(findings: Sequence[Finding], tables: Mapping[str, Table], start: Path) -> list[str]:

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.config import Config
+from bench.conversion import Rank, parse_rank
 from bench.data import DATASETS
 from bench.experiments import Experiment, experiment
 from bench.protocols import protocol
@@ -51,10 +52,9 @@ class Cell:
         return self.values(lambda record: record["final"]["accuracy"], chance)
 
     @property
-    def rank(self) -> int | None:
+    def rank(self) -> Rank:
         """The rank of the layers that are constrained; None at full rank and for rules without one."""
-        value = (self.config.rank or "full").rpartition("=")[2]
-        return None if value == "full" else int(value)
+        return parse_rank((self.config.rank or "full").rpartition("=")[2])
 
 
 @dataclass(frozen=True)

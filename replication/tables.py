@@ -15,6 +15,8 @@ from replication.stats import Interval, compare, interquartile_mean, mean_interv
 from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
+NETWORKS = {"mlp": "mlp-512x3", "vit": "vit-384x8"}
+"""What that file calls the networks whose backpropagation it has."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def paper_number(experiment: str, cell: Cell) -> str:
     layers, _, rank = (config.rank or "").rpartition("=")
     rows = _paper().query("rule == @config.rule and metric == 'test_accuracy_percent'")
     if config.rule == "bp":
-        rows = rows[rows.model == {"mlp": "mlp-512x3"}.get(config.model)]
+        rows = rows[rows.model == NETWORKS.get(config.model)]
     else:
         rows = rows[(rows.experiment == experiment) & (rows["rank"].astype(str) == rank)]
         rows = rows[rows.constrained_layers == (layers or "all")]

@@ -57,6 +57,27 @@ def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
     ax.minorticks_off()
 
 
+def by_setting(cells: Sequence[Cell]) -> Figure:
+    """Test accuracy, a row a setting: each seed a point, the mean with its 95% interval; bp as a line through all."""
+    recorded = [cell for cell in cells if cell.records]
+    figure = Figure(figsize=(5.6, 0.8 + 0.28 * len(recorded)), layout="constrained")
+    ax = figure.subplots()
+    for row, cell in enumerate(recorded):
+        values = list(cell.accuracy.values())
+        interval = mean_interval(values)
+        ax.plot(values, [row] * len(values), "o", color="0.45", markersize=4, alpha=0.6, markeredgewidth=0)
+        if interval.n > 1:
+            ax.plot([interval.low, interval.high], [row, row], color="C0", linewidth=1.5)
+        ax.plot(interval.estimate, row, "|", color="C0", markersize=11, markeredgewidth=2)
+        if cell.label == "bp":
+            ax.axvline(interval.estimate, color="0.25", linestyle=":", linewidth=1, zorder=0)
+    ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
+    ax.invert_yaxis()
+    ax.set(xlabel="test accuracy (%)")
+    ax.grid(axis="y", linewidth=0.3)
+    return figure
+
+
 def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:
     """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds as ticks at the edge."""
     values = list(values)
