@@ -80,7 +80,7 @@ class Config:
     @property
     def slug(self) -> str:
         """A file name that a person can read and that no other configuration has."""
-        rank = [] if self.rank is None else ["r" + self.rank.replace("=", "-").replace(",", "_")]
+        rank = [] if self.rank is None else ["r" + self.rank.translate(str.maketrans("=,/", "-_-"))]
         options = [f"{key}{value}" for key, value in self.model_options.items()]
         return "-".join([self.rule, *rank, *options, f"s{self.seed}", self.digest[:8]])
 

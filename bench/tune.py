@@ -52,7 +52,7 @@ def _searched(rule: str) -> list[str]:
     return ["lr", "weight_decay"] + ["feedback_rate"] * RULES.get(rule).own_feedback_rate
 
 
-def choose(model: str, scale: str, rule: str, find: Callable[[Config], Record | None]) -> dict[str, float]:
+def choose(model: str, scale: str, rule: str, find: Callable[[Config], Record]) -> dict[str, float]:
     """Writes the rule's trials and the best of them by validation accuracy; returns the chosen settings."""
     configs = trials(model, scale, rule)
     searched = _searched(rule)
@@ -70,6 +70,6 @@ def choose(model: str, scale: str, rule: str, find: Callable[[Config], Record | 
     return chosen
 
 
-def accuracy_of(record: Record | None) -> float:
-    """Validation accuracy in percent; 0 for a trial that diverged or failed."""
-    return record["final"]["accuracy"] if record and record["status"] == "ok" else 0.0
+def accuracy_of(record: Record) -> float:
+    """Validation accuracy in percent; 0 for a trial that diverged."""
+    return record["final"]["accuracy"] if record["status"] == "ok" else 0.0

@@ -99,7 +99,7 @@ CHANGES = [
     {"model": "linear"},
     {"dataset": "cifar10"},
     {"rule": "ldfa-q"},
-    {"rank": "B1=10"},
+    {"rank": "B1=10,B2=1/4"},
     {"rank": None},
     {"model_options": {"width": 64}},
     {"rule_options": {"output": "error"}},
@@ -128,6 +128,7 @@ def test_every_field_changes_digest_and_slug():
     assert {name for change in CHANGES for name in change} == set(Config.__dataclass_fields__)
     configs = [CONFIG, *(replace(CONFIG, **change) for change in CHANGES)]
     assert len({config.digest for config in configs}) == len({config.slug for config in configs}) == len(configs)
+    assert not any(set("/=, ") & set(config.slug) for config in configs)
 
 
 def test_the_digest_does_not_depend_on_the_order_of_options():

@@ -41,9 +41,8 @@ def test_every_experiment_of_a_scale_is_a_stage(stages, scale):
     assert swept == {name for name in names() if scale in experiment(name).scales}
 
 
-@pytest.mark.parametrize("scale", PIPELINES)
-@pytest.mark.parametrize("name", names())
-def test_sweep_reruns_for_its_own_settings_alone(stages, scale, name):
+@pytest.mark.parametrize(("name", "scale"), [(name, s) for name in names() for s in experiment(name).scales])
+def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     by_scale, graph = stages
     stage, model = by_scale[scale][name], experiment(name).model
     device = " --device cuda" if scale in ("gpu", "paper") else ""
