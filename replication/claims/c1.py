@@ -15,8 +15,8 @@ class ConvolutionalNetwork(Claim):
         "layer's channels matches backpropagation."
     )
     criterion = (
-        "`ldfa` at each of the three ranks matches `bp` (95% interval above -1 point), and `fa` fails (its whole interval "
-        "lies below -5 points)."
+        "`ldfa` at each of the three ranks matches `bp` (95% interval above -1 point), and `fa` fails (its whole "
+        "interval lies below -5 points)."
     )
     experiment = "cnn-rules"
     figure = "cnn-rules"

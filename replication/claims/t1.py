@@ -12,9 +12,9 @@ class VisionTransformer(Claim):
         "rises with the rank until it saturates."
     )
     criterion = (
-        "Of three ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` (95% "
-        "interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses no "
-        "point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
+        "Of three ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` "
+        "(95% interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses "
+        "no point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
     )
     experiment = "vit-rules"
     figure = "vit-rules"
