@@ -20,8 +20,9 @@ from bench.rules.ldfa import LowDimensionalFeedback
 BOTH = ["linear", "mlp"]
 
 
-def test_the_numbers_have_not_moved():
-    assert golden.check() == []
+@pytest.mark.parametrize("model", MODELS.built_in())
+def test_the_numbers_have_not_moved(model):
+    assert golden.check([model]) == []
 
 
 @pytest.fixture

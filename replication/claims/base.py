@@ -7,11 +7,13 @@ from math import inf, nan
 from typing import ClassVar
 
 from replication.results import Results
-from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, mean_interval
+from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, compare, mean_interval
 from replication.tables import number
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
+FAILS = 5.0
+"""Points below backpropagation that count as failing."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ def above(condition: str, comparison: Comparison) -> Part:
 def below(condition: str, comparison: Comparison) -> Part:
     """The part of a claim that says a difference lies below the negative of the comparison's margin."""
     return _compared(condition, comparison, "below", Verdict.BELOW, Verdict.MATCHES)
+
+
+def fa_fails(results: Results) -> Part:
+    """The part of a claim that says plain feedback alignment fails."""
+    return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILS))
 
 
 def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict, fails: Verdict) -> Part:

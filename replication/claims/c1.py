@@ -1,11 +1,10 @@
 """C1: on a CNN plain feedback alignment fails, low-dimensional feedback does not."""
 
-from replication.claims.base import Claim, Judgement, above, below, floor_remark
+from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark
 from replication.results import Results
 from replication.stats import compare
 
 RANKS = ("1/2", "1/4", "1/8")
-FAILS = 5.0
 
 
 class ConvolutionalNetwork(Claim):
@@ -31,7 +30,7 @@ class ConvolutionalNetwork(Claim):
         return Judgement(
             parts=(
                 *(above(f"ldfa r = {r} minus bp", compare(results.accuracy(f"ldfa r={r}"), bp)) for r in RANKS),
-                below("fa minus bp, FA fails", compare(results.accuracy("fa"), bp, margin=FAILS)),
+                fa_fails(results),
             ),
             remark=floor_remark(results),
         )

@@ -1,11 +1,10 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
-from replication.claims.base import Claim, Judgement, above, below, floor_remark
+from replication.claims.base import Claim, Judgement, above, below, fa_fails, floor_remark
 from replication.results import Results
 from replication.stats import compare
 
 CLOSE = 2.0
-FAILS = 5.0
 
 
 class AllLayers(Claim):
@@ -38,7 +37,7 @@ class AllLayers(Claim):
             ),
             context=(
                 above("ldfa r = 10 minus bp, within two points", compare(low, bp, margin=CLOSE)),
-                below("fa minus bp, FA fails", compare(fa, bp, margin=FAILS)),
+                fa_fails(results),
                 below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
             remark=floor_remark(results),

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.results import Cell
+from replication.results import Cell, Results
 from replication.stats import mean_interval
 
 mpl.use("agg")
@@ -57,9 +57,9 @@ def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
     ax.minorticks_off()
 
 
-def by_setting(cells: Sequence[Cell]) -> Figure:
+def by_setting(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Test accuracy, a row a setting: each seed a point, the mean with its 95% interval; bp as a line through all."""
-    recorded = [cell for cell in cells if cell.records]
+    recorded = [cell for cell in results.cells if cell.records]
     figure = Figure(figsize=(5.6, 0.8 + 0.28 * len(recorded)), layout="constrained")
     ax = figure.subplots()
     for row, cell in enumerate(recorded):
@@ -75,7 +75,7 @@ def by_setting(cells: Sequence[Cell]) -> Figure:
     ax.invert_yaxis()
     ax.set(xlabel="test accuracy (%)")
     ax.grid(axis="y", linewidth=0.3)
-    return figure
+    return figure, seeds_of(results.cells)
 
 
 def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:

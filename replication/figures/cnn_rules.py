@@ -1,15 +1,5 @@
-"""Test accuracy of every rule on the CNN."""
+"""Test accuracy of every rule on the CNN (C1)."""
 
-import pandas as pd
-from matplotlib.figure import Figure
+from replication.figures.base import by_setting
 
-from replication.figures.base import by_setting, seeds_of
-from replication.results import Results
-
-
-def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row a setting, a point a seed."""
-    return by_setting(results.cells), seeds_of(results.cells)
-
-
-FIGURE = draw
+FIGURE = by_setting
