@@ -21,7 +21,7 @@ class VisionTransformer(Claim):
     paper = ("bp",)
     deviations = (
         "The patch embedding needs no feedback; attention's softmax has its exact Jacobian under every rule. At scale "
-        "cpu the network has a sixth of the width, half of the depth, and no dropout.",
+        "cpu the network has a sixth of the width, half of the depth, patches of 8 pixels instead of 4, and no dropout.",
     )
 
     def judge(self, results: Results) -> Judgement:
