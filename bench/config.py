@@ -13,7 +13,7 @@ import yaml
 from bench.errors import UsageError, unknown
 
 LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
-LEAST |= {"epochs": 1, "log_every": 1, "measure_every": 0}
+LEAST |= {"epochs": 1, "log_every": 1, "measure_every": 0, "test_every": 0}
 POSITIVE = ("gamma", "clip", "clip_gradients")
 
 
@@ -54,6 +54,8 @@ class Config:
     """Epochs between entries of the history."""
     measure_every: int = 0
     """Epochs between measures of the layers, in entries of the history only; 0 for none."""
+    test_every: int = 0
+    """Epochs between tests before the last, in entries of the history only; 0 for none."""
     split: Literal["test", "validation"] = "test"
     """What judges: the test split, or a tenth held out of the training split."""
     seed: int = 0

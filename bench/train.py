@@ -246,7 +246,7 @@ def train(
     loader: Callable[[str, int], Data] = load,
     progress: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Outcome:
-    """Trains one network and tests it once, after the last epoch.
+    """Trains one network and tests it after the last epoch; nothing is chosen by a test.
 
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
     that finds the file goes on from it, to bitwise the same end on the CPU; one that cannot, fails and sets it aside.
@@ -257,7 +257,7 @@ def train(
     network = learner.network.to(device)
     optimiser = optimiser_of(config, learner)
     scheduler = scheduler_of(config, optimiser)
-    batches = Batches(data.train, data, config)
+    batches, judged = (Batches(split, data, config) for split in (data.train, data.test))
     resets = learner.rule.resets
     reset_every = math.ceil(len(batches) / resets) if resets else 0
     outcome = Outcome(learner, data)
@@ -298,6 +298,8 @@ def train(
         totals.zero_()
         entry = {"epoch": epoch, "loss": loss / seen} | ({"accuracy": 100 * correct / seen} if batches.images else {})
         outcome.history.append(entry | network.measure(data) | _measures(config, learner, batches, epoch))
+        if config.test_every and epoch % config.test_every == 0 and epoch < config.epochs:
+            outcome.history[-1]["test"] = evaluate(network, judged)
         outcome.seconds = time.monotonic() - started
         progress(entry)
         if not math.isfinite(loss):
@@ -311,7 +313,7 @@ def train(
             outcome.status = "paused"
             return outcome
 
-    final = evaluate(network, Batches(data.test, data, config))
+    final = evaluate(network, judged)
     outcome.seconds = time.monotonic() - started
     if math.isfinite(final["loss"]):
         outcome.final = final

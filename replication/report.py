@@ -46,13 +46,14 @@ LIMITS = """\
   every rule.
 - At the output layer `ldfa` learns P from the targets, as the authors' runs did; the option `output=error` is not
   compared yet.
-- The rules of the MLP were tuned with the same budget: 8 trials of learning rate, decay and feedback rate on the
+- On a network every rule was tuned with the same budget: 8 trials of learning rate, decay and feedback rate on the
   validation split, one seed a trial, a third of the recorded runs' length, ranked rules at one rank. A rule that
-  profits from more tuning is understated: the feedback rate chosen for `ldfa` and `ldfa-q` is the highest that was
-  tried. The trials are in `bench/protocols/*-tuned.json`. The linear network has the authors' rates, untuned.
+  profits from more tuning is understated: on the MLP the feedback rate chosen for `ldfa` and `ldfa-q` is the highest
+  that was tried. The trials are in `bench/protocols/*-tuned.json`. The linear network has the authors' rates, untuned.
 - `cifar10-jpeg` is a lossy copy of CIFAR-10: compare differences with backpropagation before levels.
-- Scale `cpu` trains 12 epochs at batch 128 instead of the paper's 150 at batch 32, with the same total decay of the
-  learning rate, and short schedules favour rules that learn fast. Scales that no section names are not recorded.
+- Scale `cpu` trains for a tenth of the paper's epochs or fewer, slim networks where they convolve or attend, with the
+  same total decay of the learning rate. Short schedules favour rules that learn fast; feedback that has to learn first
+  is at a disadvantage. Scales that no section names are not recorded.
 """
 
 
@@ -162,8 +163,8 @@ def _numbers(parts: tuple[Part, ...]) -> str:
 def _paper_numbers(finding: Finding) -> str:
     """The authors' numbers for the settings that a claim names."""
     cells = [cell for label in finding.claim.paper if finding.results and (cell := finding.results.cell(label))]
-    numbers = [f"`{cell.label}` {paper_number(finding.claim.experiment, cell)}" for cell in cells]
-    return "; ".join(numbers) or "none for these settings"
+    numbers = {cell.label: paper_number(finding.claim.experiment, cell) for cell in cells}
+    return "; ".join(f"`{label}` {number}" for label, number in numbers.items() if number) or "none for these settings"
 
 
 def _sections(findings: Sequence[Finding], tables: Mapping[str, Table], start: Path) -> list[str]:

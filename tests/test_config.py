@@ -82,7 +82,7 @@ def test_yaml_that_is_missing_or_broken_is_named(tmp_path):
     ("name", "values"),
     [
         *((name, (-1.0, float("nan"), float("inf"))) for name in ("lr", "weight_decay", "feedback_rate")),
-        *((name, (-1,)) for name in ("batch_size", "measure_every", "seed")),
+        *((name, (-1,)) for name in ("batch_size", "measure_every", "test_every", "seed")),
         *((name, (0,)) for name in ("epochs", "log_every")),
         *((name, (0.0, float("nan"), float("inf"))) for name in ("gamma", "clip")),
     ],
@@ -119,6 +119,7 @@ CHANGES = [
     {"precision": "float64"},
     {"log_every": 2},
     {"measure_every": 1},
+    {"test_every": 1},
     {"split": "validation"},
     {"seed": 1},
 ]

@@ -147,6 +147,13 @@ def test_the_test_split_judges_and_does_nothing_else():
     assert run(validation).final != judged.final
 
 
+def test_tests_along_training_change_nothing_and_are_those_of_a_run_that_ends_there():
+    config = replace(LDFA, gamma=0.9)
+    plain, tested = run(config), run(replace(config, test_every=2))
+    assert tested.final == plain.final
+    assert [entry.get("test") for entry in tested.history] == [None, run(replace(config, epochs=2)).final, None]
+
+
 def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test():
     outcome = run(replace(LDFA, precision="float64"))
     data, network = outcome.data, outcome.learner.network

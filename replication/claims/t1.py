@@ -20,8 +20,8 @@ class VisionTransformer(Claim):
     figure = "vit-rules"
     paper = ("bp",)
     deviations = (
-        "The patch embedding needs no feedback; attention's softmax has its exact Jacobian under every rule. At scale "
-        "cpu the network has a sixth of the width, half of the depth, patches of 8 pixels instead of 4, and no dropout.",
+        "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "
+        "cpu the width is a sixth, the depth half, the patch 8 pixels instead of 4, and there is no dropout.",
     )
 
     def judge(self, results: Results) -> Judgement:
