@@ -51,6 +51,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
 
     learner, peak_memory = outcome.learner, _peak_memory(device)
     batch = first_batch(config, outcome.data)
+    by_layer = costs(learner, *batch)
     return _common(config, experiment, scale, device) | {
         "status": outcome.status,
         "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},
@@ -62,7 +63,8 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "seconds": outcome.seconds,
         "parameters": parameters_of(learner),
         "flops_step": flops_of_step(config, learner, *batch),
-        "flops": total(costs(learner, *batch))._asdict(),
+        "flops": total(by_layer)._asdict(),
+        "flops_layers": {label: flops._asdict() for label, flops in by_layer.items()},
         "peak_memory_bytes": peak_memory,
     }
 

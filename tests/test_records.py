@@ -50,6 +50,7 @@ def test_a_record_says_what_ran_and_what_came_out(record):
     assert list(flops) == ["forward", "error_path", "weight_gradient", "feedback_update"]
     assert flops["forward"] == flops["weight_gradient"] == forward
     assert sum(flops.values()) + 256 * 2 * 64 * 8 * 2 == record["flops_step"]
+    assert {part: sum(layer[part] for layer in record["flops_layers"].values()) for part in flops} == flops
 
 
 def test_round_trip(store, path, record):

@@ -17,8 +17,8 @@ class ConvolutionalNetwork(Claim):
         "`ldfa` at each of the three ranks matches `bp` (95% interval above -1 point), and `fa` fails (its whole "
         "interval lies below -5 points)."
     )
-    experiment = "cnn-rules"
-    figure = "cnn-rules"
+    experiment = "cnn-rank"
+    figure = "cnn-rank"
     paper = ("ldfa r=1/4", "bp")
     deviations = (
         "The classifier stays under backpropagation under every rule. At scale cpu the network has an eighth of the "

@@ -12,12 +12,12 @@ class VisionTransformer(Claim):
         "rises with the rank until it saturates."
     )
     criterion = (
-        "Of three ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` "
+        "Of the ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` "
         "(95% interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses "
         "no point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
     )
-    experiment = "vit-rules"
-    figure = "vit-rules"
+    experiment = "vit-rank"
+    figure = "vit-rank"
     paper = ("bp",)
     deviations = (
         "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "
@@ -26,7 +26,8 @@ class VisionTransformer(Claim):
 
     def judge(self, results: Results) -> Judgement:
         bp = results.accuracy("bp")
-        low, middle, high = sorted(cell.rank for cell in results.cells if cell.config.rule == "ldfa")
+        ranks = sorted(cell.rank for cell in results.cells if cell.config.rule == "ldfa")
+        low, middle, high = ranks[0], ranks[len(ranks) // 2], ranks[-1]
         ldfa = {rank: results.accuracy(f"ldfa r={rank}") for rank in (low, middle, high)}
         track = results.accuracy(f"ldfa-track r={middle}")
         return Judgement(

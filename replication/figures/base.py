@@ -57,11 +57,21 @@ def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
     ax.minorticks_off()
 
 
-def by_setting(results: Results) -> tuple[Figure, pd.DataFrame]:
+def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
+    """A column of `runs` over another, by setting: a thin line a seed, the mean of each epoch with marks."""
+    for style, (setting, here) in enumerate(runs.groupby("setting", sort=False)):
+        look = {"color": sns.color_palette()[style % 10], "linestyle": DASHES[style % 4]}
+        for _, seed in here.groupby("seed"):
+            ax.plot(seed[x], seed[y], linewidth=0.5, alpha=0.5, **look)
+        mean = here.dropna(subset=y).groupby("epoch")[[x, y] if x != "epoch" else [y]].mean().reset_index()
+        if len(mean):
+            marker = MARKERS[style % len(MARKERS)]
+            ax.plot(mean[x], mean[y], marker=marker, markersize=3, label=setting, **look)
+
+
+def by_setting(ax: Axes, results: Results) -> None:
     """Test accuracy, a row a setting: each seed a point, the mean with its 95% interval; bp as a line through all."""
     recorded = [cell for cell in results.cells if cell.records]
-    figure = Figure(figsize=(5.6, 0.8 + 0.28 * len(recorded)), layout="constrained")
-    ax = figure.subplots()
     for row, cell in enumerate(recorded):
         values = list(cell.accuracy.values())
         interval = mean_interval(values)
@@ -75,6 +85,13 @@ def by_setting(results: Results) -> tuple[Figure, pd.DataFrame]:
     ax.invert_yaxis()
     ax.set(xlabel="test accuracy (%)")
     ax.grid(axis="y", linewidth=0.3)
+
+
+def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """A figure of test accuracy by setting and of nothing else."""
+    rows = sum(bool(cell.records) for cell in results.cells)
+    figure = Figure(figsize=(5.6, 0.8 + 0.28 * rows), layout="constrained")
+    by_setting(figure.subplots(), results)
     return figure, seeds_of(results.cells)
 
 

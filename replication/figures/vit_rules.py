@@ -1,5 +1,5 @@
 """Test accuracy of every rule on the ViT (T1)."""
 
-from replication.figures.base import by_setting
+from replication.figures.base import settings_alone
 
-FIGURE = by_setting
+FIGURE = settings_alone

@@ -1,0 +1,36 @@
+"""A1, asked by the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
+
+from replication.claims.base import Claim, Judgement, above, floor_remark
+from replication.results import Results
+from replication.stats import compare
+
+ALONE = ("ldfa-q", "ldfa-p")
+
+
+class Ablation(Claim):
+    title = "MLP, which of P and Q has to learn"
+    statement = (
+        "The paper shows for linear networks that Q and P both have to learn; its reviewers asked for the same in "
+        "nonlinear ones. Read as: learning both is better than learning either alone."
+    )
+    criterion = (
+        "At r = 10 and at r = 2, `ldfa` minus `ldfa-q` (only Q learns) and `ldfa` minus `ldfa-p` (only P learns) lie "
+        "above 0 with their whole 95% interval."
+    )
+    experiment = "mlp-ablation"
+    figure = "mlp-ablation"
+    deviations = ("Each rule has rates of its own, tuned at r = 10; those of `fa-lowrank` are for its weights alone.",)
+
+    def judge(self, results: Results) -> Judgement:
+        def difference(rule: str, other: str, rank: int):
+            pair = (results.accuracy(f"{name} r={rank}") for name in (rule, other))
+            return above(f"{rule} minus {other}, r = {rank}", compare(*pair, margin=0.0))
+
+        return Judgement(
+            parts=tuple(difference("ldfa", other, rank) for rank in (10, 2) for other in ALONE),
+            context=tuple(difference(rule, "fa-lowrank", rank) for rank in (10, 2) for rule in ALONE),
+            remark=floor_remark(results),
+        )
+
+
+CLAIM = Ablation()

@@ -1,0 +1,41 @@
+"""N4: direct low-dimensional feedback works."""
+
+from replication.claims.base import Claim, Judgement, above, floor_remark
+from replication.results import Results
+from replication.stats import compare
+
+OUTPUT, HIDDEN = "ldfa-direct r=10", "ldfa-direct r=10 source=hidden"
+
+
+class DirectFeedback(Claim):
+    title = "MLP, direct low-dimensional feedback"
+    statement = (
+        "The error can also reach every layer directly, without a layer-by-layer backward pass, through learned "
+        "feedback of a rank near the number of classes d."
+    )
+    criterion = (
+        "`ldfa-direct` at r = d = 10 is no worse than `dfa` by a margin of one point (95% interval above -1), with the "
+        "error of the network's output and with that of its last hidden layer."
+    )
+    experiment = "mlp-direct"
+    figure = "mlp-direct"
+    deviations = (
+        "The rates are tuned with the error of the output, at r = 10; the authors send the error of the last hidden "
+        "layer (`source=hidden`).",
+    )
+
+    def judge(self, results: Results) -> Judgement:
+        bp, dfa = results.accuracy("bp"), results.accuracy("dfa")
+        direct = {label: results.accuracy(label) for label in (OUTPUT, HIDDEN)}
+        return Judgement(
+            parts=tuple(above(f"{label} minus dfa", compare(values, dfa)) for label, values in direct.items()),
+            context=(
+                above("ldfa-direct r=4 minus dfa", compare(results.accuracy("ldfa-direct r=4"), dfa)),
+                *(above(f"{label} minus bp", compare(values, bp)) for label, values in direct.items()),
+                above("dfa minus bp", compare(dfa, bp)),
+            ),
+            remark=floor_remark(results),
+        )
+
+
+CLAIM = DirectFeedback()

@@ -1,0 +1,42 @@
+"""Angle of the error to backpropagation's, of the feedback to W, and the energy that P keeps, over training (S1)."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from replication.alignment import over_layers
+from replication.figures.base import over_training
+from replication.results import Results
+
+MEASURES = {
+    "error_angle": "angle of the error to bp's (°)",
+    "weight_angle": "angle of the feedback to W (°)",
+    "kept_energy": "part of the error's energy that P keeps",
+}
+
+
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """One panel a measure, averaged over layers."""
+    curves = pd.DataFrame(
+        [
+            {"setting": cell.label, "seed": seed, "epoch": entry["epoch"]}
+            | {measure: over_layers(entry, measure) for measure in MEASURES}
+            for cell in results.cells
+            if cell.config.rule != "bp"
+            for seed, record in cell.records.items()
+            if record["status"] == "ok"
+            for entry in record["history"]
+            if "layers" in entry
+        ],
+        columns=["setting", "seed", "epoch", *MEASURES],
+    )
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(MEASURES))
+    for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
+        over_training(ax, curves, "epoch", measure)
+        ax.set(xlabel="epoch", ylabel=words)
+    if len(curves):
+        axes[0].legend(frameon=False, fontsize=7)
+    return figure, curves
+
+
+FIGURE = draw
