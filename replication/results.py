@@ -75,6 +75,25 @@ class Results:
         """Runs of the grid."""
         return sum(cell.planned for cell in self.cells)
 
+    @property
+    def defect(self) -> str:
+        """Why the records cannot be judged together; empty where they can, or where there are none."""
+        if not self.recorded:
+            return ""
+        if missing := self.planned - self.recorded:
+            return f"{missing} of {self.planned} runs have no valid record"
+        ended = [record for cell in self.cells for record in cell.records.values() if "data" in record]
+        devices = sorted({record["device"]["type"] for record in ended})
+        if len(devices) > 1:
+            return f"runs on {' and '.join(devices)} are mixed"
+        sources: dict[str, dict] = {}
+        for record in ended:
+            name, sha256 = record["data"]["name"], record["data"]["sha256"]
+            drawn = DATASETS.get(name.partition(":")[0]).drawn
+            if sources.setdefault(f"{name} {record['config']['seed']}" if drawn else name, sha256) != sha256:
+                return f"runs on {name} of different checksums are mixed"
+        return ""
+
     def cell(self, label: str, dataset: str | None = None) -> Cell | None:
         """The cell called `label`, on `dataset` if given; None where the grid has none."""
         found = [c for c in self.cells if c.label == label and dataset in (None, c.config.dataset)]

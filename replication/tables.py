@@ -39,13 +39,13 @@ def accuracy_table(results: Results) -> Table:
     for cell in results.cells:
         level = mean_interval(cell.accuracy.values())
         versus = compare(cell.accuracy, bp)
-        against = _columns("minus_bp", versus.interval) | _columns("bootstrap", versus.bootstrap)
+        against = columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap)
         against |= {"minus_bp_iqm": versus.iqm, "power": versus.power}
         is_bp = cell.label == "bp"
         paper = paper_number(results.experiment.name, cell)
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
-            | _columns("accuracy", level)
+            | columns("accuracy", level)
             | {"accuracy_iqm": interquartile_mean(cell.accuracy.values())}
             | ({} if is_bp else against)
             | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
@@ -73,8 +73,8 @@ def loss_table(results: Results) -> Table:
         strength = mean_interval(cell.values(mode_strength, 0.0).values())
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
-            | _columns("remaining_loss", left)
-            | _columns("mode_strength", strength)
+            | columns("remaining_loss", left)
+            | columns("mode_strength", strength)
             | _rates(cell)
         )
         text.append(
@@ -112,7 +112,8 @@ def _rates(cell: Cell) -> dict[str, float]:
     return {name: getattr(cell.config, name) for name in ("lr", "weight_decay", "feedback_rate")}
 
 
-def _columns(name: str, interval: Interval) -> dict[str, float]:
+def columns(name: str, interval: Interval) -> dict[str, float]:
+    """An interval as columns of a table for machines; a bound that is infinite is left empty."""
     low, high = (bound if isfinite(bound) else None for bound in (interval.low, interval.high))
     return {name: interval.estimate, f"{name}_low": low, f"{name}_high": high}
 

@@ -15,7 +15,7 @@ from bench.records import Store
 from bench.sweep import run
 from replication import report
 from replication.claims import CLAIMS
-from replication.claims.base import bounded, together
+from replication.claims.base import bounded, judged, together
 from replication.figures import FIGURES
 from replication.results import largest, results
 from replication.stats import ClaimVerdict
@@ -34,7 +34,10 @@ def grid_of(name, scale, accuracies):
 def record(accuracy):
     if accuracy is nan:
         return {"status": "diverged"}
-    return {"status": "ok", "final": {"accuracy": accuracy}}
+    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2}
+    history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2}]
+    costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
+    return {"status": "ok", "config": config, "history": history, "final": {"accuracy": accuracy}, **costs}
 
 
 def around(mean, spread=0.1):
@@ -76,6 +79,41 @@ def test_one_layer_needs_every_layer():
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good)).verdict is SUPPORTED
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": around(55)})).verdict is REFUTED
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is OPEN
+
+
+def complete(**changes):
+    """The grid of N2 with all its runs, which the claim supports; `changes` to the first record."""
+    grid = grid_of("mlp-all-layers", "cpu", {})
+    full = grid_of("mlp-all-layers", "cpu", {c.label: GOOD.get(c.label, around(58)) for c in grid.cells})
+    common = {"device": {"type": "cpu"}, "data": {"name": "cifar10-jpeg", "sha256": {"train": "a"}}}
+    for cell in full.cells:
+        for seed in cell.records:
+            cell.records[seed] |= common
+    full.cells[0].records[0].update(changes)
+    return full
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        ({"device": {"type": "cuda"}}, "runs on cpu and cuda are mixed"),
+        ({"data": {"name": "cifar10-jpeg", "sha256": {"train": "b"}}}, "of different checksums are mixed"),
+    ],
+)
+def test_records_of_mixed_sources_are_not_judged(changes, remark):
+    claim = CLAIMS.get("n2")
+    assert judged(claim, complete()).verdict is SUPPORTED
+    judgement = judged(claim, complete(**changes))
+    assert judgement.verdict is OPEN
+    assert remark in judgement.remark
+
+
+def test_a_missing_run_withholds_the_verdict():
+    grid = complete()
+    del grid.cell("kp").records[3]
+    judgement = judged(CLAIMS.get("n2"), grid)
+    assert judgement.verdict is OPEN
+    assert judgement.remark == "Not judged: 1 of 60 runs have no valid record."
 
 
 def test_a_diverged_run_counts_as_chance_and_is_counted():
@@ -180,10 +218,10 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
     findings = report.write_scale("cpu")
-    assert sorted(drawn) == sorted({finding.claim.figure for finding in findings})
-    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == {
-        finding.claim.experiment for finding in findings
-    }
+    surveys = {"cnn-rules", "vit-rules"}
+    assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} | surveys)
+    experiments = {finding.claim.experiment for finding in findings} | surveys
+    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | {"e1", "s1"}
     text = (tmp_path / "cpu/REPORT.md").read_text()
     assert text.count("remaining loss (%)") == 1
     assert text.count("under L1") == 2

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan
 from typing import ClassVar
 
 from replication.results import Results
 from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, compare, mean_interval
-from replication.tables import number
+from replication.tables import Table, number
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
@@ -28,6 +28,8 @@ class Part:
     """Seeds behind it."""
     estimate: float
     """The number alone; NaN where there are several."""
+    seeds_needed: int | None = None
+    """Seeds that would settle it at this mean and spread; None where it is settled, or nothing would."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ class Claim(ABC):
     def judge(self, results: Results) -> Judgement:
         """The verdict by the records of the claim's experiment."""
 
+    def details(self, results: Results) -> Table | None:
+        """A table of the claim's own, beside that of its experiment."""
+        return None
+
+
+def judged(claim: Claim, results: Results) -> Judgement:
+    """The verdict on a claim, withheld where its records are not all there or do not belong together."""
+    judgement = claim.judge(results)
+    return replace(judgement, remark=f"Not judged: {results.defect}.") if results.defect else judgement
+
 
 def above(condition: str, comparison: Comparison) -> Part:
     """The part of a claim that says a difference lies above the negative of the comparison's margin."""
@@ -92,11 +104,11 @@ def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict,
         Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
     }
-    needed = comparison.seeds_needed
+    needed, interval = comparison.seeds_needed, comparison.interval
     more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
-    text = f"{number(comparison.interval, '+.2f')} points{more}" if comparison.interval.n else ""
+    text = f"{number(interval, '+.2f')} points{more}" if interval.n else ""
     limit = f"{condition} ({side} {0 - comparison.margin:g})"
-    return Part(limit, verdicts[comparison.verdict], text, comparison.interval.n, comparison.interval.estimate)
+    return Part(limit, verdicts[comparison.verdict], text, interval.n, interval.estimate, needed)
 
 
 def bounded(
@@ -132,4 +144,4 @@ def floor_remark(results: Results) -> str:
     accuracy = mean_interval(results.accuracy("bp").values())
     if floor is None or not accuracy.n or accuracy.estimate >= floor:
         return ""
-    return f"not judged: bp reaches {accuracy.estimate:.2f}%, below the floor of {floor:.0f}%"
+    return f"Not judged: bp reaches {accuracy.estimate:.2f}%, below the floor of {floor:.0f}%."

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from replication.claims.base import Claim, Judgement, Part, bounded, floor_remark
-from replication.compute import Cost, flops, ratios, seconds
+from replication.compute import compute_table, flops, ratios
 from replication.results import Results
 from replication.stats import ClaimVerdict
+from replication.tables import Table
 
 SHARES = (0.90, 0.95, 0.99)
 LIMIT = 0.8
-RULES = ("ldfa r=10", "ldfa-hebb r=10", "ldfa-track r=10")
 
 
 class Compute(Claim):
@@ -29,22 +29,20 @@ class Compute(Claim):
     )
 
     def judge(self, results: Results) -> Judgement:
-        main, *others = RULES
         return Judgement(
-            parts=tuple(saving(results, main, share, flops) for share in SHARES),
-            context=(
-                *(saving(results, label, share, flops) for label in (*others, "kp") for share in SHARES),
-                *(saving(results, label, share, seconds) for label in RULES for share in SHARES),
-            ),
+            parts=tuple(_saving(results, "ldfa r=10", share) for share in SHARES),
+            context=tuple(_saving(results, label, 0.90) for label in ("ldfa-hebb r=10", "ldfa-track r=10")),
             remark=floor_remark(results),
         )
 
+    def details(self, results: Results) -> Table | None:
+        return compute_table(results, SHARES)
 
-def saving(results: Results, label: str, share: float, cost: Cost) -> Part:
-    """The condition that a setting reaches a share of bp's final accuracy at less than `LIMIT` of its cost."""
-    found = ratios(results, label, share, cost)
-    unit = "FLOPs" if cost is flops else "measured seconds"
-    condition = f"{label}: {unit} to {share:.0%} of bp's accuracy, over bp's, below {LIMIT:g}"
+
+def _saving(results: Results, label: str, share: float) -> Part:
+    """The condition that a setting reaches a share of bp's final accuracy at less than `LIMIT` of its FLOPs."""
+    found = ratios(results, label, share, flops)
+    condition = f"{label}: FLOPs to {share:.0%} of bp's accuracy, over bp's, below {LIMIT:g}"
     part = bounded(condition, (ratio.amount for ratio in found.values()), below=LIMIT)
     if lost := sum(not ratio.reached for ratio in found.values()):
         held = part.verdict is ClaimVerdict.SUPPORTED

@@ -1,9 +1,10 @@
 """S1: rules that use only signals at the synapse learn the feedback subspace."""
 
-from replication.alignment import WORST, final
+from replication.alignment import WORST, final, layer_table
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
 from replication.results import Results
 from replication.stats import compare
+from replication.tables import Table
 
 LOCAL = ("ldfa r=10", "ldfa-hebb r=10")
 READS_W = "ldfa-track r=10"
@@ -39,16 +40,14 @@ class LocalLearning(Claim):
                 _final(results, label, "kept_energy", f"{label}: energy that P keeps", above=ENERGY),
                 above(f"{label} minus {READS_W}", accuracy),
             ]
-        others = ("fa", "kp", READS_W)
         context = [
             _final(results, label, "error_angle", f"{label}: angle of the error to bp's", below=ANGLE, unit="°")
-            for label in others
-        ]
-        context += [
-            _final(results, label, "weight_angle", f"{label}: angle of the feedback to W", below=ANGLE, unit="°")
-            for label in (*LOCAL, *others)
+            for label in ("fa", "kp", READS_W)
         ]
         return Judgement(tuple(parts), tuple(context), floor_remark(results))
+
+    def details(self, results: Results) -> Table | None:
+        return layer_table(results)
 
 
 def _final(results: Results, label: str, measure: str, condition: str, unit: str = "", **limit: float) -> Part:
