@@ -35,8 +35,8 @@ LIMITS = """\
 
 - Only weight matrices have feedback. Biases and batch-norm parameters train by their exact local gradients under
   every rule.
-- At the output layer `ldfa` learns P from the targets, as the authors' runs did; the option `output=error` is not
-  compared yet.
+- At the output layer `ldfa` learns P from the targets, as the authors' runs did; A1 compares the option
+  `output=error`, which reads no targets.
 - On a network every rule was tuned with the same budget: 8 trials of learning rate, decay and feedback rate on the
   validation split, one seed a trial, a third of the recorded runs' length, ranked rules at one rank. A rule that
   profits from more tuning is understated: on the MLP the feedback rate chosen for `ldfa` and `ldfa-q` is the highest

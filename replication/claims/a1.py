@@ -1,6 +1,6 @@
 """A1, asked by the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
-from replication.claims.base import Claim, Judgement, above, floor_remark
+from replication.claims.base import Claim, Judgement, Part, above, floor_remark
 from replication.results import Results
 from replication.stats import compare
 
@@ -22,13 +22,17 @@ class Ablation(Claim):
     deviations = ("Each rule has rates of its own, tuned at r = 10; those of `fa-lowrank` are for its weights alone.",)
 
     def judge(self, results: Results) -> Judgement:
-        def difference(rule: str, other: str, rank: int):
+        def difference(rule: str, other: str, rank: int) -> Part:
             pair = (results.accuracy(f"{name} r={rank}") for name in (rule, other))
             return above(f"{rule} minus {other}, r = {rank}", compare(*pair, margin=0.0))
 
+        from_error = compare(results.accuracy("ldfa r=2 output=error"), results.accuracy("ldfa r=2"))
         return Judgement(
             parts=tuple(difference("ldfa", other, rank) for rank in (10, 2) for other in ALONE),
-            context=tuple(difference(rule, "fa-lowrank", rank) for rank in (10, 2) for rule in ALONE),
+            context=(
+                *(difference(rule, "fa-lowrank", rank) for rank in (10, 2) for rule in ALONE),
+                above("ldfa whose output layer learns P from the error minus from the targets, r = 2", from_error),
+            ),
             remark=floor_remark(results),
         )
 

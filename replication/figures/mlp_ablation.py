@@ -14,8 +14,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     figure = Figure(figsize=(5.2, 3.4))
     ax = figure.subplots()
     runs = seeds_of(results.cells)
+    variant = runs["setting"].str.endswith("output=error")
     for style, (rule, what) in enumerate(LEARNS.items()):
-        over_rank(ax, runs[runs["rule"] == rule], "accuracy", f"{rule}: {what}", style)
+        over_rank(ax, runs[(runs["rule"] == rule) & ~variant], "accuracy", f"{rule}: {what}", style)
+    over_rank(ax, runs[variant], "accuracy", "ldfa, P of the output layer from the error", len(LEARNS))
     level(ax, results.accuracy("bp").values(), "bp", "-")
     rank_axis(ax, results.cells)
     ax.set(xlabel="rank r of every error channel", ylabel="test accuracy (%)")
