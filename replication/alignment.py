@@ -6,9 +6,9 @@ from statistics import fmean
 import pandas as pd
 
 from bench.records import Record
+from bench.stats import mean_interval, number
 from replication.results import Results
-from replication.stats import mean_interval
-from replication.tables import Table, columns, number
+from replication.tables import Table, columns
 
 WORST = {"error_angle": 90.0, "weight_angle": 90.0, "kept_energy": 0.0}
 """What a run that diverged or failed counts as: feedback that has nothing to do with backpropagation's."""

@@ -11,9 +11,9 @@ from bench.config import Config, parse
 from bench.data import DATASETS
 from bench.estimate import steps
 from bench.records import Record
+from bench.stats import mean_interval, number
 from replication.results import Results
-from replication.stats import mean_interval
-from replication.tables import Table, columns, number
+from replication.tables import Table, columns
 
 
 class Reached(NamedTuple):

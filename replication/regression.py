@@ -19,9 +19,9 @@ from bench.data import DATASETS
 from bench.errors import UsageError, run_command
 from bench.experiments import experiment, names
 from bench.models import MODELS
+from bench.runs import remaining_loss
+from bench.stats import MIN_SEEDS
 from replication.results import FOLDER, Cell, results
-from replication.stats import MIN_SEEDS
-from replication.tables import remaining_loss
 
 SCALE = "quick"
 REFERENCE = FOLDER / SCALE / "reference.csv"

@@ -12,6 +12,7 @@ from bench.data import DATASETS
 from bench.experiments import Experiment, experiment
 from bench.protocols import protocol
 from bench.records import Record, Store
+from bench.runs import chance
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")
 """The scales whose records are kept."""
@@ -47,9 +48,7 @@ class Cell:
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy in percent by seed; a run that diverged or failed counts as chance."""
-        base, _, part = self.config.dataset.partition(":")
-        chance = 100 / (int(part) if part else DATASETS.get(base).outputs)
-        return self.values(lambda record: record["final"]["accuracy"], chance)
+        return self.values(lambda record: record["final"]["accuracy"], chance(self.config.dataset))
 
     @property
     def rank(self) -> Rank:

@@ -1,31 +1,7 @@
-"""What "matches" means: paired intervals, non-inferiority to a baseline, its power, and the verdict on a claim.
+"""The verdict on a claim."""
 
-Accuracies and their differences are in percentage points. A diverged or failed run enters as chance accuracy; a value
-that is not finite is a `UsageError`.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import StrEnum
-from math import inf, nan, sqrt
-
-import numpy as np
-from scipy import stats
-
-from bench.errors import UsageError
-
-MARGIN = 1.0
-LEVEL = 0.95
-MIN_SEEDS = 5
-
-
-class Verdict(StrEnum):
-    """A rule against its baseline."""
-
-    MATCHES = "matches"
-    BELOW = "below"
-    INCONCLUSIVE = "inconclusive"
-    NOT_RUN = "not run"
 
 
 class ClaimVerdict(StrEnum):
@@ -37,117 +13,6 @@ class ClaimVerdict(StrEnum):
     NOT_RUN = "not run"
 
 
-@dataclass(frozen=True)
-class Interval:
-    """The mean of n values and its confidence bounds: infinite below two values; the mean of none is NaN."""
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A rule minus its baseline over n shared seeds: the verdict by the t interval, and the numbers beside it.
-
-    `power` is that of "matches" at this spread and count, were the rule as good as its baseline. `seeds_needed` is None
-    where the verdict is settled or more seeds, within reason, would not settle it.
-    """
-
-    verdict: Verdict
-    interval: Interval
-    bootstrap: Interval
-    iqm: float
-    power: float
-    seeds_needed: int | None
-    margin: float
-
-
-def mean_interval(values: Iterable[float]) -> Interval:
-    """Student's 95% t interval of the mean: mean ± t(n - 1) s / sqrt(n), with s the sample standard deviation."""
-    sample = _finite(values)
-    n = len(sample)
-    if n < 2:
-        return Interval(float(sample[0]) if n else nan, -inf, inf, n)
-    mean, half = float(sample.mean()), float(_half_width(sample.std(ddof=1), n))
-    return Interval(mean, mean - half, mean + half, n)
-
-
-def bootstrap_interval(values: Iterable[float]) -> Interval:
-    """The 95% percentile bootstrap of the mean. At n = 5 it covers some 84%: show it, decide nothing by it."""
-    sample = _finite(values)
-    if len(sample) < 2:
-        return mean_interval(sample)
-    low, high = stats.bootstrap(
-        (sample,), np.mean, n_resamples=10_000, confidence_level=LEVEL, method="percentile", rng=0
-    ).confidence_interval
-    return Interval(float(sample.mean()), float(low), float(high), len(sample))
-
-
-def interquartile_mean(values: Iterable[float]) -> float:
-    """The mean of the middle half, exactly n / 4 of the values' weight cut from each end; NaN without values.
-
-    Where n is no multiple of 4 the values at the cuts count in part, which SciPy's `trim_mean` counts in full.
-    """
-    sample = np.sort(_finite(values))
-    n = len(sample)
-    edges = np.clip(np.arange(n + 1), n / 4, 3 * n / 4)
-    return float(np.average(sample, weights=np.diff(edges))) if n else nan
-
-
-def compare(rule: Mapping[int, float], baseline: Mapping[int, float], margin: float = MARGIN) -> Comparison:
-    """Judge a rule by the side of -margin on which the whole 95% interval of rule - baseline lies.
-
-    It is taken over the seeds (keys) that both have: fewer than `MIN_SEEDS` are inconclusive, none is not run.
-    """
-    differences = _finite(rule[seed] - baseline[seed] for seed in sorted(rule.keys() & baseline.keys()))
-    n = len(differences)
-    interval = mean_interval(differences)
-    sd = float(differences.std(ddof=1)) if n > 1 else nan
-    if n == 0:
-        verdict = Verdict.NOT_RUN
-    elif n >= MIN_SEEDS and interval.low > -margin:
-        verdict = Verdict.MATCHES
-    elif n >= MIN_SEEDS and interval.high < -margin:
-        verdict = Verdict.BELOW
-    else:
-        verdict = Verdict.INCONCLUSIVE
-    return Comparison(
-        verdict=verdict,
-        interval=interval,
-        bootstrap=bootstrap_interval(differences),
-        iqm=interquartile_mean(differences),
-        power=power_matches(sd, n, margin),
-        seeds_needed=seeds_for(sd, interval.estimate, margin) if verdict is Verdict.INCONCLUSIVE else None,
-        margin=margin,
-    )
-
-
-def power_matches(sd: float, n: int, margin: float = MARGIN) -> float:
-    """The probability that n differences N(0, sd²), those of a rule as good as its baseline, give "matches".
-
-    Exact: the statistic (mean + margin) sqrt(n) / s is noncentral t with n - 1 degrees of freedom and noncentrality
-    margin sqrt(n) / sd.
-    """
-    if n < MIN_SEEDS:
-        return 0.0
-    if sd == 0:
-        return float(margin > 0)
-    return float(stats.nct.sf(stats.t.isf((1 - LEVEL) / 2, n - 1), n - 1, margin * sqrt(n) / sd))
-
-
-def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | None:
-    """The fewest seeds, `MIN_SEEDS` or more, whose t interval at this spread and mean difference leaves out -margin.
-
-    A projection of what was seen, not a power: fresh seeds of the same mean resolve about half the time. None where
-    1,000 seeds are too few.
-    """
-    n = np.arange(MIN_SEEDS, 1001)
-    enough = n[_half_width(sd, n) < abs(difference + margin)]
-    return int(enough[0]) if enough.size else None
-
-
 def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
     """The verdict on a claim from those on its parts: supported only where each is, and inconclusive until all ran."""
     found = set(parts)
@@ -157,14 +22,3 @@ def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
         return ClaimVerdict.INCONCLUSIVE
     weaker = (ClaimVerdict.NOT_SUPPORTED, ClaimVerdict.INCONCLUSIVE)
     return next((verdict for verdict in weaker if verdict in found), ClaimVerdict.SUPPORTED)
-
-
-def _finite(values: Iterable[float]) -> np.ndarray:
-    sample = np.fromiter(values, dtype=float)
-    if not np.isfinite(sample).all():
-        raise UsageError(f"values: {sample.tolist()} are not all finite; a diverged run counts as chance accuracy")
-    return sample
-
-
-def _half_width(sd: float, n: int | np.ndarray) -> float | np.ndarray:
-    return stats.t.isf((1 - LEVEL) / 2, n - 1) * sd / np.sqrt(n)

@@ -9,9 +9,10 @@ import pandas as pd
 
 from bench.models import MODELS
 from bench.records import Record
+from bench.runs import remaining_loss
+from bench.stats import Interval, compare, interquartile_mean, mean_interval, number
 from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results
-from replication.stats import Interval, compare, interquartile_mean, mean_interval
 from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
@@ -89,23 +90,10 @@ def loss_table(results: Results) -> Table:
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
 
-def remaining_loss(record: Record) -> float:
-    """Loss of a linear run over its last steps (the last entry of its history), in percent of its first."""
-    return 100 * record["history"][-1]["loss"] / record["first_losses"][0]
-
-
 def mode_strength(record: Record) -> float:
     """Final strength of a mode in percent of its singular value, averaged over the teacher's nonzero modes."""
     strengths = simulated_modes(record)[-1]
     return 100 * float((strengths / singular_values(teacher_of(record))[: len(strengths)]).mean())
-
-
-def number(interval: Interval, form: str = ".2f") -> str:
-    """A mean with its interval: `55.31 [54.90, 55.72]`; nothing where there are no values."""
-    if not interval.n:
-        return ""
-    bounds = f" [{interval.low:{form}}, {interval.high:{form}}]" if isfinite(interval.low) else ""
-    return f"{interval.estimate:{form}}{bounds}"
 
 
 def _rates(cell: Cell) -> dict[str, float]:

@@ -7,11 +7,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bench.errors import UsageError
-from replication.stats import (
-    ClaimVerdict,
+from bench.stats import (
     Interval,
     Verdict,
-    all_of,
     bootstrap_interval,
     compare,
     interquartile_mean,
@@ -19,6 +17,7 @@ from replication.stats import (
     power_matches,
     seeds_for,
 )
+from replication.stats import ClaimVerdict, all_of
 
 BP = {seed: 60.0 + seed for seed in range(5)}
 NOISE = np.array([-2, -1, 0, 1, 2]) / 4

@@ -6,7 +6,7 @@ configuration of a run from them.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +102,21 @@ def configure(
     if RULES.get(rule).ranked and values.get("rank") is None:
         values["rank"] = "full"
     return parse(Config, values, f"settings of {model} at scale {scale}")
+
+
+def departures(config: Config, scale: str) -> dict[str, Any]:
+    """Where a configuration departs from the one that its rule has at `scale`, at the same rank, data and seed.
+
+    Options are taken one by one, as `bench run --set` has them: `{"model_options.width": 64}`. None stands for an
+    option of the protocol that is left out.
+    """
+    kept = {"dataset": config.dataset, "rank": config.rank, "seed": config.seed}
+    standard = _flat(configure(config.model, config.rule, scale, choose=lambda name: name, **kept))
+    own = _flat(config)
+    return {key: own.get(key) for key in sorted(own | standard) if own.get(key) != standard.get(key)}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    values = asdict(config)
+    options = {f"{name}.{key}": v for name in ("model_options", "rule_options") for key, v in values.pop(name).items()}
+    return values | options

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
+from bench.runs import remaining_loss
 from replication.claims.base import Part, bounded, together
 from replication.results import Results
-from replication.tables import remaining_loss
 
 WRONG = 5.0
 """Remaining loss in percent above which a solution counts as wrong."""

@@ -1,8 +1,8 @@
 """A1, asked by the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, Part, above, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 ALONE = ("ldfa-q", "ldfa-p")
 

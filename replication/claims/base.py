@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from math import inf, nan
 from typing import ClassVar
 
+from bench.stats import MIN_SEEDS, Comparison, Verdict, compare, mean_interval, number
 from replication.results import Results
-from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, compare, mean_interval
-from replication.tables import Table, number
+from replication.stats import ClaimVerdict, all_of
+from replication.tables import Table
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""

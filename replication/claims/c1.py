@@ -1,8 +1,8 @@
 """C1: on a CNN plain feedback alignment fails, low-dimensional feedback does not."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 RANKS = ("1/2", "1/4", "1/8")
 

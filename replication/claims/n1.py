@@ -1,8 +1,8 @@
 """N1: one layer's error channel cut to the order of the class count keeps backpropagation's accuracy."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 LAYERS = {"B1": "second layer", "B2": "third layer", "B3": "output layer"}
 

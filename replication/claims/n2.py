@@ -1,8 +1,8 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, below, fa_fails, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 CLOSE = 2.0
 

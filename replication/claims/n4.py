@@ -1,8 +1,8 @@
 """N4: direct low-dimensional feedback works."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 OUTPUT, HIDDEN = "ldfa-direct r=10", "ldfa-direct r=10 source=hidden"
 

@@ -1,9 +1,9 @@
 """S1: rules that use only signals at the synapse learn the feedback subspace."""
 
+from bench.stats import compare
 from replication.alignment import WORST, final, layer_table
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
 from replication.results import Results
-from replication.stats import compare
 from replication.tables import Table
 
 LOCAL = ("ldfa r=10", "ldfa-hebb r=10")

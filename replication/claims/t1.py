@@ -1,8 +1,8 @@
 """T1: on a vision transformer a modest rank is enough."""
 
+from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark
 from replication.results import Results
-from replication.stats import compare
 
 
 class VisionTransformer(Claim):

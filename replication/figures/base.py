@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.stats import mean_interval
 from replication.results import Cell, Results
-from replication.stats import mean_interval
 
 mpl.use("agg")
 STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none"}

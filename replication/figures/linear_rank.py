@@ -3,10 +3,10 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.runs import remaining_loss
 from replication.claims._linear import dimension, teachers
 from replication.figures.base import level, over_rank, rank_axis
 from replication.results import Results
-from replication.tables import remaining_loss
 
 RULES = ("fa-lowrank", "ldfa-q", "ldfa")
 

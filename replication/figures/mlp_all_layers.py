@@ -3,9 +3,9 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.stats import mean_interval
 from replication.figures.base import DASHES, level, over_rank, rank_axis, seeds_of
 from replication.results import Cell, Results
-from replication.stats import mean_interval
 
 WIDTH = 512
 """Of a network whose options name none."""
