@@ -114,6 +114,23 @@ def tune(
 
 
 @app.command()
+def compare(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="A rule, with its rank: ldfa@10, ldfa@1/4, ldfa@B1=10.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="What it is compared with, written likewise.")],
+    task: Annotated[str, typer.Option(help="Network, with or without the version of the task: mlp, mlp/1.")],
+    scale: Annotated[
+        str | None, typer.Option(help="Default: the largest at which both are recorded.", show_default=False)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Where both are recorded on several.", show_default=False)] = None,
+    results: Results = Path("results"),
+) -> int:
+    """Compare two rules by their recorded runs, at the settings of their protocols."""
+    from bench.commands.compare import compare
+
+    return compare(rule, baseline, task, scale=scale, dataset=dataset, results=results)
+
+
+@app.command()
 def data(
     download: Annotated[str | None, typer.Option(metavar="NAME", help="Fetch a dataset into the data folder.")] = None,
 ) -> int:

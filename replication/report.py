@@ -1,6 +1,7 @@
 """Judges every claim by its records and writes tables, figures and the report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UsageError
@@ -10,9 +11,11 @@ from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, judged
 from replication.figures import FIGURES
 from replication.figures.base import save
+from replication.latex import latex_table
+from replication.leaderboard import leaderboard
 from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
 from replication.sections import INTRODUCTION, LIMITS, Finding, claim_section, summary, survey_section
-from replication.tables import Table, pipe_table, table_of
+from replication.tables import Table, csv, pipe_table, table_of
 
 REPORT = Path("REPORT.md")
 README = Path("README.md")
@@ -29,11 +32,9 @@ def write_scale(scale: str) -> list[Finding]:
     surveys = {name: results(name, scale) for name in _unclaimed() if scale in experiment(name).scales}
     folder = FOLDER / scale
     tables = _tables(findings, surveys)
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
     details = {f.name: table for f in findings if (table := f.claim.details(f.results))}
     for name, table in (tables | details).items():
-        table.numbers.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.6g")
-        (folder / "tables" / f"{name}.md").write_text(pipe_table(table.text))
+        _write_table(table, folder / "tables" / name)
     for name, found in ({finding.claim.figure: finding.results for finding in findings} | surveys).items():
         figure, numbers = FIGURES.get(name)(found)
         save(figure, numbers, folder / "figures" / name)
@@ -44,6 +45,8 @@ def write_scale(scale: str) -> list[Finding]:
 
 def write_report() -> list[Finding]:
     """Writes every recorded scale, REPORT.md and the table in README.md, each claim judged on its largest scale.
+
+    Under results/ come the same table of claims and the numbers to cite.
 
     Raises `UsageError`, before anything is written, where README.md has no place for the table.
     """
@@ -59,11 +62,21 @@ def write_report() -> list[Finding]:
         found = largest(claim.experiment)
         findings.append(Finding(name, claim, found, judged(claim, found) if found else Judgement(())))
     surveys = {name: found for name in _unclaimed() if (found := largest(name))}
-    rows = summary(findings)
+    claims = summary(findings)
+    rows = pipe_table(claims.text)
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
     _write(REPORT, "\n".join([INTRODUCTION + rows, *sections, LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
+    _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")
+    _write(FOLDER / "leaderboard.csv", csv(leaderboard()))
     return findings
+
+
+def _write_table(table: Table, path: Path) -> None:
+    """Writes `path`.csv, with all numbers, and `path`.md and `path`.tex, for readers."""
+    _write(path.with_suffix(".csv"), csv(table.numbers))
+    _write(path.with_suffix(".md"), pipe_table(table.text))
+    _write(path.with_suffix(".tex"), latex_table(table.text))
 
 
 def _write(path: Path, text: str) -> None:

@@ -66,9 +66,24 @@ class Finding:
         return self.results.scale if self.results else ""
 
 
-def summary(findings: Sequence[Finding]) -> str:
-    """The table that opens the report: a row a claim."""
-    rows = [
+def summary(findings: Sequence[Finding]) -> Table:
+    """The claims, a row each; the text opens the report."""
+    numbers = [
+        {
+            "claim": finding.name.upper(),
+            "title": finding.claim.title,
+            "verdict": str(finding.judgement.verdict),
+            "remark": finding.judgement.remark,
+            "scale": finding.scale,
+            "experiment": finding.claim.experiment,
+            "n": finding.judgement.n,
+            "conditions": len(finding.judgement.parts),
+            "conditions_supported": sum(p.verdict is ClaimVerdict.SUPPORTED for p in finding.judgement.parts),
+            "numbers": "; ".join(map(_shown, finding.judgement.parts)),
+        }
+        for finding in findings
+    ]
+    text = [
         {
             "claim": f"**{finding.name.upper()}** {finding.claim.title}",
             "verdict": f"**{finding.judgement.verdict}**",
@@ -80,17 +95,21 @@ def summary(findings: Sequence[Finding]) -> str:
         }
         for finding in findings
     ]
-    return pipe_table(pd.DataFrame(rows))
+    return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
 
 def _numbers(parts: tuple[Part, ...]) -> str:
     """Each part where they are few, else how many hold and the first that does not."""
-    shown = [f"{part.condition}: {part.number or 'no runs'}, {part.verdict}" for part in parts]
+    shown = [_shown(part) for part in parts]
     if len(parts) <= FEW:
         return "<br>".join(shown)
     others = [text for part, text in zip(parts, shown, strict=True) if part.verdict is not ClaimVerdict.SUPPORTED]
     first = f"<br>the first that does not: {others[0]}" if others else ""
     return f"{len(parts) - len(others)} of {len(parts)} conditions hold{first}"
+
+
+def _shown(part: Part) -> str:
+    return f"{part.condition}: {part.number or 'no runs'}, {part.verdict}"
 
 
 def _paper_numbers(finding: Finding) -> str:

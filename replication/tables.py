@@ -126,6 +126,11 @@ def _paper() -> pd.DataFrame:
     return pd.read_csv(PAPER, dtype={"rank": "string"}).fillna({"rank": "", "constrained_layers": ""})
 
 
+def csv(table: pd.DataFrame) -> str:
+    """A data frame as CSV, numbers to six significant digits."""
+    return table.to_csv(index=False, float_format="%.6g")
+
+
 def pipe_table(table: pd.DataFrame) -> str:
     """A data frame of strings as a Markdown table."""
     head = "| " + " | ".join(table.columns) + " |\n| " + " | ".join("---" for _ in table.columns) + " |\n"

@@ -1,0 +1,187 @@
+"""`bench compare`: two rules on one task, paired by seed, from recorded runs alone."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from bench.commands.show import duration, table
+from bench.config import Config, parse
+from bench.errors import UsageError, unknown
+from bench.models import MODELS
+from bench.protocols import SCALES, departures
+from bench.records import InvalidRecord, Record, Store, read, task_of
+from bench.rules import RULES
+from bench.runs import Runs
+from bench.stats import MARGIN, MIN_SEEDS, Comparison, Verdict, mean_interval, number
+from bench.stats import compare as compare_by_seed
+
+
+@dataclass(frozen=True)
+class Side:
+    """A rule as it was asked for, and its recorded runs at one scale, of any rank and on any data."""
+
+    rule: str
+    rank: str | None
+    """None for the one that is recorded."""
+    recorded: tuple[Runs, ...] = ()
+
+    def __str__(self) -> str:
+        return _name(self.rule, self.rank)
+
+    def on(self, dataset: str) -> list[Runs]:
+        """The recorded runs of the rank that was asked for."""
+        return [runs for runs in self.recorded if runs.config.dataset == dataset and self._asked(runs)]
+
+    @property
+    def datasets(self) -> set[str]:
+        """What those runs trained on."""
+        return {runs.config.dataset for runs in self.recorded if self._asked(runs)}
+
+    def _asked(self, runs: Runs) -> bool:
+        return self.rank in (None, runs.config.rank)
+
+
+def compare(rule: str, baseline: str, task: str, *, scale: str | None, dataset: str | None, results: Path) -> int:
+    """Prints the two rules side by side, their difference by seed, and the verdict on it."""
+    asked = _side(rule), _side(baseline)
+    model = _model(task)
+    if scale is not None and scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    if asked[0] == asked[1]:
+        raise UsageError(f"{rule} {baseline}: the same twice; allowed: two rules, or one at two ranks")
+    scale, pair = _recorded(asked, model, [scale] if scale else SCALES[::-1], results)
+    where = f"{task_of(model)} at scale {scale}"
+    dataset = _dataset(pair, dataset, where)
+    ours, theirs = (_one_rank(side, side.on(dataset), where) for side in pair)
+    shared = ours.paired_with(theirs)
+    if not shared:
+        seeds = "; ".join(f"{_of(runs)} has {_listed(sorted(runs.records))}" for runs in (ours, theirs))
+        raise UsageError(f"{rule} {baseline}: no seed of {where} is recorded for both on the same data; {seeds}")
+    _show(ours, theirs, shared, f"{task_of(model)} on {dataset}, scale {scale}")
+    return 0
+
+
+def _side(text: str) -> Side:
+    rule, at, rank = text.partition("@")
+    if rule not in RULES.names():
+        raise unknown("rule", rule, RULES.names())
+    if at and not RULES.get(rule).ranked:
+        raise UsageError(f"{text}: rule {rule!r} has no rank; allowed: {rule}")
+    return Side(rule, rank if at else None)
+
+
+def _model(task: str) -> str:
+    model, slash, _ = task.partition("/")
+    tasks = [task_of(name) for name in MODELS.names()]
+    if model not in MODELS.names():
+        raise unknown("task", task, tasks)
+    if slash and task != task_of(model):
+        raise UsageError(f"--task {task}: is not today's version, whose records alone count; allowed: {task_of(model)}")
+    return model
+
+
+def _recorded(sides: Sequence[Side], model: str, scales: Iterable[str], results: Path) -> tuple[str, list[Side]]:
+    """The first scale at which both are recorded, and what is."""
+    there = []
+    for scale in scales:
+        found = [replace(side, recorded=tuple(_runs(side.rule, model, scale, results))) for side in sides]
+        if all(side.datasets for side in found):
+            return scale, found
+        names = _sorted(runs for side in found for runs in side.recorded)
+        there += [f"{_listed(names)} at scale {scale}"] if names else []
+    both = f"{sides[0]} and {sides[1]} are not both recorded for {task_of(model)} at one scale of {results}"
+    raise UsageError(
+        f"{both}, at the settings of its protocol; recorded: {'; '.join(there) or 'neither'} "
+        "(`bench verify` shows records that do not count)"
+    )
+
+
+def _runs(rule: str, model: str, scale: str, results: Path) -> list[Runs]:
+    """All valid recorded runs of a rule with the settings of its protocol, a rank and dataset each."""
+    found: dict[str, tuple[Config, dict[int, Record]]] = {}
+    for path in Store(results / scale).paths():
+        if not path.name.startswith(f"{rule}-"):
+            continue
+        try:
+            record = read(path)
+        except InvalidRecord:
+            continue
+        config = parse(Config, record["config"], str(path))
+        if config.model == model and config.rule == rule:
+            setting = replace(config, seed=0)
+            found.setdefault(setting.digest, (setting, {}))[1].setdefault(config.seed, record)
+    return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale)]
+
+
+def _dataset(pair: Sequence[Side], dataset: str | None, where: str) -> str:
+    both = sorted(pair[0].datasets & pair[1].datasets)
+    if dataset is not None and dataset not in both:
+        raise UsageError(f"--dataset {dataset}: not recorded for both on {where}; allowed: {_listed(both) or 'none'}")
+    if dataset is None and len(both) != 1:
+        raise UsageError(f"--dataset: {where} is recorded for both on {_listed(both) or 'no dataset'}; name one")
+    return dataset or both[0]
+
+
+def _one_rank(side: Side, found: Sequence[Runs], where: str) -> Runs:
+    if len(found) > 1:
+        raise UsageError(f"{side}: several ranks are recorded for {where}; allowed: {_listed(_sorted(found))}")
+    return found[0]
+
+
+def _show(ours: Runs, theirs: Runs, shared: Sequence[int], where: str) -> None:
+    columns = ["rule", ours.measure, "runs", "ok", "FLOPs a step", "FLOPs of a run", "median time"]
+    columns += ["reads weights", "reads targets", "feedback parameters"]
+    form, signed = (".3g", "+.3g") if ours.regression else (".2f", "+.2f")
+    table(where, columns, (_costs(runs, form) for runs in (ours, theirs)))
+    by_seed = [{seed: runs.values[seed] for seed in shared} for runs in (ours, theirs)]
+    found = compare_by_seed(*by_seed)
+    differences = _listed(f"{by_seed[0][seed] - by_seed[1][seed]:{signed}} (seed {seed})" for seed in shared)
+    rows = [
+        ["mean, 95% t interval", number(found.interval, signed)],
+        ["mean, 95% bootstrap", number(found.bootstrap, signed)],
+        ["interquartile mean", format(found.iqm, signed)],
+        ["by seed", differences],
+    ]
+    title = f"{_of(ours)} minus {_of(theirs)}, percentage points, {len(shared)} shared seeds"
+    table(title, ["difference", ""], rows)
+    typer.echo("no verdict: the margin is one of accuracies" if ours.regression else _verdict(found))
+
+
+def _costs(runs: Runs, form: str) -> list:
+    reads_targets = {True: "yes", False: "no", None: None}[runs.reads_targets]
+    flops = [f"{count:.3g}" if count else None for count in (runs.flops_step, runs.flops)]
+    time = duration(runs.seconds) if runs.seconds is not None else None
+    level = number(mean_interval(runs.values.values()), form)
+    costs = [*flops, time, runs.reads_weights, reads_targets, runs.feedback_parameters]
+    return [_of(runs), level, len(runs.records), runs.ok, *costs]
+
+
+def _verdict(found: Comparison) -> str:
+    n, needed = found.interval.n, found.seeds_needed
+    more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
+    why = {
+        Verdict.MATCHES: f"the whole t interval lies above {-MARGIN:g} point",
+        Verdict.BELOW: f"the whole t interval lies below {-MARGIN:g} point",
+        Verdict.INCONCLUSIVE: f"the t interval holds {-MARGIN:g} point{more}",
+    }
+    few = f"{n} shared seeds, and a verdict needs {MIN_SEEDS}"
+    return f"verdict: {found.verdict} ({few if n < MIN_SEEDS else why[found.verdict]})"
+
+
+def _of(runs: Runs) -> str:
+    return _name(runs.config.rule, runs.config.rank)
+
+
+def _name(rule: str, rank: str | None) -> str:
+    return rule if rank is None else f"{rule}@{rank}"
+
+
+def _sorted(found: Iterable[Runs]) -> list[str]:
+    """Their names, short ones first, so that rank 10 comes after 4."""
+    return sorted(dict.fromkeys(map(_of, found)), key=lambda name: (len(name), name))
+
+
+def _listed(items: Iterable) -> str:
+    return ", ".join(map(str, items))
