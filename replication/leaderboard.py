@@ -21,6 +21,8 @@ from replication.results import FOLDER, LARGEST_FIRST, Cell, results
 from replication.tables import columns
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
+COUNTS = ("training_flops", "feedback_parameters")
+"""Columns of whole numbers, empty where no run ended."""
 OF_THE_RULE = ("rule_options", "lr", "weight_decay", "feedback_rate", "feedback_decay")
 """Fields of a configuration that are chosen rule by rule; a rule and its baseline agree in the others."""
 
@@ -54,14 +56,9 @@ class Entry:
     def place(self) -> tuple:
         """Scales, the largest first, tasks and data; then the best first."""
         scale, task, dataset, _ = self.common
-        level = mean(self.runs.values.values()) * (1 if self.runs.regression else -1)
-        return (
-            LARGEST_FIRST.index(scale),
-            task,
-            dataset,
-            level if self.runs.regression else -level,
-            self.runs.config.slug,
-        )
+        level = mean(self.runs.values.values())
+        best_first = level if self.runs.regression else -level
+        return LARGEST_FIRST.index(scale), task, dataset, best_first, self.runs.config.slug
 
 
 def leaderboard(folder: Path = FOLDER) -> pd.DataFrame:
@@ -73,7 +70,7 @@ def leaderboard(folder: Path = FOLDER) -> pd.DataFrame:
     entries = sorted(_entries(folder), key=lambda entry: entry.place)
     baselines = {entry.common: entry for entry in entries if entry.baseline}
     rows = pd.DataFrame([_row(entry, baselines.get(entry.common)) for entry in entries])
-    return rows.convert_dtypes(convert_floating=False)
+    return rows.astype({name: "Int64" for name in COUNTS if name in rows})
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

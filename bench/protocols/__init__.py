@@ -111,7 +111,7 @@ def departures(config: Config, scale: str) -> dict[str, Any]:
     option of the protocol that is left out.
     """
     kept = {"dataset": config.dataset, "rank": config.rank, "seed": config.seed}
-    standard = _flat(configure(config.model, config.rule, scale, choose=lambda name: name, **kept))
+    standard = _flat(configure(config.model, config.rule, scale, choose=str, **kept))
     own = _flat(config)
     return {key: own.get(key) for key in sorted(own | standard) if own.get(key) != standard.get(key)}
 

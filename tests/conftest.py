@@ -1,0 +1,26 @@
+"""What several files of tests use."""
+
+import pytest
+
+from bench.records import Store, failed_record
+
+
+@pytest.fixture
+def made_up(tmp_path):
+    """Writes the record of a run that never was into `tmp_path`: with an accuracy, or diverged where it is None."""
+
+    def write(config, accuracy, scale="cpu", experiment="run", **more):
+        store = Store(tmp_path / scale)
+        record = failed_record(config, experiment, scale, "cpu", "") | {
+            "status": "ok" if accuracy is not None else "diverged",
+            "data": {"name": config.dataset, "sha256": {"train": "a"}},
+            "rule": {"reads_weights": "no", "reads_targets": True},
+            "final": {"accuracy": accuracy},
+            "flops_step": 1000,
+            "seconds": 60.0 + config.seed,
+            "parameters": {"forward": 7, "feedback": 5},
+        }
+        store.write(record | more, store.path(experiment, config))
+        return store.path(experiment, config)
+
+    return write
