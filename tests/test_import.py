@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from bench.config import Config, parse
 from bench.experiments import experiment
 from bench.models.mlp import MLP
 from bench.records import SCHEMA, Store
-from bench.replay import STEPS, disagreement
+from bench.replay import STEPS, TOLERANCES, disagreement
 from bench.sweep import lock, run
 from bench.train import FIRST_LOSSES, train
 from bench.tune import choose, trials
@@ -172,7 +173,7 @@ def test_losses_differ_by_rounding_alone_and_a_setting_comes_in_whole_or_not(fac
 
 def test_losses_are_not_checked_without_the_data(out, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    shutil.rmtree(out / "quick/records/tiny", ignore_errors=False)
+    shutil.rmtree(out / "quick/records/tiny")
     config = Config(model="mlp", dataset="cifar10", rule="bp")
     record = {"schema": SCHEMA, "task": f"mlp/{MLP.version}", "scale": "quick", "experiment": "tiny", "status": "ok"}
     record |= {"digest": config.digest, "config": asdict(config), "first_losses": [2.3] * FIRST_LOSSES}
@@ -258,6 +259,10 @@ def test_a_run_stopped_after_some_steps_is_the_start_of_the_whole_one():
     assert len(whole.first_losses) == 9 and whole.status == "ok"
     assert train(config, steps=7).first_losses == whole.first_losses[:7]
     assert train(config, steps=7).status == "paused"
+
+
+def test_every_precision_has_a_tolerance():
+    assert set(get_args(get_type_hints(Config)["precision"])) <= TOLERANCES.keys()
 
 
 # Tuned settings and DVC
