@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, not_installed, unknown
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules, and record it."
@@ -151,6 +151,19 @@ def verify(
     return verify(results, golden)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Results folder of another machine, or a .tar, .tar.gz or .zip of it.")
+    ],
+    results: Results = Path("results"),
+) -> int:
+    """Bring in records made on another machine."""
+    from bench.commands.import_ import import_
+
+    return import_(source, results)
+
+
 def _available(device: str) -> str:
     import torch
 
@@ -174,5 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error)
     except TyperUsageError as error:
         message = error.format_message()
+    except ModuleNotFoundError as error:
+        message = str(not_installed(error))
     print("error:", " ".join(message.split()), file=sys.stderr)
     return 2

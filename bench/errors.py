@@ -17,10 +17,21 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {kind} {name!r}{hint}; allowed: {', '.join(allowed)}")
 
 
-def run_command(command: Callable[[], object]) -> None:
+def not_installed(error: ModuleNotFoundError) -> UsageError:
+    """The error for a package that is not here. A missing module of this project is a defect, raised as it is."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "bench", "replication"):
+        raise error
+    return UsageError(f"this needs the package {package!r}, which is not installed")
+
+
+def run_command(command: Callable[[], None]) -> None:
     """Runs a command line; bad input is one line on standard error and exit status 2."""
     try:
-        command()
+        return command()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = error
+    except ModuleNotFoundError as error:
+        message = not_installed(error)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -245,6 +246,8 @@ def train(
     deadline: float = math.inf,
     loader: Callable[[str, int], Data] = load,
     progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+    steps: int | None = None,
+    draws: str = "layers",
 ) -> Outcome:
     """Trains one network and tests it after the last epoch; nothing is chosen by a test.
 
@@ -252,6 +255,9 @@ def train(
     that finds the file goes on from it, to bitwise the same end on the CPU; one that cannot, fails and sets it aside.
     Past `deadline` (of `time.monotonic`) the run saves and comes back `paused`. `progress` is told of each entry of the
     history. Raises `UsageError` for a configuration that cannot run.
+
+    `steps`, at most `FIRST_LOSSES`, stops the run after so many, `paused` and unsaved. `draws` names the random numbers
+    of the network and the rule (dropout and the like): another name gives others, everything else staying the same.
     """
     data, learner = prepare(config, device, loader)
     network = learner.network.to(device)
@@ -276,10 +282,11 @@ def train(
     while epoch < config.epochs:
         epoch += 1
         network.train()
-        generator.manual_seed(stream(config.seed, f"layers {epoch}"))
+        generator.manual_seed(stream(config.seed, f"{draws} {epoch}"))
         losses = []
         shuffled = batches(Generator().manual_seed(stream(config.seed, f"epoch {epoch}")))
-        for number, (inputs, targets) in enumerate(shuffled, 1):
+        left = steps and steps - len(outcome.first_losses)
+        for number, (inputs, targets) in enumerate(islice(shuffled, left), 1):
             loss, outputs = step(learner, optimiser, inputs, targets, config.clip_gradients)
             if reset_every and number % reset_every == 0:
                 learner.reset()
@@ -291,6 +298,9 @@ def train(
         scheduler.step()
         if (missing := FIRST_LOSSES - len(outcome.first_losses)) > 0:
             outcome.first_losses += torch.stack(losses[:missing]).tolist()
+        if steps is not None and len(outcome.first_losses) == steps:
+            outcome.status = "paused"
+            return outcome
         if epoch % config.log_every and epoch < config.epochs:
             continue
 

@@ -6,6 +6,7 @@ rate (Bergstra and Bengio 2012 on random search). Rules whose feedback has no ra
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
@@ -21,8 +22,11 @@ TRIALS = 8
 EXPERIMENT = "tune-{model}"
 
 
-def trials(model: str, scale: str, rule: str) -> list[Config]:
-    """The configurations that `rule` is tried with. Raises `UsageError` where nothing is tuned at the scale."""
+def trials(model: str, scale: str, rule: str, dataset: str | None = None) -> list[Config]:
+    """The configurations that `rule` is tried with, on `dataset` or else the first of the protocol that is here.
+
+    Raises `UsageError` where nothing is tuned at the scale.
+    """
     found = protocol(model, scale)
     search = found.tune
     if search is None:
@@ -39,6 +43,7 @@ def trials(model: str, scale: str, rule: str) -> list[Config]:
             model,
             rule,
             scale,
+            dataset=dataset,
             chosen=False,
             rank=search.rank if kind.ranked else None,
             **fixed,
@@ -52,22 +57,33 @@ def _searched(rule: str) -> list[str]:
     return ["lr", "weight_decay"] + ["feedback_rate"] * RULES.get(rule).own_feedback_rate
 
 
-def choose(model: str, scale: str, rule: str, find: Callable[[Config], Record]) -> dict[str, float]:
-    """Writes the rule's trials and the best of them by validation accuracy; returns the chosen settings."""
-    configs = trials(model, scale, rule)
+def choice(
+    model: str, scale: str, rule: str, find: Callable[[Config], Record], dataset: str | None = None
+) -> dict[str, Any]:
+    """The rule's `trials`, each with its validation accuracy, and the settings of the best of them, `chosen`."""
     searched = _searched(rule)
     rows = [
         {name: getattr(config, name) for name in searched} | {"accuracy": accuracy_of(find(config))}
-        for config in configs
+        for config in trials(model, scale, rule, dataset)
     ]
     best = max(rows, key=lambda row: row["accuracy"])
-    chosen = {name: best[name] for name in searched}
-    path = tuned_path(model, scale)
-    content = json.loads(path.read_text()) if path.exists() else {}
-    content[rule] = {"chosen": chosen, "trials": rows}
+    return {"chosen": {name: best[name] for name in searched}, "trials": rows}
+
+
+def choose(
+    model: str, scale: str, rule: str, find: Callable[[Config], Record], dataset: str | None = None
+) -> dict[str, float]:
+    """Writes the rule's `choice` among the tuned settings of the model; returns the chosen settings."""
+    content = recorded(model, scale) | {rule: choice(model, scale, rule, find, dataset)}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-    return chosen
+    write_atomically(tuned_path(model, scale), lambda file: file.write(text.encode()))
+    return content[rule]["chosen"]
+
+
+def recorded(model: str, scale: str) -> dict[str, dict[str, Any]]:
+    """The `choice` of each rule that was tuned, by rule."""
+    path = tuned_path(model, scale)
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def accuracy_of(record: Record) -> float:

@@ -1,5 +1,6 @@
 """`python -m replication [--scale S]` rebuilds the report from the records; `replicate` runs the full replication."""
 
+import shutil
 import subprocess
 import sys
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.errors import run_command, unknown
+from bench.errors import UsageError, run_command, unknown
 from bench.protocols import SCALES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -43,6 +44,8 @@ def replicate() -> None:
     import torch
 
     if torch.cuda.is_available():
+        if not shutil.which("dvc"):
+            raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
         sys.exit(subprocess.call(["dvc", "repro"]))
     from bench.estimate import estimate, timings
     from bench.experiments import experiment, names

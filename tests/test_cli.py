@@ -74,7 +74,8 @@ def test_help_imports_nothing_heavy():
     process = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "bench", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(command in process.stdout for command in ("list", "run", "sweep", "tune", "compare", "data", "verify"))
+    commands = ("list", "run", "sweep", "tune", "compare", "data", "verify", "import")
+    assert all(command in process.stdout for command in commands)
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in process.stderr.splitlines()}
     assert "typer" in loaded
     assert not loaded & {"torch", "numpy", "pandas", "scipy", "sklearn", "pyarrow", "dvc"}

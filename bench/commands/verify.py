@@ -1,15 +1,14 @@
 """`bench verify`: does every record count, is its data the right one, and are all runs there?"""
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import typer
 
-from bench.data import DATASETS, load, resolve
 from bench.errors import UsageError
 from bench.experiments import experiment, names
-from bench.records import InvalidRecord, Record, Store, read
+from bench.provenance import differs, source
+from bench.records import InvalidRecord, Store, read
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -46,31 +45,12 @@ def _invalid(store: Store) -> Iterator[str]:
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
-        name, seed = _source(record)
+        name, seed = source(record)
         other, agreed = first.setdefault((name, seed), (path, found))
         if found != agreed:
             yield f"data      {path}: {name} has another sha256 than in {other}"
-        elif any(found.get(file, sha256) != sha256 for file, sha256 in _expected(name).items()):
+        elif differs(record):
             yield f"data      {path}: {name} has another sha256 than the dataset"
-
-
-def _source(record: Record) -> tuple[str, int]:
-    """Name of the data, and the seed where they are drawn from one."""
-    name = record["data"]["name"]
-    drawn = DATASETS.get(name.partition(":")[0]).drawn
-    return name, record["config"]["seed"] if drawn else 0
-
-
-@cache
-def _expected(name: str) -> dict[str, str]:
-    """The checksums that the dataset declares, else those of the files here; none where it is drawn or not here."""
-    dataset = DATASETS.get(name.partition(":")[0])
-    if hasattr(dataset, "sha256"):
-        return dataset.sha256
-    try:
-        return {} if dataset.drawn else load(resolve(name)).sha256
-    except UsageError:
-        return {}
 
 
 def _runs(store: Store) -> tuple[list[str], list[str]]:

@@ -1,0 +1,45 @@
+"""`bench import`: records made on another machine come in, where they fit."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import imports
+from bench.commands.show import console
+from bench.errors import UsageError
+from bench.pipeline import commit
+from bench.records import Store
+
+
+def import_(source: Path, results: Path) -> int:
+    """Copies the records of `source` that fit, a line for each that does not; then tuned settings, and DVC."""
+    out = console()
+
+    def say(line: str) -> None:
+        out.print(line, soft_wrap=True)
+
+    with imports.unpacked(source) as folder:
+        with out.status("reading") as status:
+            checked = imports.check(folder, results, lambda run: status.update(f"first steps of {run.path.name}"))
+        for path, reason in checked.refused:
+            say(f"refused   {path.relative_to(folder)}: {' '.join(reason.split())}")
+        if checked.fit:
+            imports.copy(checked.fit)
+    known = [*checked.fit, *checked.here]
+    for model, scale, rule, problem in imports.tune(known):
+        chosen = f"not chosen: {problem}" if problem else "chosen"
+        say(f"tuned     {model} at scale {scale}, {rule}: {chosen}")
+    if Path(".dvc").is_dir():
+        _record_in_dvc(known, say)
+    counts = {"imported": checked.fit, "already here": checked.here, "refused": checked.refused}
+    say("records   " + ", ".join(f"{what}: {len(records) or 'none'}" for what, records in counts.items()))
+    return int(bool(checked.refused))
+
+
+def _record_in_dvc(records: Sequence[imports.Incoming], say: Callable[[str], None]) -> None:
+    try:
+        for folder in sorted({record.store.folder for record in records}):
+            names = {record.experiment for record in records if record.store.folder == folder}
+            for stage, problem in commit(Store(folder), names):
+                say(f"dvc       {stage}: {f'not recorded: {problem}' if problem else 'recorded'}")
+    except UsageError as error:
+        say(f"dvc       {error}")
