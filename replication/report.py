@@ -12,6 +12,7 @@ from bench.files import write_atomically
 from bench.protocols import protocol
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, Part
+from replication.error_rates import error_rates, judged, section
 from replication.figures import FIGURES
 from replication.figures.base import save
 from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
@@ -98,8 +99,9 @@ def write_scale(scale: str) -> list[Finding]:
 
 
 def write_report() -> list[Finding]:
-    """Writes every recorded scale, REPORT.md and the table in README.md, each claim judged on its largest scale.
+    """Writes every recorded scale, the verdicts' error rates, REPORT.md and the table in README.md.
 
+    Each claim is judged on its largest scale.
     Raises `UsageError`, before anything is written, where README.md has no place for the table.
     """
     before, _, rest = README.read_text().partition(MARKS[0])
@@ -115,7 +117,10 @@ def write_report() -> list[Finding]:
         findings.append(Finding(name, claim, found, claim.judge(found) if found else Judgement(())))
     summary = _summary(findings)
     sections = _sections(findings, _tables(findings), Path())
-    _write(REPORT, "\n".join([INTRODUCTION + summary, *sections, LIMITS]))
+    rates = error_rates(judged())
+    rates.to_csv(FOLDER / "error_rates.csv", index=False, float_format="%.6g")
+    _write(FOLDER / "error_rates.md", section(rates))
+    _write(REPORT, "\n".join([INTRODUCTION + summary, *sections, section(rates), LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{summary}\n{MARKS[1]}{after}")
     return findings
 
