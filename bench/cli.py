@@ -84,9 +84,10 @@ def sweep(
 ) -> int:
     """Run what an experiment lacks."""
     from bench.commands.sweep import sweep
+    from bench.experiments import experiment as find
 
     return sweep(
-        experiment,
+        find(experiment),
         scale,
         results=results,
         dry_run=dry_run,

@@ -9,6 +9,7 @@ from bench.experiments import experiment, names
 from bench.files import write_atomically
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, judged
+from replication.error_rates import error_rates, on_accuracy, section
 from replication.figures import FIGURES
 from replication.figures.base import save
 from replication.latex import latex_table
@@ -44,10 +45,9 @@ def write_scale(scale: str) -> list[Finding]:
 
 
 def write_report() -> list[Finding]:
-    """Writes every recorded scale, REPORT.md and the table in README.md, each claim judged on its largest scale.
+    """Writes every recorded scale, the verdicts' error rates, REPORT.md and the table in README.md.
 
-    Under results/ come the same table of claims and the numbers to cite.
-
+    Each claim is judged on its largest scale. Under results/ come the same table of claims and the numbers to cite.
     Raises `UsageError`, before anything is written, where README.md has no place for the table.
     """
     before, _, rest = README.read_text().partition(MARKS[0])
@@ -64,11 +64,14 @@ def write_report() -> list[Finding]:
     surveys = {name: found for name in _unclaimed() if (found := largest(name))}
     claims = summary(findings)
     rows = pipe_table(claims.text)
+    rates = error_rates(on_accuracy())
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
-    _write(REPORT, "\n".join([INTRODUCTION + rows, *sections, LIMITS]))
+    _write(REPORT, "\n".join([INTRODUCTION + rows, *sections, section(rates), LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
     _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")
     _write(FOLDER / "leaderboard.csv", csv(leaderboard()))
+    _write(FOLDER / "error_rates.csv", csv(rates))
+    _write(FOLDER / "error_rates.md", section(rates))
     return findings
 
 

@@ -107,7 +107,11 @@ class Results:
 @cache
 def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
     """The records of the experiment `name` at `scale`. Raises `UsageError` where either does not exist."""
-    found = experiment(name)
+    return results_of(experiment(name), scale, folder)
+
+
+def results_of(found: Experiment, scale: str, folder: Path) -> Results:
+    """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
     store = Store(folder / scale)
     standard = protocol(found.model, scale).settings.get("model_options", {})
     cells = []

@@ -14,21 +14,27 @@ from bench.commands.show import console, duration, interrupted, outcome, table
 from bench.config import Config
 from bench.errors import UsageError
 from bench.estimate import estimate, timings
-from bench.experiments import experiment
+from bench.experiments import Experiment
 from bench.records import Record, Store
 from bench.sweep import check, lock, missing, run_all
 
 
 def sweep(
-    name: str, scale: str, *, results: Path, dry_run: bool, budget: float | None, workers: int, device: str
+    found: Experiment,
+    scale: str,
+    *,
+    results: Path,
+    dry_run: bool = False,
+    budget: float | None = None,
+    workers: int,
+    device: str,
 ) -> int:
     """Shows what an experiment lacks at a scale, and runs that."""
     started = time.monotonic()
-    found = experiment(name)
     configs = found.configs(scale)
     store = Store(results / scale)
-    todo = missing(configs, store, [name, *found.reuses])
-    _show_plan(f"{name} at scale {scale}: {found.title}", configs, todo)
+    todo = missing(configs, store, [found.name, *found.reuses])
+    _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
     known = timings(results, device)
@@ -41,7 +47,7 @@ def sweep(
     if dry_run:
         return 0
     deadline = math.inf if budget is None else started + _usable(budget, todo, estimates)
-    ended = _run(todo, store, name, scale, device, workers, deadline)
+    ended = _run(todo, store, found.name, scale, device, workers, deadline)
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
         typer.echo(f"stopped by the budget, {left} missing")

@@ -1,0 +1,111 @@
+"""How often a verdict would be wrong, by simulation, for n seeds and the spread that the records show.
+
+The settings of an experiment that come near backpropagation give its spread: the standard deviation of their paired
+differences from it, pooled over settings. n differences are drawn, normal or with replacement from what the records'
+differences are off the mean of their setting (over their experiment's spread, all experiments together), which shows
+what skew and tails do. Counted are the draws that get "matches" or "below"; for normal differences the noncentral t
+distribution has the rates exactly.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench.experiments import names
+from bench.models import MODELS
+from bench.stats import LEVEL, MARGIN, Verdict, power_matches
+from replication.claims.base import FAILS
+from replication.results import Results, largest
+from replication.tables import pipe_table
+
+SEEDS = (5, 10)
+DRAWS = 100_000
+RATES = {
+    "false matches": (-MARGIN, Verdict.MATCHES),
+    "false below": (-MARGIN, Verdict.BELOW),
+    "power of matches": (0.0, Verdict.MATCHES),
+    "power of below": (-2 * MARGIN, Verdict.BELOW),
+}
+"""A verdict, and the true difference in percentage points at which it is counted."""
+
+
+def on_accuracy() -> list[Results]:
+    """The records that claims on accuracies are judged by: each experiment at its largest complete scale."""
+    found = [results for name in names() if (results := largest(name))]
+    return [results for results in found if not MODELS.get(results.experiment.model).regression]
+
+
+def error_rates(found: Iterable[Results]) -> pd.DataFrame:
+    """A row for each of `found` with settings near bp, each n of `SEEDS` and each of `RATES`; empty where none is near.
+
+    Columns: experiment, scale, settings (that are near), spread (points), n, rate (which), true_difference (points),
+    exact, normal and resampled (shares), error (the larger of the Monte Carlo standard errors of the last two).
+    """
+    near = [(results, off) for results in found if len(off := residuals(results))]
+    if not near:
+        return pd.DataFrame()
+    spreads = [float(np.sqrt(np.mean(np.concatenate(off) ** 2))) for _, off in near]
+    shape = np.concatenate([np.concatenate(off) / spread for (_, off), spread in zip(near, spreads, strict=True)])
+    rows = []
+    for n in SEEDS:
+        generator = np.random.default_rng(n)
+        draws = {"normal": generator.standard_normal((DRAWS, n)), "resampled": generator.choice(shape, (DRAWS, n))}
+        for (results, off), spread in zip(near, spreads, strict=True):
+            for name, (difference, verdict) in RATES.items():
+                shares = {kind: rate(difference + spread * drawn, verdict) for kind, drawn in draws.items()}
+                rows.append(
+                    {"experiment": results.experiment.name, "scale": results.scale, "settings": len(off)}
+                    | {"spread": spread, "n": n, "rate": name, "true_difference": difference}
+                    | {"exact": power_matches(spread, n, abs(difference + MARGIN)), **shares}
+                    | {"error": max(np.sqrt(share * (1 - share) / DRAWS) for share in shares.values())}
+                )
+    return pd.DataFrame(rows)
+
+
+def residuals(results: Results) -> list[np.ndarray]:
+    """What the differences from bp are off their mean, of each setting whose mean is within `FAILS` points of bp.
+
+    They are widened so that their mean square is the pooled variance.
+    """
+    bp = results.accuracy("bp")
+    rules = [cell.accuracy for cell in results.cells if cell.label != "bp"]
+    differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule in rules]
+    near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILS]
+    n = sum(map(len, near))
+    return [(setting - setting.mean()) * np.sqrt(n / (n - len(near))) for setting in near]
+
+
+def rate(differences: np.ndarray, verdict: Verdict) -> float:
+    """The share of rows of `differences` (draws, n) that get `verdict`, "matches" or "below"."""
+    n = differences.shape[1]
+    mean = differences.mean(1)
+    half_width = stats.t.isf((1 - LEVEL) / 2, n - 1) * differences.std(1, ddof=1) / np.sqrt(n)
+    hits = mean - half_width > -MARGIN if verdict is Verdict.MATCHES else mean + half_width < -MARGIN
+    return float(hits.mean())
+
+
+def section(rates: pd.DataFrame) -> str:
+    """The section of the report in Markdown: a row for each experiment and n; empty where there are no rates."""
+    if rates.empty:
+        return ""
+    percent = rates.assign(
+        cell=[f"{100 * r.exact:.1f} / {100 * r.normal:.1f} / {100 * r.resampled:.1f}" for r in rates.itertuples()],
+        column=rates["rate"] + rates["true_difference"].map(" at {:g}".format),
+        experiment=rates["experiment"] + " (" + rates["scale"] + ")",
+        spread=rates["spread"].map("{:.2f}".format),
+    )
+    index = ["experiment", "settings", "spread", "n"]
+    table = percent.pivot(index=index, columns="column", values="cell")[list(dict.fromkeys(percent["column"]))]
+    return f"""\
+## How sure the verdicts are
+
+How often n seeds give a wrong "matches" or "below" where the true difference from `bp` is {-MARGIN:g} point (nominally
+{50 * (1 - LEVEL):.1f}% each), and how often the right one a point away from that. In percent: exact for normal
+differences / normal differences drawn / the records' own differences resampled. The spread, in points, is the standard
+deviation of the paired differences from `bp` in the records, pooled over the settings within {FAILS:g} points of `bp`;
+what is resampled is pooled over all experiments, as their settings are few. {DRAWS:,} draws; the Monte Carlo standard
+error is at most {100 * rates["error"].max():.2f} points.
+
+{pipe_table(table.reset_index().rename(columns={"spread": "spread (points)"}))}"""
