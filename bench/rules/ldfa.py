@@ -12,7 +12,7 @@ class LowDimensionalFeedback(LowDimensionalFeedbackP):
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
         sent = op.transpose(feedback["Q"], low, signals.x.shape)
-        return sent, {"P": self.p_gradient(op, signals, feedback), "Q": op.outer(low, signals.x)}
+        return sent, {"P": self.p_gradient(op, signals, feedback["P"], low), "Q": op.outer(low, signals.x)}
 
 
 RULE = LowDimensionalFeedback
