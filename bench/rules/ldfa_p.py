@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from bench.operators import Operator
-from bench.rules.base import Signals
+from bench.rules.base import Signals, column_variances
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
@@ -23,11 +23,10 @@ def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
     Written as -(S'T - P T'T) / rows with the scores T = S P, where the columns of T sum to zero, so that the signal
     itself can stand for the centred one in S'T.
     """
-    rows = len(signal)
-    deviations = (signal - signal.sum(0) / rows).square_().sum(0) / rows
-    scale = deviations.max().sqrt() + 1e-8
+    scale = column_variances(signal).max().sqrt() + 1e-8
     scores = projected - projected.mean(0)
-    return (P @ (scores.T @ scores) - (scores.T @ signal).T) / (rows * scale.square())
+    scaled = scores / (len(signal) * scale.square())
+    return P @ (scores.T @ scaled) - (scaled.T @ signal).T
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
 
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
-        sent = op.transpose(feedback["Q"], low, signals.x.shape)
-        return sent, {"P": self.p_gradient(op, signals, feedback["P"], low)}
+        gradients = {"P": self.p_gradient(op, signals, feedback["P"], low)}
+        return op.transpose(feedback["Q"], low, signals.x.shape), gradients
 
     def p_gradient(self, op: Operator, signals: Signals, P: Tensor, low: Tensor) -> Tensor:
         """Oja's rule on the targets at the output layer, on the error, which low = G P projects, elsewhere."""
