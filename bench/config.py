@@ -49,7 +49,9 @@ class Config:
     """Bound on each entry of the errors sent down."""
     clip_gradients: float | None = None
     """Bound on each entry of the parameters' gradients."""
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    """bfloat16: the forward pass is under autocast. Weights, feedback and the backward pass of the layers under a rule
+    stay float32, on a GPU with TF32 products."""
     log_every: int = 1
     """Epochs between entries of the history."""
     measure_every: int = 0

@@ -24,9 +24,9 @@ class _Layer(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        layer: "RuleLayer", x: Tensor, W: Tensor, bias: Tensor | None, targets: Tensor | None, *feedback: Tensor
-    ):
+    def forward(*inputs: Any) -> Tensor:
+        """Of the layer, x, W, bias, targets and feedback tensors; PyTorch inspects named parameters at every call."""
+        layer, x, W, bias, *_ = inputs
         return layer.operator.apply(W, x, bias)
 
     @staticmethod
@@ -41,14 +41,13 @@ class _Layer(torch.autograd.Function):
         x, W, targets, *tensors = ctx.saved_tensors
         feedback = dict(zip(layer.feedback, tensors, strict=True))
         g, x = g.to(W.dtype), x.to(W.dtype)
-        dW = layer.operator.outer(g, x)
         direct = None if layer.source is None else layer.source.error.to(W.dtype)
-        signals = Signals(W=W, x=x, g=g, dW=dW, targets=targets, direct=direct)
+        signals = Signals(layer.operator, W, x, g, targets, direct)
         sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
         if layer.clip is not None:
             sent = sent.clamp(-layer.clip, layer.clip)
         db = layer.operator.rows(g).sum(0) if ctx.needs_input_grad[3] else None
-        return None, sent, dW, db, None, *(gradients.get(name) for name in feedback)
+        return None, sent, signals.dW, db, None, *(gradients.get(name) for name in feedback)
 
 
 class Source:

@@ -1,6 +1,7 @@
 """What a network under a rule costs."""
 
 import copy
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -69,10 +70,11 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
         layer.operator.apply(signals.W, signals.x, layer.bias)
     with _Operations() as weight_gradient:
         layer.operator.outer(signals.g, signals.x)
+    fresh = replace(signals)
     with _Operations() as backward:
-        sent, _ = layer.rule.backward(layer.operator, signals, dict(layer.feedback))
-    error_path = backward.flops_of(sent)
-    return Flops(forward.flops(), error_path, weight_gradient.flops(), backward.flops() - error_path)
+        (sent, _), _ = layer.rule.backward(layer.operator, fresh, dict(layer.feedback)), fresh.dW
+    error_path, whole = backward.flops_of(sent), backward.flops()
+    return Flops(forward.flops(), error_path, weight_gradient.flops(), whole - error_path - weight_gradient.flops())
 
 
 class _Operations(TorchDispatchMode):
@@ -126,6 +128,6 @@ def example(rule: Rule) -> tuple[float, float]:
     layer = Linear.under(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
     activity = torch.zeros(128, 512)
     direct = torch.zeros(128, 10) if source else None
-    flops = cost(layer, Signals(W=layer.weight, x=activity, g=activity, dW=layer.weight, direct=direct))
+    flops = cost(layer, Signals(layer.operator, layer.weight, activity, activity, direct=direct))
     feedback = sum(tensor.numel() for tensor in layer.feedback.values())
     return feedback / layer.weight.numel(), flops.error_path / flops.forward

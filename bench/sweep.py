@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import Config
 from bench.errors import UsageError
 from bench.files import write_atomically
+from bench.process import train_alone
 from bench.records import Record, Store, failed_record, record_of, source_revision, writable
 
 if TYPE_CHECKING:
@@ -169,12 +170,10 @@ def run_all(
 
 
 def _start_worker() -> None:
-    """One thread a run, so that a record does not depend on how many run at once; no worker outlives its sweep."""
+    """Readies a worker for one run at a time; no worker outlives its sweep."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source_revision()
-    import torch
-
-    torch.set_num_threads(1)
+    train_alone()
 
     def follow_parent() -> None:
         multiprocessing.parent_process().join()

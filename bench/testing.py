@@ -54,8 +54,8 @@ class RuleContract:
         """The error sent down is like the input, each gradient like its feedback tensor, in the dtype of the weight."""
         layer, x, g = self.step(place, dtype)
         feedback = feedback_of(layer)
-        W, dW = layer.weight.detach(), gradients_of(layer, x, g)["weight"]
-        signals = Signals(W, x, g, dW, layer.targets, layer.source and layer.source.error)
+        direct = layer.source and layer.source.error
+        signals = Signals(layer.operator, layer.weight.detach(), x, g, layer.targets, direct)
         sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
         assert (sent.shape, sent.dtype) == (x.shape, dtype)
         assert gradients.keys() <= feedback.keys()
@@ -131,6 +131,7 @@ class RuleContract:
         first, second = (gradients_of(*self.step(place)) for _ in range(2))
         torch.testing.assert_close(first, second, **SAME)
 
+    @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
     @everywhere
     def test_a_population_is_its_networks_one_by_one(self, place):
         """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""

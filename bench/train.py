@@ -28,6 +28,8 @@ from bench.models.base import Network
 from bench.rules import RULES
 from bench.rules.base import Rule
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+"""Of weights, feedback and inputs, by precision."""
 FIRST_LOSSES = 50
 """Steps whose losses a record keeps."""
 CHECKPOINT_SECONDS = 20.0
@@ -51,6 +53,12 @@ class Learner:
     outputs: int
     """Width of the network's output."""
     notes: list[str]
+    precision: str = "float32"
+
+    def outputs_of(self, inputs: Tensor) -> Tensor:
+        """The network's output, in the dtype of the inputs; its forward pass is in the precision of the run."""
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.network(inputs).to(inputs.dtype)
 
     def feedback(self) -> list[nn.Parameter]:
         """All feedback tensors."""
@@ -71,7 +79,7 @@ def build(config: Config, data: Data) -> Learner:
         raise UsageError(f"--rank {config.rank}: rule {config.rule!r} has no rank")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config.seed, "weights"))
-        network = _network(config, data).to(getattr(torch, config.precision))
+        network = _network(config, data).to(DTYPES[config.precision])
     names = network.feedback_layers()
     ranks = parse_ranks(config.rank, list(names))
     for label, factor in network.rank_factors.items():
@@ -80,7 +88,7 @@ def build(config: Config, data: Data) -> Learner:
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
     layers, notes = put_under(network, names, rule, ranks, generator, output=network.output_module, clip=config.clip)
     output = next((layers[label] for label, name in names.items() if name == network.output_module), None)
-    return Learner(network, layers, rule, output, data.outputs, notes)
+    return Learner(network, layers, rule, output, data.outputs, notes, config.precision)
 
 
 def _network(config: Config, data: Data) -> Network:
@@ -100,16 +108,27 @@ def _network(config: Config, data: Data) -> Network:
 
 def prepare(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> tuple[Data, Learner]:
     """The data of a run, on its device, and the learner. Raises `UsageError` for a configuration that cannot run."""
+    if torch.device(device).type == "cuda":
+        _set_products(config)
     data = loader(config.dataset, config.seed)
     data = (data.holdout() if config.split == "validation" else data).to(device)
     return data, build(config, data)
+
+
+def _set_products(config: Config) -> None:
+    """How a GPU multiplies float32 matrices. Raises `UsageError` where it lacks the precision of the run."""
+    mixed = config.precision == "bfloat16"
+    if mixed and not torch.cuda.is_bf16_supported(including_emulation=False):
+        gpu = torch.cuda.get_device_name()
+        raise UsageError(f"precision: {gpu} has no bfloat16; allowed: float32, float64")
+    torch.set_float32_matmul_precision("high" if mixed else "highest")
 
 
 class Batches:
     """A split as batches on its device: images as normalised floats, the targets as they are."""
 
     def __init__(self, split: Split, data: Data, config: Config) -> None:
-        self.dtype = getattr(torch, config.precision)
+        self.dtype = DTYPES[config.precision]
         self.size = config.batch_size or len(split)
         self.augmentations = [augmentation(spec) for spec in config.augment]
         self.images = not data.regression
@@ -201,7 +220,7 @@ def step(
     if learner.output is not None:
         regression = targets.is_floating_point()
         learner.output.targets = targets if regression else F.one_hot(targets, learner.outputs).to(inputs.dtype)
-    outputs = learner.network(inputs)
+    outputs = learner.outputs_of(inputs)
     loss = loss_of(outputs, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -212,12 +231,12 @@ def step(
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, batches: Batches) -> dict[str, float]:
+def evaluate(learner: Learner, batches: Batches) -> dict[str, float]:
     """Mean loss, and for labels the accuracy in percent, in eval mode."""
-    network.eval()
+    learner.network.eval()
     totals = torch.zeros(2, dtype=torch.float64, device=batches.split.inputs.device)
     for inputs, targets in batches():
-        outputs = network(inputs)
+        outputs = learner.outputs_of(inputs)
         totals[0] += loss_of(outputs, targets) * len(inputs)
         if batches.images:
             totals[1] += (outputs.argmax(1) == targets).sum()
@@ -309,7 +328,7 @@ def train(
         entry = {"epoch": epoch, "loss": loss / seen} | ({"accuracy": 100 * correct / seen} if batches.images else {})
         outcome.history.append(entry | network.measure(data) | _measures(config, learner, batches, epoch))
         if config.test_every and epoch % config.test_every == 0 and epoch < config.epochs:
-            outcome.history[-1]["test"] = evaluate(network, judged)
+            outcome.history[-1]["test"] = evaluate(learner, judged)
         outcome.seconds = time.monotonic() - started
         progress(entry)
         if not math.isfinite(loss):
@@ -323,7 +342,7 @@ def train(
             outcome.status = "paused"
             return outcome
 
-    final = evaluate(network, judged)
+    final = evaluate(learner, judged)
     outcome.seconds = time.monotonic() - started
     if math.isfinite(final["loss"]):
         outcome.final = final

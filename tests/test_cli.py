@@ -132,7 +132,7 @@ def test_saved_weights_are_those_of_the_record(tmp_path):
     config = parse(Config, record["config"], "record")
     data, learner = prepare(config, "cpu")
     learner.network.load_state_dict(torch.load(tmp_path / "bp.pt", weights_only=True))
-    assert evaluate(learner.network, Batches(data.test, data, config)) == record["final"]
+    assert evaluate(learner, Batches(data.test, data, config)) == record["final"]
 
 
 def test_a_run_equals_that_of_a_sweep_and_is_found_there(tiny, tmp_path, capsys):

@@ -44,8 +44,8 @@ def problems():
     return [line.rpartition("; ")[0] for line in lines]
 
 
-def wrong_sign(P, signal, oja=bench.rules.ldfa_p.oja):
-    return -oja(P, signal)
+def wrong_sign(P, signal, projected, oja=bench.rules.ldfa_p.oja):
+    return -oja(P, signal, projected)
 
 
 def fixed_q(self, op, signals, feedback, backward=LowDimensionalFeedback.backward):

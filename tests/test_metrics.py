@@ -17,15 +17,18 @@ from bench.train import build
 N, IN, OUT, R = 32, 12, 20, 3
 PAIR = 2 * N * IN * OUT
 """A product over all weights for each example."""
-OJA = 3 * 2 * N * OUT * R
-"""Scores, their reconstruction, and the outer product of the residual with the scores."""
+
+
+def oja(out):
+    """Scores with the signal, `out` wide, with themselves, and P times that; projected the signal was before."""
+    return 2 * R * (N * out + N * R + out * R)
 
 
 def linear(rule):
     source = Source(10) if rule.source else None
     layer = Linear.under(nn.Linear(IN, OUT), rule, R, Generator().manual_seed(0), None, source)
     x, g, direct = torch.randn(N, IN), torch.randn(N, OUT), torch.randn(N, 10) if source else None
-    return cost(layer, Signals(W=layer.weight, x=x, g=g, dW=g.T @ x, direct=direct))
+    return cost(layer, Signals(layer.operator, layer.weight, x, g, direct=direct))
 
 
 @pytest.mark.parametrize(
@@ -38,13 +41,13 @@ def linear(rule):
         ("wm", PAIR, 2 * 2 * 128 * IN * OUT),
         ("fa-lowrank", 2 * N * R * (IN + OUT), 0),
         ("ldfa-q", 2 * N * R * (IN + OUT), 2 * N * R * IN),
-        ("ldfa-p", 2 * N * R * (IN + OUT), OJA),
-        ("ldfa", 2 * N * R * (IN + OUT), 2 * N * R * IN + OJA),
+        ("ldfa-p", 2 * N * R * (IN + OUT), oja(OUT)),
+        ("ldfa", 2 * N * R * (IN + OUT), 2 * N * R * IN + oja(OUT)),
         ("ldfa-hebb", 2 * N * R * (IN + OUT), 2 * N * R * IN + 2 * OUT * IN * R),
         ("ldfa-track", 2 * N * R * (IN + OUT), 3 * 2 * OUT * IN * R),
         ("pfa", 2 * N * 10 * OUT * (IN + OUT), 2 * N * 10 * OUT * IN),
         ("dfa", 2 * N * 10 * IN, 0),
-        ("ldfa-direct", 2 * N * R * (10 + IN), 2 * N * R * IN + 3 * 2 * N * 10 * R),
+        ("ldfa-direct", 2 * N * R * (10 + IN), 2 * N * R * IN + oja(10)),
     ],
 )
 def test_a_linear_layer_by_hand(rule, error_path, feedback_update):
@@ -80,7 +83,7 @@ def test_a_convolution_by_hand(rule):
     low = 2 * N * 4 * 4 * R * 5 * 9
     project = 2 * N * 4 * 4 * 6 * R
     expected = {"bp": Flops(product, product, product, 0), "ldfa-q": Flops(product, project + low, product, low)}
-    assert cost(layer, Signals(W=layer.weight, x=x, g=g, dW=layer.weight)) == expected[rule]
+    assert cost(layer, Signals(layer.operator, layer.weight, x, g)) == expected[rule]
 
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="3", model_options={"width": 16}, batch_size=N)

@@ -75,7 +75,7 @@ def test_oja_finds_the_principal_subspace():
     signal = torch.randn(500, OUT, dtype=torch.float64, generator=generator) * scales + 1.0
     P = torch.linalg.qr(torch.randn(OUT, 2, dtype=torch.float64, generator=generator)).Q
     for _ in range(2000):
-        P = P - 0.1 * oja(P, signal)
+        P = P - 0.1 * oja(P, signal, signal @ P)
     top = torch.linalg.eigh(torch.cov(signal.T)).eigenvectors[:, -2:]
     torch.testing.assert_close(P.T @ P, torch.eye(2, dtype=torch.float64), **TOLERANCE)
     torch.testing.assert_close(P @ P.T, top @ top.T, **TOLERANCE)

@@ -20,7 +20,7 @@ from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.models.mlp import MLP
 from bench.rules import RULES
-from bench.train import Batches, build, channel_statistics, loss_of, step, stream, train
+from bench.train import Batches, build, channel_statistics, loss_of, prepare, step, stream, train
 
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 LDFA = Config(
@@ -177,6 +177,21 @@ def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test(
 def test_the_network_learns():
     outcome = run(replace(LDFA, lr=0.01, rank="10", batch_size=32, epochs=4, augment=()))
     assert outcome.status == "ok" and outcome.final["accuracy"] > 90
+
+
+def test_bfloat16_is_the_forward_pass_alone():
+    """Its losses are float32's within the rounding of bfloat16, and not equal to them; what is kept is float32."""
+    mixed, single = (run(replace(LDFA, precision=precision)) for precision in ("bfloat16", "float32"))
+    losses = torch.tensor([mixed.first_losses[:5], single.first_losses[:5]])
+    assert 0 < (losses[0] - losses[1]).abs().max() < 0.05
+    assert {p.dtype for p in mixed.learner.network.parameters()} == {torch.float32}
+
+
+def test_a_gpu_without_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    with pytest.raises(UsageError, match="Old GPU has no bfloat16; allowed: float32, float64"):
+        prepare(replace(LDFA, precision="bfloat16"), "cuda", digits)
 
 
 def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():

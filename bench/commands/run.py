@@ -12,6 +12,7 @@ import yaml
 from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse
 from bench.errors import UsageError
+from bench.process import train_alone
 from bench.protocols import configure
 from bench.records import Record, Store, source_revision, writable
 from bench.sweep import check, run
@@ -93,9 +94,7 @@ def _recorded(config: Config, store: Store) -> Record | None:
 
 
 def _train(config: Config, store: Store, scale: str, device: str, weights: Path | None) -> Record:
-    import torch
-
-    torch.set_num_threads(1)
+    train_alone()
     source_revision()
 
     def progress(entry: dict[str, Any]) -> None:

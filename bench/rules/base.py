@@ -7,6 +7,7 @@ each feedback tensor gets. "Gradient" is what the optimiser descends.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -21,17 +22,22 @@ Feedback = dict[str, Tensor]
 class Signals:
     """What a layer knows in its backward pass.
 
-    W: forward weight. x: input. g: error at the output, dL/dY. dW: weight gradient G'X. targets: one-hot labels or
+    op: its linear map. W: forward weight. x: input. g: error at the output, dL/dY. targets: one-hot labels or
     regression targets (rows, out) at the output layer, None elsewhere. direct: under a direct rule the error at its
     source, (examples, width of the source); None at the layer that gives the source its error.
     """
 
+    op: Operator
     W: Tensor
     x: Tensor
     g: Tensor
-    dW: Tensor
     targets: Tensor | None = None
     direct: Tensor | None = None
+
+    @cached_property
+    def dW(self) -> Tensor:
+        """The weight gradient G'X. A rule that does not ask for it has x and g in the cache when it is computed."""
+        return self.op.outer(self.g, self.x)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,13 @@ def like_weight(W: Tensor, rows: int, generator: Generator) -> Tensor:
     """A tensor (rows, *W.shape[1:]) as PyTorch starts a weight: Kaiming uniform, U(+-1/sqrt(fan-in))."""
     bound = W[0].numel() ** -0.5
     return torch.empty(rows, *W.shape[1:], dtype=W.dtype).uniform_(-bound, bound, generator=generator)
+
+
+def column_variances(matrix: Tensor) -> Tensor:
+    """Variance of each column of a matrix (rows, columns), over its rows, not corrected."""
+    if matrix.is_cpu:  # where the statistics of batch norm are several times as fast as Tensor.var
+        return torch.batch_norm_update_stats(matrix, None, None, 0.0)[1]
+    return matrix.var(0, correction=0)
 
 
 def product(P: Tensor, Q: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ class LowDimensionalFeedback(LowDimensionalFeedbackP):
 
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
-        sent = op.transpose(feedback["Q"], low, signals.x.shape)
-        return sent, {"P": self.p_gradient(op, signals, feedback), "Q": op.outer(low, signals.x)}
+        gradients = {"P": self.p_gradient(op, signals, feedback["P"], low), "Q": op.outer(low, signals.x)}
+        return op.transpose(feedback["Q"], low, signals.x.shape), gradients
 
 
 RULE = LowDimensionalFeedback

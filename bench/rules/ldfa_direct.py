@@ -25,7 +25,7 @@ class DirectLowDimensionalFeedback(LowDimensionalFeedback):
         if signals.direct is None:
             return super().backward(op, signals, feedback)
         low = signals.direct @ feedback["P"]
-        gradients = {"P": oja(feedback["P"], signals.direct), "Q": low.T @ op.pool(signals.x)}
+        gradients = {"P": oja(feedback["P"], signals.direct, low), "Q": low.T @ op.pool(signals.x)}
         return op.spread(low @ feedback["Q"], signals.x.shape), gradients
 
 

@@ -13,17 +13,20 @@ from typing import Literal
 from torch import Tensor
 
 from bench.operators import Operator
-from bench.rules.base import Feedback, Signals
+from bench.rules.base import Signals, column_variances
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
-def oja(P: Tensor, signal: Tensor) -> Tensor:
-    """Gradient (out, r) of P under Oja's subspace rule, as residual' scores; signal (rows, out)."""
-    centred = signal - signal.mean(0)
-    scale = centred.square().mean(0).max().sqrt() + 1e-8
-    scores = centred @ P
-    residual = centred - scores @ P.T
-    return residual.T @ (scores / (-len(signal) * scale.square()))
+def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
+    """Gradient (out, r) of P under Oja's subspace rule, from the signal (rows, out) and projected = signal P.
+
+    Written as -(S'T - P T'T) / rows with the scores T = S P, where the columns of T sum to zero, so that the signal
+    itself can stand for the centred one in S'T.
+    """
+    scale = column_variances(signal).max().sqrt() + 1e-8
+    scores = projected - projected.mean(0)
+    scaled = scores / (len(signal) * scale.square())
+    return P @ (scores.T @ scaled) - (scaled.T @ signal).T
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
 
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
-        sent = op.transpose(feedback["Q"], low, signals.x.shape)
-        return sent, {"P": self.p_gradient(op, signals, feedback)}
+        gradients = {"P": self.p_gradient(op, signals, feedback["P"], low)}
+        return op.transpose(feedback["Q"], low, signals.x.shape), gradients
 
-    def p_gradient(self, op: Operator, signals: Signals, feedback: Feedback) -> Tensor:
-        """Oja's rule on the targets at the output layer, on the error elsewhere."""
-        from_targets = signals.targets is not None and self.output == "targets"
-        return oja(feedback["P"], signals.targets if from_targets else op.rows(signals.g))
+    def p_gradient(self, op: Operator, signals: Signals, P: Tensor, low: Tensor) -> Tensor:
+        """Oja's rule on the targets at the output layer, on the error, which low = G P projects, elsewhere."""
+        if signals.targets is not None and self.output == "targets":
+            return oja(P, signals.targets, signals.targets @ P)
+        return oja(P, op.rows(signals.g), op.rows(low))
 
 
 RULE = LowDimensionalFeedbackP
