@@ -34,10 +34,12 @@ def grid_of(name, scale, accuracies):
 def record(accuracy):
     if accuracy is nan:
         return {"status": "diverged"}
-    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2}
+    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2, "seed": 0}
     history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2}]
     costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
-    return {"status": "ok", "config": config, "history": history, "final": {"accuracy": accuracy}, **costs}
+    trained = {"receptive_fields": {"ascent": [], "noise": [], "active": []}}
+    final = {"accuracy": accuracy}
+    return {"status": "ok", "config": config, "history": history, "final": final, "trained": trained, **costs}
 
 
 def around(mean, spread=0.1):
