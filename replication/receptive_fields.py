@@ -26,6 +26,7 @@ SELECTIVE = 0.2
 EVALUATIONS = 100
 
 Kind = Literal["centre-surround", "oriented", "neither"]
+KINDS = ("centre-surround", "oriented", "neither", "dead")
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def test_the_claim(changes, verdict):
 def test_the_claim_is_not_judged_where_the_fields_of_bp_are_noise():
     judgement = CLAIMS.get("r1").judge(grid(CLAIMED | {"bp": noise(99)}))
     assert judgement.verdict is ClaimVerdict.INCONCLUSIVE and judgement.remark.startswith(
-        "not judged: the models explain"
+        "Not judged: the models explain"
     )
 
 
@@ -277,6 +277,16 @@ def test_dead_channels_change_no_mean_and_a_run_of_them_counts_against_the_claim
     dead = record(CENTRED, 0)
     dead["trained"]["receptive_fields"]["active"] = [0.0, 0.0]
     assert claim.judge(grid(CLAIMED, others={0: dead})).parts[0].estimate < whole.estimate - 0.1
+
+
+def test_the_table_of_the_claim():
+    details = CLAIMS.get("r1").details(grid(CLAIMED, others={1: record(CENTRED, 1, active=0.0)}))
+    table = details.numbers.set_index("setting")
+    assert list(table.index) == list(CLAIMED) and len(details.text) == 5
+    assert list(table["centre-surround"]) == [0.0, 1.0, 0.9, 0.0, 1.0] and table["dead"]["ldfa B2=1"] == 0.1
+    assert table["oriented"]["bp"] == 1
+    assert table["centre_surround_low"]["ldfa B2=1"] > 0.6 and table["orientation_low"]["bp"] > 0.5
+    assert CLAIMS.get("r1").details(grid(CLAIMED, seeds=0)) is None
 
 
 def test_the_figure_shows_every_channel_of_every_seed():

@@ -1,12 +1,16 @@
 """R1: the dimension of the error shapes early receptive fields."""
 
-import numpy as np
+from math import nan
+from statistics import fmean
+
+import pandas as pd
 
 from bench.records import Record
-from bench.stats import compare, mean_interval
+from bench.stats import compare, mean_interval, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
-from replication.receptive_fields import numbers_of
+from replication.receptive_fields import KINDS, numbers_of
 from replication.results import Cell, Results
+from replication.tables import Table, columns
 
 FORMED = 0.25
 """Mean share of the variance that the better model explains of backpropagation's fields, below which they are noise.
@@ -14,7 +18,8 @@ FORMED = 0.25
 Of white noise it is 0.07."""
 AGREE = 0.5
 """Correlation above which the two estimates of a field are of one field."""
-WORDS = {"centre_surround": "centre-surround index", "orientation": "orientation selectivity"}
+INDICES = {"centre_surround": "centre-surround index", "orientation": "orientation selectivity"}
+WORDS = INDICES | {"explained": "explained by the better model", "agreement": "agreement of the two fields"}
 
 
 class ReceptiveFields(Claim):
@@ -65,6 +70,23 @@ class ReceptiveFields(Claim):
             remark=floor_remark(results) or _noise_remark(bp),
         )
 
+    def details(self, results: Results) -> Table | None:
+        """Means over live channels with their interval over seeds, and the share of each kind, a row a setting."""
+        numbers, text = [], []
+        for cell in (cell for cell in results.cells if cell.ok):
+            runs = [numbers_of(record) for record in cell.records.values() if record["status"] == "ok"]
+            channels = [channel.kind if channel else "dead" for run in runs for channel in run]
+            shares = {kind: channels.count(kind) / len(channels) if channels else nan for kind in KINDS}
+            row, words = {"setting": cell.label, "n": len(runs)}, {"setting": f"`{cell.label}`", "n": len(runs)}
+            for number_of, head in WORDS.items():
+                values = [fmean(live) for run in runs if (live := [getattr(c, number_of) for c in run if c])]
+                interval = mean_interval(values)
+                row |= columns(number_of, interval)
+                words[head] = number(interval)
+            numbers.append(row | shares)
+            text.append(words | {f"{kind} (%)": f"{100 * share:.0f}" for kind, share in shares.items()})
+        return Table(pd.DataFrame(numbers), pd.DataFrame(text)) if numbers else None
+
 
 def _lowest(results: Results, layer: str) -> Cell:
     """`ldfa` at the lowest rank of `layer`, or of all layers if empty."""
@@ -72,12 +94,12 @@ def _lowest(results: Results, layer: str) -> Cell:
     return min(cells, key=lambda cell: cell.rank)
 
 
-def _means(cell: Cell, number: str, otherwise: float) -> dict[int, float]:
+def _means(cell: Cell, of: str, otherwise: float) -> dict[int, float]:
     """A number of each run by seed, a mean over its live channels; `otherwise` where the run failed or has none."""
 
     def mean(record: Record) -> float:
-        live = [getattr(numbers, number) for numbers in numbers_of(record) if numbers]
-        return float(np.mean(live)) if live else otherwise
+        live = [getattr(numbers, of) for numbers in numbers_of(record) if numbers]
+        return fmean(live) if live else otherwise
 
     return cell.values(mean, otherwise)
 
@@ -85,7 +107,7 @@ def _means(cell: Cell, number: str, otherwise: float) -> dict[int, float]:
 def _rises(index: str, high: Cell, low: Cell) -> Part:
     """That an index is larger in the cell `high`; a run without one counts against that."""
     comparison = compare(_means(high, index, 0.0), _means(low, index, 1.0), margin=0.0)
-    return above(f"{WORDS[index]}, {high.label} minus {low.label}", comparison, unit="")
+    return above(f"{INDICES[index]}, {high.label} minus {low.label}", comparison, unit="")
 
 
 def _agree(cell: Cell) -> Part:

@@ -10,14 +10,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench.stats import mean_interval
-from replication.claims.r1 import WORDS
-from replication.receptive_fields import image_of, numbers_of
+from replication.claims.r1 import INDICES
+from replication.receptive_fields import KINDS, image_of, numbers_of
 from replication.results import Cell, Results
 
 SHOWN = 8
 """Most channels whose fields are drawn."""
-KINDS = {"centre-surround": "0.15", "oriented": "0.55", "neither": "0.85", "dead": "1.0"}
-"""Grey of each kind of channel."""
+GREYS = ("0.15", "0.55", "0.85", "1.0")
+"""Of the kinds of channel."""
 NOISE = {"centre_surround": 0.06, "orientation": 0.18}
 """Mean of each index over white noise."""
 FLOOR = {"linestyle": ":", "linewidth": 1, "color": "0.5"}
@@ -44,12 +44,12 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     for row, cell in enumerate(cells):
         _fields(fields, row, cell)
         here = channels[channels["setting"] == cell.label]
-        for ax, index in zip(strips, WORDS, strict=True):
+        for ax, index in zip(strips, INDICES, strict=True):
             _strip(ax, row, here, index)
         _shares(kinds, row, here)
     fields.set(xlim=(-0.5, shown - 0.5), ylim=(len(cells) - 0.5, -0.5), xticks=[], title=f"fields, {_title(cells)}")
     fields.set_yticks(range(len(cells)), [cell.label for cell in cells])
-    for ax, (index, words) in zip(strips, WORDS.items(), strict=True):
+    for ax, (index, words) in zip(strips, INDICES.items(), strict=True):
         ax.axvline(NOISE[index], zorder=0, **FLOOR)
         ax.set(xlabel=words, xlim=(-0.03, 1))
         ax.set_xticks(*TICKS)
@@ -57,7 +57,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     kinds.set_xticks(*TICKS)
     signs = [Line2D([], [], linestyle="", label=label, **sign) for label, sign in SIGNS.items()]
     signs.append(Line2D([], [], label="white noise", **FLOOR))
-    signs += [Patch(facecolor=grey, edgecolor="0.3", linewidth=0.5, label=kind) for kind, grey in KINDS.items()]
+    signs += [
+        Patch(facecolor=grey, edgecolor="0.3", linewidth=0.5, label=kind)
+        for kind, grey in zip(KINDS, GREYS, strict=True)
+    ]
     kinds.legend(handles=signs, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for ax in (fields, *strips, kinds):
         ax.tick_params(axis="y", length=0)
@@ -84,7 +87,7 @@ def channels_of(cells: list[Cell]) -> pd.DataFrame:
         for channel, numbers in enumerate(numbers_of(record))
     ]
     run = ["setting", "rule", "rank", "seed", "accuracy", "channel"]
-    return pd.DataFrame(rows, columns=[*run, *WORDS, "kind", "explained", "agreement"])
+    return pd.DataFrame(rows, columns=[*run, *INDICES, "kind", "explained", "agreement"])
 
 
 def _first(cell: Cell) -> dict:
@@ -126,7 +129,7 @@ def _strip(ax: Axes, row: int, channels: pd.DataFrame, index: str) -> None:
 def _shares(ax: Axes, row: int, channels: pd.DataFrame) -> None:
     """Shares of the kinds over the channels of all seeds."""
     left = 0.0
-    for kind, grey in KINDS.items():
+    for kind, grey in zip(KINDS, GREYS, strict=True):
         share = float((channels["kind"] == kind).mean()) if len(channels) else 0.0
         ax.barh(row, share, left=left, height=0.6, color=grey, edgecolor="0.3", linewidth=0.5)
         left += share
