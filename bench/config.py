@@ -13,7 +13,7 @@ import yaml
 from bench.errors import UsageError, unknown
 
 LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
-LEAST |= {"epochs": 1, "log_every": 1, "measure_every": 0, "test_every": 0}
+LEAST |= {"epochs": 1, "epoch_examples": 0, "log_every": 1, "measure_every": 0, "test_every": 0}
 POSITIVE = ("gamma", "clip", "clip_gradients")
 
 
@@ -39,6 +39,8 @@ class Config:
     batch_size: int = 128
     """Examples a step; 0 is the whole training set."""
     epochs: int = 1
+    epoch_examples: int = 0
+    """Examples of an epoch, drawn anew from the training set for each; 0 for all."""
     schedule: Literal["exponential", "cosine"] = "exponential"
     gamma: float = 1.0
     """Exponential: factor on the learning rates after each epoch."""

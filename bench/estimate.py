@@ -56,8 +56,9 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
 
 
 def steps(config: Config) -> int:
-    """Training steps of a run on the whole training split."""
+    """Training steps of a run on the training split."""
     name, _, part = config.dataset.partition(":")
     dataset = DATASETS.get(name)
     examples = dataset.sizes[0] * (int(part) / dataset.outputs if part and not dataset.drawn else 1)
+    examples = min(examples, config.epoch_examples or examples)
     return config.epochs * (ceil(examples / config.batch_size) if config.batch_size else 1)

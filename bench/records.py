@@ -60,6 +60,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "first_losses": outcome.first_losses,
         "history": outcome.history,
         "final": outcome.final,
+        "trained": outcome.trained,
         "seconds": outcome.seconds,
         "parameters": parameters_of(learner),
         "flops_step": flops_of_step(config, learner, *batch),

@@ -130,6 +130,7 @@ class Batches:
     def __init__(self, split: Split, data: Data, config: Config) -> None:
         self.dtype = DTYPES[config.precision]
         self.size = config.batch_size or len(split)
+        self.epoch = min(len(split), config.epoch_examples or len(split))
         self.augmentations = [augmentation(spec) for spec in config.augment]
         self.images = not data.regression
         if self.images:
@@ -139,15 +140,17 @@ class Batches:
             self.split = Split(split.inputs.to(self.dtype), split.targets.to(self.dtype))
 
     def __len__(self) -> int:
-        return math.ceil(len(self.split) / self.size)
+        """Batches of an epoch of training."""
+        return math.ceil(self.epoch / self.size)
 
     def __call__(self, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) over the split: with a generator shuffled and augmented, without one in order."""
+        """(inputs, targets): with a generator an epoch of training, shuffled and augmented, else the split in order."""
         n, device, training = len(self.split), self.split.inputs.device, generator is not None
-        order = torch.randperm(n, generator=generator).to(device) if training and self.size < n else None
+        end = self.epoch if training else n
+        order = torch.randperm(n, generator=generator).to(device) if training and min(self.size, end) < n else None
         draws = [(a, a.draw(n, generator).to(device)) for a in self.augmentations] if training else []
-        for start in range(0, n, self.size):
-            part = slice(start, start + self.size)
+        for start in range(0, end, self.size):
+            part = slice(start, min(start + self.size, end))
             rows = part if order is None else order[part]
             inputs = self.split.inputs[rows]
             if self.images:
@@ -254,6 +257,8 @@ class Outcome:
     first_losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     final: dict[str, float] = field(default_factory=dict)
+    trained: dict[str, Any] = field(default_factory=dict)
+    """What the network says of itself once trained."""
     seconds: float = 0.0
 
 
@@ -346,6 +351,7 @@ def train(
     outcome.seconds = time.monotonic() - started
     if math.isfinite(final["loss"]):
         outcome.final = final
+        outcome.trained = network.measure_trained(next(batches())[0])
     else:
         outcome.status = "diverged"
     return outcome

@@ -16,7 +16,7 @@ from replication.results import Cell, Results
 from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
-NETWORKS = {"mlp": "mlp-512x3", "vit": "vit-384x8"}
+NETWORKS = {"mlp": "mlp-512x3", "retina": "retina-vvs", "vit": "vit-384x8"}
 """What that file calls the networks whose backpropagation it has."""
 
 

@@ -34,10 +34,12 @@ def grid_of(name, scale, accuracies):
 def record(accuracy):
     if accuracy is nan:
         return {"status": "diverged"}
-    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2}
+    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2, "seed": 0}
     history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2}]
     costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
-    return {"status": "ok", "config": config, "history": history, "final": {"accuracy": accuracy}, **costs}
+    trained = {"receptive_fields": {"ascent": [], "noise": [], "active": []}}
+    final = {"accuracy": accuracy}
+    return {"status": "ok", "config": config, "history": history, "final": final, "trained": trained, **costs}
 
 
 def around(mean, spread=0.1):
@@ -221,7 +223,7 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     surveys = {"cnn-rules", "vit-rules"}
     assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} | surveys)
     experiments = {finding.claim.experiment for finding in findings} | surveys
-    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | {"e1", "s1"}
+    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | {"e1", "r1", "s1"}
     text = (tmp_path / "cpu/REPORT.md").read_text()
     assert text.count("remaining loss (%)") == 1
     assert text.count("under L1") == 2

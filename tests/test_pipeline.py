@@ -24,7 +24,11 @@ def stages():
     """The stages of every scale, by the name of the experiment or else of the stage, and the graph of them all."""
     with Repo(str(ROOT)) as repo:
         by_scale = {
-            scale: {stage.name.rpartition("@")[2]: stage for stage in repo.index.stages if stage.path_in_repo == file}
+            scale: {
+                stage.name.removeprefix("sweep@").removeprefix("sweep-after@"): stage
+                for stage in repo.index.stages
+                if stage.path_in_repo == file
+            }
             for scale, file in PIPELINES.items()
         }
         yield by_scale, repo.index.graph

@@ -18,6 +18,7 @@ from bench.data import load
 from bench.data.base import Split
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
+from bench.estimate import steps
 from bench.models.mlp import MLP
 from bench.rules import RULES
 from bench.train import Batches, build, channel_statistics, loss_of, prepare, step, stream, train
@@ -152,6 +153,54 @@ def test_tests_along_training_change_nothing_and_are_those_of_a_run_that_ends_th
     plain, tested = run(config), run(replace(config, test_every=2))
     assert tested.final == plain.final
     assert [entry.get("test") for entry in tested.history] == [None, run(replace(config, epochs=2)).final, None]
+
+
+SHORT = replace(LDFA, batch_size=64, epochs=2, epoch_examples=200)
+
+
+def test_a_short_epoch_draws_its_own_examples_and_the_test_is_whole():
+    data = digits("digits", 0)
+    batches = Batches(data.train, data, replace(SHORT, augment=()))
+    epochs = [torch.cat([x for x, _ in batches(Generator().manual_seed(seed))]).flatten(1) for seed in (0, 1)]
+    assert len(batches) == 4 and [len(epoch.unique(dim=0)) for epoch in epochs] == [200, 200]
+    assert len(torch.cat(epochs).unique(dim=0)) > 300
+    assert sum(len(x) for x, _ in batches()) == len(data.train)
+    whole = Batches(data.train, data, replace(SHORT, augment=(), epoch_examples=9999))
+    assert sum(len(x) for x, _ in whole(Generator().manual_seed(0))) == len(data.train)
+    assert len(run(SHORT).first_losses) == steps(SHORT) == 8
+
+
+class Measured(MLP):
+    def measure_trained(self, inputs):
+        norm = self.output.weight.norm().item()
+        return {"inputs": inputs.sum().item(), "training": self.training, "norm": norm}
+
+
+def test_a_network_is_measured_once_trained_and_nothing_else_changes(monkeypatch):
+    plain = run(LDFA)
+    monkeypatch.setattr(bench.train, "MODELS", {"mlp": Measured})
+    measured = run(LDFA)
+    assert plain.trained == {} and result(measured) == result(plain)
+    first, _ = next(Batches(measured.data.train, measured.data, LDFA)())
+    norm = measured.learner.network.output.weight.norm().item()
+    assert measured.trained == {"inputs": first.sum().item(), "training": False, "norm": norm}
+    assert run(replace(LDFA, lr=1e38)).trained == {}
+
+
+def test_measuring_a_trained_retina_leaves_it_as_it_is():
+    config = replace(LDFA, model="retina", rank="B2=1", model_options={"channels": 2, "hidden": 8}, epochs=1)
+    outcome = run(config)
+    network = outcome.learner.network
+
+    def state():
+        gradients = {f"gradient of {name}": p.grad for name, p in network.named_parameters() if p.grad is not None}
+        return {"random": torch.random.get_rng_state(), **network.state_dict(), **gradients}
+
+    before = {name: tensor.clone() for name, tensor in state().items()}
+    inputs, _ = next(Batches(outcome.data.train, outcome.data, config)())
+    assert network.measure_trained(inputs) == outcome.trained
+    torch.testing.assert_close(state(), before, rtol=0, atol=0)
+    assert not network.training and run(config).trained == outcome.trained
 
 
 def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test():

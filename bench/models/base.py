@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data.base import Data
 
@@ -27,4 +27,11 @@ class Network(nn.Module, ABC):
 
     def measure(self, data: Data) -> dict[str, list[float]]:
         """What the network adds to the history of a run, each time that it is logged."""
+        return {}
+
+    def measure_trained(self, inputs: Tensor) -> dict[str, Any]:
+        """What the network adds to the record of a run, once trained; it is in eval mode, and stays as it is.
+
+        `inputs` is the first batch of the training split, in order and not augmented.
+        """
         return {}

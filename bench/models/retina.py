@@ -5,12 +5,16 @@ here, but without it feedback that is learned from a random start diverges. Afte
 arXiv:1901.00945. arXiv:2502.20580, section on receptive fields: 32 channels and a classifier 32768-1024-10 on CIFAR-10.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from bench.data.base import Data
 from bench.models.base import Network
+from bench.receptive_fields import by_ascent, by_noise, rounded
 
 
 class Retina(Network):
@@ -52,11 +56,47 @@ class Retina(Network):
         names = ["retina.3", "ventral.0", "ventral.3", "ventral.6", "classifier.0", "classifier.3"]
         return {f"B{number}": name for number, name in enumerate(names, 1)}
 
+    def centre_units(self, images: Tensor) -> Tensor:
+        """Responses (N, channels) of the retina's units at the middle of grey images (N, 1, 17, 17): all that they see.
+
+        In eval mode, before the last ReLU. Gradients are exact, whatever the rule.
+        """
+        first, first_norm, _, second, second_norm, _ = self.retina
+        hidden = F.conv2d(images, *_merged(first, first_norm, images.dtype)).relu()
+        return F.conv2d(hidden, *_merged(second, second_norm, images.dtype)).flatten(1)
+
+    def measure_trained(self, inputs: Tensor) -> dict[str, Any]:
+        """Of each channel of the retina's last layer: two receptive fields, and how often it is active.
+
+        `ascent` and `noise` as `bench.receptive_fields` gives them, on the CPU; `active` is the share of the images
+        and positions of `inputs` where the ReLU lets it pass.
+        """
+        channels = self.retina[-2].num_features
+        fields = {"ascent": by_ascent, "noise": by_noise}
+        with torch.no_grad():
+            active = (self.retina(F.conv2d(inputs, self.luminance)) > 0).double().mean((0, 2, 3))
+        return {
+            "receptive_fields": {
+                **{name: rounded(find(self.centre_units, channels, SEEN)) for name, find in fields.items()},
+                "active": [float(f"{share:.4g}") for share in active.tolist()],
+            }
+        }
+
 
 def _convolution(below: int, above: int) -> list[nn.Module]:
     return [nn.Conv2d(below, above, 9, padding=4), nn.BatchNorm2d(above), nn.ReLU(inplace=True)]
 
 
+def _merged(layer: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias, on the CPU, of the one convolution that a convolution and its batch norm are in eval mode."""
+    merged = fuse_conv_bn_weights(
+        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return tuple(tensor.detach().to("cpu", dtype) for tensor in merged)
+
+
+SEEN = 17
+"""Pixels along a side of the image that a unit of the retina's last layer sees, through two 9x9 convolutions."""
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 

@@ -83,9 +83,9 @@ def judged(claim: Claim, results: Results) -> Judgement:
     return replace(judgement, remark=f"Not judged: {results.defect}.") if results.defect else judgement
 
 
-def above(condition: str, comparison: Comparison) -> Part:
+def above(condition: str, comparison: Comparison, unit: str = " points") -> Part:
     """The part of a claim that says a difference lies above the negative of the comparison's margin."""
-    return _compared(condition, comparison, "above", Verdict.MATCHES, Verdict.BELOW)
+    return _compared(condition, comparison, "above", Verdict.MATCHES, Verdict.BELOW, unit)
 
 
 def below(condition: str, comparison: Comparison) -> Part:
@@ -98,7 +98,9 @@ def fa_fails(results: Results) -> Part:
     return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILS))
 
 
-def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict, fails: Verdict) -> Part:
+def _compared(
+    condition: str, comparison: Comparison, side: str, holds: Verdict, fails: Verdict, unit: str = " points"
+) -> Part:
     verdicts = {
         holds: ClaimVerdict.SUPPORTED,
         fails: ClaimVerdict.NOT_SUPPORTED,
@@ -107,7 +109,7 @@ def _compared(condition: str, comparison: Comparison, side: str, holds: Verdict,
     }
     needed, interval = comparison.seeds_needed, comparison.interval
     more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
-    text = f"{number(interval, '+.2f')} points{more}" if interval.n else ""
+    text = f"{number(interval, '+.2f')}{unit}{more}" if interval.n else ""
     limit = f"{condition} ({side} {0 - comparison.margin:g})"
     return Part(limit, verdicts[comparison.verdict], text, interval.n, interval.estimate, needed)
 

@@ -1,0 +1,138 @@
+"""Receptive fields of the retina's channels by the rank of the error that reaches them, and their indices (R1)."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from bench.stats import mean_interval
+from replication.claims.r1 import INDICES
+from replication.receptive_fields import KINDS, image_of, numbers_of
+from replication.results import Cell, Results
+
+SHOWN = 8
+"""Most channels whose fields are drawn."""
+GREYS = ("0.15", "0.55", "0.85", "1.0")
+"""Of the kinds of channel."""
+NOISE = {"centre_surround": 0.06, "orientation": 0.18}
+"""Mean of each index over white noise."""
+FLOOR = {"linestyle": ":", "linewidth": 1, "color": "0.5"}
+SIGNS = {
+    "a channel": {"marker": "o", "color": "0.45", "markersize": 2.5, "alpha": 0.7, "markeredgewidth": 0},
+    "mean of a seed": {"marker": "|", "color": "black", "markersize": 5},
+    "mean, 95% interval": {"marker": "D", "color": "C0", "markersize": 4},
+}
+"""What the points of an index are."""
+TICKS = (0, 0.5, 1), ("0", ".5", "1")
+ROW = 0.55
+"""Inches of a setting."""
+
+
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """A row a setting: fields of one seed; both indices of every channel, a line of points a seed; shares of kinds."""
+    cells = [cell for cell in results.cells if cell.ok]
+    channels = channels_of(cells)
+    shown = min(SHOWN, len(channels["channel"].unique())) or 1
+    height = ROW * max(len(cells), 1)
+    figure = Figure(figsize=(ROW * shown + 5.6, height + 0.9))
+    fields, *strips, kinds = figure.subplots(1, 4, sharey=True, width_ratios=(ROW * shown, 2.0, 2.0, 1.6))
+    figure.subplots_adjust(wspace=0.08, left=0, right=1, bottom=0.55 / (height + 0.9), top=1 - 0.35 / (height + 0.9))
+    for row, cell in enumerate(cells):
+        _fields(fields, row, cell)
+        here = channels[channels["setting"] == cell.label]
+        for ax, index in zip(strips, INDICES, strict=True):
+            _strip(ax, row, here, index)
+        _shares(kinds, row, here)
+    fields.set(xlim=(-0.5, shown - 0.5), ylim=(len(cells) - 0.5, -0.5), xticks=[], title=f"fields, {_title(cells)}")
+    fields.set_yticks(range(len(cells)), [cell.label for cell in cells])
+    for ax, (index, words) in zip(strips, INDICES.items(), strict=True):
+        ax.axvline(NOISE[index], zorder=0, **FLOOR)
+        ax.set(xlabel=words, xlim=(-0.03, 1))
+        ax.set_xticks(*TICKS)
+    kinds.set(xlabel="share of channels", xlim=(0, 1))
+    kinds.set_xticks(*TICKS)
+    signs = [Line2D([], [], linestyle="", label=label, **sign) for label, sign in SIGNS.items()]
+    signs.append(Line2D([], [], label="white noise", **FLOOR))
+    signs += [
+        Patch(facecolor=grey, edgecolor="0.3", linewidth=0.5, label=kind)
+        for kind, grey in zip(KINDS, GREYS, strict=True)
+    ]
+    kinds.legend(handles=signs, frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for ax in (fields, *strips, kinds):
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    fields.spines["bottom"].set_visible(False)
+    return figure, channels
+
+
+def channels_of(cells: list[Cell]) -> pd.DataFrame:
+    """A row a channel of every trained run; one that is dead has no numbers."""
+    rows = [
+        {
+            "setting": cell.label,
+            "rule": cell.config.rule,
+            "rank": cell.config.rank,
+            "seed": seed,
+            "accuracy": record["final"]["accuracy"],
+            "channel": channel,
+            **(asdict(numbers) if numbers else {"kind": "dead"}),
+        }
+        for cell in cells
+        for seed, record in sorted(cell.records.items())
+        if record["status"] == "ok"
+        for channel, numbers in enumerate(numbers_of(record))
+    ]
+    run = ["setting", "rule", "rank", "seed", "accuracy", "channel"]
+    return pd.DataFrame(rows, columns=[*run, *INDICES, "kind", "explained", "agreement"])
+
+
+def _first(cell: Cell) -> dict:
+    return next(record for _, record in sorted(cell.records.items()) if record["status"] == "ok")
+
+
+def _title(cells: list[Cell]) -> str:
+    return f"seed {_first(cells[0])['config']['seed']}" if cells else "none"
+
+
+def _fields(ax: Axes, row: int, cell: Cell) -> None:
+    """Each field over its largest absolute value, grey where it is zero; a dead channel is crossed out."""
+    record = _first(cell)
+    found = zip(record["trained"]["receptive_fields"]["ascent"], numbers_of(record), strict=True)
+    for column, (pixels, numbers) in enumerate(list(found)[:SHOWN]):
+        extent = (column - 0.46, column + 0.46, row + 0.46, row - 0.46)
+        ax.imshow(image_of(pixels), cmap="gray", vmin=-1000, vmax=1000, extent=extent, aspect="auto")
+        if numbers is None:
+            ax.plot(column, row, "x", color="black")
+
+
+def _strip(ax: Axes, row: int, channels: pd.DataFrame, index: str) -> None:
+    """A point a channel, the mean of each seed's as a tick, and the interval of the means over seeds as a bar."""
+    channel, seed, mean = SIGNS.values()
+    live = channels.dropna(subset=index)
+    if live.empty:
+        return
+    seeds = live.groupby("seed")[index]
+    offsets = np.linspace(-0.3, 0.3, len(seeds)) if len(seeds) > 1 else [0.0]
+    for offset, (_, values) in zip(offsets, seeds, strict=True):
+        ax.plot(values, np.full(len(values), row + offset), linestyle="", **channel)
+        ax.plot(values.mean(), row + offset, **seed)
+    interval = mean_interval(seeds.mean())
+    if interval.n > 1:
+        ax.plot([interval.low, interval.high], [row, row], color="C0", linewidth=2, alpha=0.7)
+    ax.plot(interval.estimate, row, **mean)
+
+
+def _shares(ax: Axes, row: int, channels: pd.DataFrame) -> None:
+    """Shares of the kinds over the channels of all seeds."""
+    left = 0.0
+    for kind, grey in zip(KINDS, GREYS, strict=True):
+        share = float((channels["kind"] == kind).mean()) if len(channels) else 0.0
+        ax.barh(row, share, left=left, height=0.6, color=grey, edgecolor="0.3", linewidth=0.5)
+        left += share
+
+
+FIGURE = draw
