@@ -31,7 +31,7 @@ class Compute(Claim):
     def judge(self, results: Results) -> Judgement:
         return Judgement(
             parts=tuple(_saving(results, "ldfa r=10", share) for share in SHARES),
-            context=tuple(_saving(results, label, 0.90) for label in ("ldfa-hebb r=10", "ldfa-track r=10")),
+            context=tuple(_saving(results, label, 0.90) for label in ("ldfa r=64", "ldfa-hebb r=10", "ldfa-track r=10")),
             remark=floor_remark(results),
         )
 
