@@ -223,7 +223,8 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     surveys = {"cnn-rules", "vit-rules"}
     assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} | surveys)
     experiments = {finding.claim.experiment for finding in findings} | surveys
-    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | {"e1", "r1", "s1"}
+    details = {"e1", "r1", "s1"} & {finding.name for finding in findings}
+    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | details
     text = (tmp_path / "cpu/REPORT.md").read_text()
     assert text.count("remaining loss (%)") == 1
     assert text.count("under L1") == 2

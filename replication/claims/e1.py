@@ -10,6 +10,7 @@ from replication.tables import Table
 
 SHARES = (0.90, 0.95, 0.99)
 LIMIT = 0.8
+OTHERS = ("ldfa r=64", "ldfa-hebb r=10", "ldfa-track r=10")
 
 
 class Compute(Claim):
@@ -31,7 +32,7 @@ class Compute(Claim):
     def judge(self, results: Results) -> Judgement:
         return Judgement(
             parts=tuple(_saving(results, "ldfa r=10", share) for share in SHARES),
-            context=tuple(_saving(results, label, 0.90) for label in ("ldfa r=64", "ldfa-hebb r=10", "ldfa-track r=10")),
+            context=tuple(_saving(results, label, 0.90) for label in OTHERS),
             remark=floor_remark(results),
         )
 
