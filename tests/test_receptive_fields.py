@@ -210,11 +210,11 @@ def test_the_numbers_of_a_run_leave_dead_channels_out():
 
 
 def grid(fields, seeds=5, others=None):
-    """The grid at scale cpu: in each setting both channels of every seed have its field, under some noise.
+    """The grid at scale quick: in each setting both channels of every seed have its field, under some noise.
 
     `others` are records of `ldfa B2=1`, by seed, in place of those.
     """
-    found = results("retina", "cpu")
+    found = results("retina", "quick")
     cells = []
     for cell in found.cells:
         records = {seed: record(fields[cell.label], seed) for seed in range(seeds)}
