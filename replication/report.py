@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.files import write_atomically
+from replication import speed
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, judged
 from replication.figures import FIGURES
@@ -45,7 +46,8 @@ def write_scale(scale: str) -> list[Finding]:
 def write_report() -> list[Finding]:
     """Writes every recorded scale, REPORT.md and the table in README.md, each claim judged on its largest scale.
 
-    Raises `UsageError`, before anything is written, where README.md has no place for the table.
+    The figures of speed are drawn anew, too. Raises `UsageError`, before anything is written, where README.md has no
+    place for the table.
     """
     before, _, rest = README.read_text().partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
@@ -54,6 +56,7 @@ def write_report() -> list[Finding]:
     for scale in LARGEST_FIRST:
         if (FOLDER / scale / "records").exists():
             write_scale(scale)
+    speed.write()
     findings = []
     for name, claim in _claims():
         found = largest(claim.experiment)
