@@ -50,7 +50,10 @@ class Rotate(Augmentation):
         height, width = images.shape[-2:]
         x, y = _centres(width, drawn), _centres(height, drawn)[:, None]
         cos, sin = drawn.cos()[:, None, None], drawn.sin()[:, None, None]
-        grid = torch.stack([cos * x - sin * y, sin * x + cos * y], -1).to(images.dtype)
+        grid = drawn.new_empty(len(images), height, width, 2)
+        torch.sub(cos * x, sin * y, out=grid[..., 0])
+        torch.add(sin * x, cos * y, out=grid[..., 1])
+        grid = grid.to(images.dtype)
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 

@@ -165,6 +165,20 @@ def import_(
     return import_(source, results)
 
 
+@app.command()
+def speed(
+    rows: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rows.", show_default=False)] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Keep all rows in this folder: speed/MACHINE.json.", show_default=False)
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> int:
+    """Measure what training costs on this machine, in minutes."""
+    from bench.commands.speed import speed
+
+    return speed(rows, results=results, as_json=json_)
+
+
 def _available(device: str) -> str:
     import torch
 

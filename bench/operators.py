@@ -64,7 +64,7 @@ class LinearOperator(Operator):
         return g @ P
 
     def rows(self, g):
-        return g.flatten(0, -2)
+        return g if g.ndim == 2 else g.flatten(0, -2)
 
     def pool(self, x):
         return x.flatten(1, -2).mean(1) if x.ndim > 2 else x

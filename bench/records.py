@@ -49,7 +49,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
     """The record of a run that ended, `ok` or `diverged`."""
     from bench.metrics import costs, first_batch, flops_of_step, parameters_of, total
 
-    learner, peak_memory = outcome.learner, _peak_memory(device)
+    learner, peak_bytes = outcome.learner, peak_memory(device)
     batch = first_batch(config, outcome.data)
     by_layer = costs(learner, *batch)
     return _common(config, experiment, scale, device) | {
@@ -66,7 +66,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "flops_step": flops_of_step(config, learner, *batch),
         "flops": total(by_layer)._asdict(),
         "flops_layers": {label: flops._asdict() for label, flops in by_layer.items()},
-        "peak_memory_bytes": peak_memory,
+        "peak_memory_bytes": peak_bytes,
     }
 
 
@@ -90,7 +90,7 @@ def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
         "device": {
             "type": "cuda" if on_gpu else "cpu",
-            "name": torch.cuda.get_device_name() if on_gpu else _processor(),
+            "name": torch.cuda.get_device_name() if on_gpu else processor(),
             "threads": torch.get_num_threads(),
         },
     }
@@ -173,13 +173,15 @@ def source_revision() -> str:
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The name of the CPU."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _peak_memory(device: str) -> int:
+def peak_memory(device: str) -> int:
+    """The most bytes that this process had: of tensors on a GPU, of all on the CPU."""
     import torch
 
     if device.startswith("cuda"):

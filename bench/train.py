@@ -49,7 +49,7 @@ class Learner:
     layers: dict[str, RuleLayer]
     rule: Rule
     output: RuleLayer | None
-    """The layer that is told the targets."""
+    """The layer that is told the targets; None where the rule does not read them."""
     outputs: int
     """Width of the network's output."""
     notes: list[str]
@@ -87,7 +87,8 @@ def build(config: Config, data: Data) -> Learner:
             ranks[label] *= factor
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
     layers, notes = put_under(network, names, rule, ranks, generator, output=network.output_module, clip=config.clip)
-    output = next((layers[label] for label, name in names.items() if name == network.output_module), None)
+    told = network.output_module if rule.reads_targets else None
+    output = next((layers[label] for label, name in names.items() if name == told), None)
     return Learner(network, layers, rule, output, data.outputs, notes, config.precision)
 
 
@@ -152,12 +153,12 @@ class Batches:
         for start in range(0, end, self.size):
             part = slice(start, min(start + self.size, end))
             rows = part if order is None else order[part]
-            inputs = self.split.inputs[rows]
+            inputs = self.split.inputs[rows] if order is None else self.split.inputs.index_select(0, rows)
             if self.images:
                 inputs = inputs.to(self.dtype).div_(255)
                 for change, drawn in draws:
                     inputs = change.apply(inputs, drawn[part])
-                inputs = (inputs - self.mean).div_(self.std)
+                inputs = inputs.sub_(self.mean).div_(self.std)
             yield inputs, self.split.targets[rows]
 
 
@@ -220,6 +221,17 @@ def step(
     clip_gradients: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; returns the loss and the network's outputs, detached."""
+    loss, outputs = gradients(learner, optimiser, inputs, targets)
+    if clip_gradients is not None:
+        nn.utils.clip_grad_value_(learner.network.parameters(), clip_gradients)
+    optimiser.step()
+    return loss, outputs
+
+
+def gradients(
+    learner: Learner, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sets the gradients of all parameters anew; returns the loss and the network's outputs, detached."""
     if learner.output is not None:
         regression = targets.is_floating_point()
         learner.output.targets = targets if regression else F.one_hot(targets, learner.outputs).to(inputs.dtype)
@@ -227,9 +239,6 @@ def step(
     loss = loss_of(outputs, targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    if clip_gradients is not None:
-        nn.utils.clip_grad_value_(learner.network.parameters(), clip_gradients)
-    optimiser.step()
     return loss.detach(), outputs.detach()
 
 

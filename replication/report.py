@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.files import write_atomically
+from replication import speed
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, judged
 from replication.error_rates import error_rates, on_accuracy, section
@@ -47,8 +48,9 @@ def write_scale(scale: str) -> list[Finding]:
 def write_report() -> list[Finding]:
     """Writes every recorded scale, the verdicts' error rates, REPORT.md and the table in README.md.
 
-    Each claim is judged on its largest scale. Under results/ come the same table of claims and the numbers to cite.
-    Raises `UsageError`, before anything is written, where README.md has no place for the table.
+    Each claim is judged on its largest scale. Under results/ come the same table of claims and the numbers to cite; the
+    figures of speed are drawn anew. Raises `UsageError`, before anything is written, where README.md has no place for
+    the table.
     """
     before, _, rest = README.read_text().partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
@@ -57,6 +59,7 @@ def write_report() -> list[Finding]:
     for scale in LARGEST_FIRST:
         if (FOLDER / scale / "records").exists():
             write_scale(scale)
+    speed.write()
     findings = []
     for name, claim in _claims():
         found = largest(claim.experiment)

@@ -1,0 +1,121 @@
+"""What a row is, and how its sides are timed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+ROUNDS = 101
+"""Most rounds of a row."""
+LEAST_ROUNDS = 9
+SECONDS = 12.0
+"""After these a row ends, if it has its least rounds."""
+WARM_UP = 3
+"""Rounds before those that count."""
+
+Device = Literal["cpu", "cuda"]
+Side = Callable[[], object]
+Times = Mapping[str, float]
+"""Seconds of each side in one round."""
+
+
+@dataclass
+class Measurement:
+    """What a row came to: the median of its rounds, their quartiles, and what stands beside it.
+
+    cpu_value: the same of the CPU time of the process, which other processes on the machine disturb less; None on a GPU
+    and where several processes work. numbers: median seconds of each side, and FLOPs and bytes where they matter.
+    """
+
+    value: float
+    quartiles: tuple[float, float]
+    rounds: int
+    cpu_value: float | None = None
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `bench speed`. `limit` is what arithmetic allows at best; None where there is no such number."""
+
+    name: str
+    what: str
+    measure: Callable[[], Measurement]
+    target: float | None = None
+    limit: float | None = None
+    unit: Literal["", "s"] = ""
+    """Ratios have none."""
+    device: Device = "cpu"
+    package: str | None = None
+    """What must be installed beside this one."""
+
+
+@dataclass
+class Rounds:
+    """Seconds of each side: of the wall clock (on a GPU of its events) and of the CPU time of the process."""
+
+    wall: list[Times] = field(default_factory=list)
+    cpu: list[Times] = field(default_factory=list)
+
+    def seconds(self) -> dict[str, float]:
+        """The median of each side."""
+        return {name: median(times[name] for times in self.wall) for name in self.wall[0]}
+
+    def measurement(self, ratio: Callable[[Times], float], *, alone: bool = True, **numbers: Any) -> Measurement:
+        """The median of what `ratio` makes of a round; `alone` says that no other process worked for a side."""
+        values = [ratio(times) for times in self.wall]
+        low, high = quartiles(values)
+        cpu = median(map(ratio, self.cpu)) if self.cpu and alone else None
+        return Measurement(median(values), (low, high), len(values), cpu, {"seconds": self.seconds(), **numbers})
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The lower and the upper one."""
+    low, high = np.quantile(values, [0.25, 0.75]).tolist()
+    return low, high
+
+
+def alternate(sides: Mapping[str, Side], device: Device = "cpu", *, rounds: int | None = None) -> Rounds:
+    """Runs the sides in turn, after a warm-up, until there are rounds enough; with `rounds` so many, none before."""
+    done, timed = Rounds(), _on_gpu if device == "cuda" else _on_cpu
+    if rounds is None:
+        for _ in range(WARM_UP):
+            for side in sides.values():
+                side()
+    least, most = (LEAST_ROUNDS, ROUNDS) if rounds is None else (rounds, rounds)
+    started = time.perf_counter()
+    while len(done.wall) < least or (len(done.wall) < most and time.perf_counter() - started < SECONDS):
+        timed(sides, done)
+    return done
+
+
+def _on_cpu(sides: Mapping[str, Side], rounds: Rounds) -> None:
+    wall, cpu = {}, {}
+    for name, side in sides.items():
+        start, start_cpu = time.perf_counter(), time.process_time()
+        side()
+        wall[name], cpu[name] = time.perf_counter() - start, time.process_time() - start_cpu
+    rounds.wall.append(wall)
+    rounds.cpu.append(cpu)
+
+
+def _on_gpu(sides: Mapping[str, Side], rounds: Rounds) -> None:
+    events = {name: [torch.cuda.Event(enable_timing=True) for _ in range(2)] for name in sides}
+    for name, side in sides.items():
+        events[name][0].record()
+        side()
+        events[name][1].record()
+    torch.cuda.synchronize()
+    rounds.wall.append({name: start.elapsed_time(end) / 1e3 for name, (start, end) in events.items()})
+
+
+def flops_of(side: Side) -> int:
+    """Floating-point operations of the matrix products of one call."""
+    with FlopCounterMode(display=False) as counter:
+        side()
+    return counter.get_total_flops()

@@ -1,0 +1,86 @@
+"""An epoch here against the usual loop of images that worker processes prepare one by one."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from bench.models.mlp import MLP
+from bench.speed.base import Measurement, Row, Side, alternate
+from bench.speed.networks import images, settings
+from bench.train import Batches, build, optimiser_of, step
+
+SUBSET = 2_560
+"""Images of an epoch that is timed."""
+WORKERS = 2
+
+
+def usual_epoch(examples: int = SUBSET) -> Measurement:
+    """Seconds of an epoch of the MLP under `bp` here over those of the usual loop, on a subset of an epoch.
+
+    The usual loop has PIL images in a `DataLoader`, whose two workers flip, rotate and normalise them one by one. They
+    outlive the epoch, so their start is not counted: an epoch of all 50,000 images would take as many times longer as
+    it has more images, on either side.
+    """
+    config, data = settings("mlp", "bp", clip=None), images(examples)
+    learner = build(config, data)
+    optimiser, batches = optimiser_of(config, learner), Batches(data.train, data, config)
+    learner.network.train()
+
+    def here() -> None:
+        for inputs, targets in batches(torch.Generator().manual_seed(0)):
+            step(learner, optimiser, inputs, targets)
+
+    rounds = alternate({"here": here, "usual": _usual(data.train.inputs, data.train.targets, config.batch_size)})
+    return rounds.measurement(
+        lambda seconds: seconds["here"] / seconds["usual"], alone=False, images=examples, workers=WORKERS
+    )
+
+
+class _Pictures(Dataset):
+    """PIL images with torchvision's transforms, as tutorials have them."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
+        from torchvision import transforms
+
+        self.pictures = [transforms.functional.to_pil_image(image) for image in pixels]
+        self.labels = labels.tolist()
+        statistics = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomRotation(10),
+                transforms.ToTensor(),
+                transforms.Normalize(*statistics),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
+def _usual(pixels: Tensor, labels: Tensor, batch: int) -> Side:
+    network = MLP(images(batch)).train()
+    optimiser = torch.optim.Adam(network.parameters(), amsgrad=True)
+    loader = DataLoader(_Pictures(pixels, labels), batch, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+
+    def epoch() -> None:
+        for inputs, targets in loader:
+            optimiser.zero_grad()
+            F.cross_entropy(network(inputs), targets).backward()
+            optimiser.step()
+
+    return epoch
+
+
+ROWS = [
+    Row(
+        "epoch",
+        f"MLP: an epoch of bp on {SUBSET:,} images over one with a DataLoader of PIL images, {WORKERS} workers",
+        usual_epoch,
+        0.5,
+    )
+]

@@ -1,0 +1,39 @@
+"""Low-dimensional feedback against backpropagation: forward and backward pass, at one rank."""
+
+from functools import partial
+
+from bench.speed.base import Measurement, Row, alternate, flops_of
+from bench.speed.networks import BATCH, RANK, Trainee, of_protocol, settings, square
+
+RULES = ("ldfa", "bp")
+
+
+def squares(width: int, **sizes: int) -> Measurement:
+    """Seconds of `ldfa` over those of `bp`."""
+    return _compare({rule: square(width, rule, **sizes) for rule in RULES}, counted=False)
+
+
+def mlp(**changes: object) -> Measurement:
+    """Seconds of `ldfa` over those of `bp`, over the same ratio of the counted FLOPs."""
+    changes = {"batch_size": BATCH} | changes
+    return _compare({rule: of_protocol(settings("mlp", rule, **changes)) for rule in RULES}, counted=True)
+
+
+def _compare(trainees: dict[str, Trainee], *, counted: bool) -> Measurement:
+    flops = {rule: flops_of(trainee.backward) for rule, trainee in trainees.items()}
+    expected = flops["ldfa"] / flops["bp"] if counted else 1.0
+    rounds = alternate({rule: trainee.backward for rule, trainee in trainees.items()})
+    return rounds.measurement(lambda seconds: seconds["ldfa"] / seconds["bp"] / expected, flops=flops)
+
+
+LAYERS = f"eight Linear layers of width {{}}, batch {BATCH}: forward and backward of ldfa r = {RANK} over bp"
+TARGETS = {256: (None, None), 512: (None, None), 1024: (0.72, 0.67), 2048: (0.72, 0.67)}
+"""Target and limit by width; a third of bp's products falls away."""
+
+ROWS = [
+    *(
+        Row(f"square-{width}", LAYERS.format(width), partial(squares, width), target, limit)
+        for width, (target, limit) in TARGETS.items()
+    ),
+    Row("mlp", f"MLP, batch {BATCH}: the same, over the ratio of the counted FLOPs", mlp, 1.06, 1.0),
+]

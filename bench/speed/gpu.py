@@ -1,0 +1,55 @@
+"""The transformer and the convolutional network on a GPU, forward pass in bfloat16."""
+
+import time
+from functools import partial
+from statistics import median
+
+import torch
+
+from bench.config import Config
+from bench.speed.base import Device, Measurement, Row, alternate, flops_of, quartiles
+from bench.speed.networks import images, of_protocol, settings
+from bench.train import Batches, optimiser_of, prepare, step
+
+RANK = 32
+LARGE = {"width": 768, "depth": 12, "heads": 12}
+EXAMPLES = 50_000
+EPOCHS = 5
+
+
+def vit(device: Device = "cuda", scale: str = "gpu", **changes: object) -> Measurement:
+    """Seconds of a step of `ldfa` over one of `bp`."""
+    changes = {"precision": "bfloat16"} | changes
+    trainees = {rule: of_protocol(settings("vit", rule, scale, RANK, **changes), device) for rule in ("ldfa", "bp")}
+    flops = {rule: flops_of(trainee.step) for rule, trainee in trainees.items()}
+    rounds = alternate({rule: trainee.step for rule, trainee in trainees.items()}, device)
+    return rounds.measurement(lambda seconds: seconds["ldfa"] / seconds["bp"], flops=flops)
+
+
+def epoch(config: Config, device: Device = "cuda", examples: int = EXAMPLES) -> Measurement:
+    """Seconds of an epoch after the first, data included: the images wait on the device."""
+    data, learner = prepare(config, device, lambda name, seed: images(examples))
+    learner.network.to(device).train()
+    optimiser, batches = optimiser_of(config, learner), Batches(data.train, data, config)
+    seconds = []
+    for number in range(EPOCHS + 1):
+        started = time.perf_counter()
+        for inputs, targets in batches(torch.Generator().manual_seed(number)):
+            loss, _ = step(learner, optimiser, inputs, targets, config.clip_gradients)
+        loss.item()
+        seconds.append(time.perf_counter() - started)
+    later = seconds[1:]
+    return Measurement(median(later), quartiles(later), EPOCHS, numbers={"batch_size": config.batch_size})
+
+
+def _epoch(model: str) -> Measurement:
+    return epoch(settings(model, "bp", "gpu", precision="bfloat16"))
+
+
+VIT = f"a step of ldfa r = {RANK} over bp, bfloat16"
+ROWS = [
+    Row("vit", f"ViT: {VIT}", vit, 0.9, 0.7, device="cuda"),
+    Row("vit-768", f"ViT of 12 layers, width 768: {VIT}", partial(vit, model_options=LARGE), 0.8, 0.7, device="cuda"),
+    Row("cnn-epoch", "CNN: an epoch of bp, 50,000 images, bfloat16", partial(_epoch, "cnn"), 1.5, None, "s", "cuda"),
+    Row("vit-epoch", "ViT: an epoch of bp, 50,000 images, bfloat16", partial(_epoch, "vit"), 2.5, None, "s", "cuda"),
+]

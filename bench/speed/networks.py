@@ -1,0 +1,86 @@
+"""The networks that are timed, on random data: what they learn does not matter to the time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.config import Config
+from bench.conversion import convert
+from bench.data.base import Data, Split
+from bench.metrics import first_batch
+from bench.protocols import configure
+from bench.rules import RULES
+from bench.train import build, gradients, optimiser_of, step
+
+RANK = 10
+BATCH = 256
+
+
+@dataclass
+class Trainee:
+    """A network, its batch on the device, and what is timed of it."""
+
+    network: nn.Module
+    inputs: Tensor
+    backward: Callable[[], object]
+    """Forward and backward pass, the gradients set anew."""
+    step: Callable[[], object]
+    """The same, and a step of the optimiser."""
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.network.parameters())
+
+
+def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Trainee:
+    """Linear layers of one width and nothing between them. All send an error down, the first one to the inputs."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
+    convert(network, rule, RANK if RULES.get(rule).ranked else None)
+    inputs, error = torch.randn(batch, width, requires_grad=True), torch.randn(batch, width) / batch
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-4, amsgrad=True, fused=True)
+
+    def backward() -> None:
+        optimiser.zero_grad()
+        inputs.grad = None
+        network(inputs).backward(error)
+
+    def whole() -> None:
+        backward()
+        optimiser.step()
+
+    return Trainee(network, inputs, backward, whole)
+
+
+def of_protocol(config: Config, device: str = "cpu") -> Trainee:
+    """The network of a configuration, with its own optimiser, on its first batch of random images."""
+    data = images(config.batch_size).to(device)
+    learner = build(config, data)
+    network = learner.network.to(device).train()
+    optimiser = optimiser_of(config, learner)
+    inputs, targets = first_batch(config, data)
+    return Trainee(
+        network,
+        inputs,
+        lambda: gradients(learner, optimiser, inputs, targets),
+        lambda: step(learner, optimiser, inputs, targets, config.clip_gradients),
+    )
+
+
+def settings(model: str, rule: str, scale: str = "cpu", rank: int = RANK, **changes: Any) -> Config:
+    """The protocol's settings, untuned, on random images; with the rank where the rule has one."""
+    config = configure(model, rule, scale, choose=lambda names: "random", chosen=False)
+    return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **changes)
+
+
+def images(examples: int) -> Data:
+    """Random images of CIFAR-10's shape; the test split has a fifth as many."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Split:
+        pixels = torch.randint(256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        return Split(pixels, torch.randint(10, (n,), generator=generator))
+
+    return Data("random", split(examples), split(max(1, examples // 5)), 10, {})

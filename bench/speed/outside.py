@@ -1,0 +1,60 @@
+"""What a run spends outside its steps."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import bench.sweep
+import bench.train
+from bench.config import Config
+from bench.data.base import Data
+from bench.records import Store
+from bench.speed.base import Measurement, Rounds, Row
+from bench.speed.networks import images, settings
+
+EXAMPLES = 12_800
+MINUTE = 60.0
+RUNS = 3
+
+
+def share(seconds: float = MINUTE, examples: int = EXAMPLES, runs: int = RUNS) -> Measurement:
+    """The part of a run that is not spent in steps: data and augmentation, logging, the test and the record.
+
+    The run is the MLP under `ldfa` as its protocol has it, on random images, of as many epochs as take `seconds`.
+    """
+    data, config = images(examples), settings("mlp", "ldfa", epochs=1)
+    rounds = Rounds()
+    _run(config, data, rounds)
+    config = replace(config, epochs=max(1, round(seconds / rounds.wall[0]["run"])))
+    rounds = Rounds()
+    for _ in range(runs):
+        _run(config, data, rounds)
+    return rounds.measurement(lambda times: 1 - times["steps"] / times["run"], epochs=config.epochs)
+
+
+def _run(config: Config, data: Data, rounds: Rounds) -> None:
+    """Trains and records one network, and adds the seconds of the whole and of its steps to `rounds`."""
+    wall, cpu = {"steps": 0.0}, {"steps": 0.0}
+    clocks = ((time.perf_counter, wall), (time.process_time, cpu))
+
+    def timed(*arguments: Any, step=bench.train.step) -> Any:
+        starts = [clock() for clock, _ in clocks]
+        given = step(*arguments)
+        for start, (clock, times) in zip(starts, clocks, strict=True):
+            times["steps"] += clock() - start
+        return given
+
+    loading = patch("bench.sweep._load", lambda name, seed: data)
+    with TemporaryDirectory() as folder, patch("bench.train.step", timed), loading:
+        starts = [clock() for clock, _ in clocks]
+        bench.sweep.run(config, Store(Path(folder)), "speed", "cpu", "cpu")
+        for start, (clock, times) in zip(starts, clocks, strict=True):
+            times["run"] = clock() - start
+    rounds.wall.append(wall)
+    rounds.cpu.append(cpu)
+
+
+ROWS = [Row("outside", "MLP, a run of a minute: share of the time outside the steps of ldfa", share, 0.03, 0.0)]

@@ -1,0 +1,51 @@
+"""Runs at once, one a core, against the same runs one by one."""
+
+import math
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from bench.protocols import configure
+from bench.records import Store
+from bench.speed.base import Measurement, Row, alternate
+from bench.sweep import run, run_all
+
+EPOCHS = 12
+ROUNDS = 3
+
+
+def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
+    """Seconds of a sweep of two runs a core, the start of its processes included, over those of the runs one by one.
+
+    The runs are MLPs on the digits, of a few seconds each. Each process trains with one thread.
+    """
+    cores = len(os.sched_getaffinity(0))
+    base = replace(configure("mlp", "ldfa", "quick", rank="10", chosen=False), epochs=epochs)
+    configs = [replace(base, seed=seed) for seed in range(2 * cores)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+
+        def at_once() -> None:
+            run_all(
+                configs,
+                store,
+                "speed",
+                "quick",
+                device="cpu",
+                workers=cores,
+                deadline=math.inf,
+                done=lambda config, record: None,
+            )
+
+        def one_by_one() -> None:
+            for config in configs:
+                run(config, store, "speed", "quick", "cpu")
+
+        done = alternate({"sweep": at_once, "one by one": one_by_one}, rounds=rounds)
+    return done.measurement(
+        lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=cores
+    )
+
+
+ROWS = [Row("sweep", "a sweep on all cores over the same runs one by one", sweep, 1.02)]
