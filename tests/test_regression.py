@@ -6,6 +6,7 @@ trajectories notice them.
 """
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,14 @@ import torch
 from scipy import stats
 
 from bench import golden
+from bench.data import load
 from bench.errors import UsageError
-from bench.records import Store
 from bench.rules import RULES
-from bench.sweep import run
+from bench.train import train
 from replication import regression
 from replication.results import results_of
+
+digits = cache(load)
 
 
 def frame(*rows):
@@ -75,17 +78,10 @@ def redrawn(sent, gradients, op, signals, feedback):
     return op.transpose(B, signals.g, signals.x.shape), gradients
 
 
-def transposed_weight(sent, gradients, op, signals, feedback):
-    return op.transpose(transposed(signals.W), signals.g, signals.x.shape), gradients
-
-
-def transposed_gradient(sent, gradients, *_):
-    return sent, {"B": transposed(gradients["B"])}
-
-
-def transposed(W):
-    """W', where the layer is square."""
-    return W.transpose(0, 1).contiguous() if W.shape[0] == W.shape[1] else W
+def transposed(sent, gradients, op, signals, feedback):
+    """W' for W, where the layer is square."""
+    W = signals.W.T.contiguous() if signals.W.shape[0] == signals.W.shape[1] else signals.W
+    return op.transpose(W, signals.g, signals.x.shape), gradients
 
 
 def wrong_factor(sent, gradients, op, signals, feedback):
@@ -122,13 +118,9 @@ def mutate(monkeypatch, name, change):
 @pytest.mark.parametrize(
     ("rule", "change"),
     [
-        ("bp", flipped),
-        ("bp", transposed_weight),
+        ("bp", transposed),
         ("fa", redrawn),
         ("kp", without("B")),
-        ("kp", transposed_gradient),
-        ("wm", negated("B")),
-        ("pfa", without("R")),
         ("frsf", no_sign),
         ("ldfa", flipped),
         ("ldfa", without("Q")),
@@ -137,18 +129,17 @@ def mutate(monkeypatch, name, change):
         ("ldfa", negated("P")),
         ("ldfa", wrong_factor),
         ("ldfa-track", no_weight_term),
-        ("ldfa-direct", without("Q")),
     ],
 )
-def test_a_defect_of_a_rule_is_off(rule, change, tmp_path, monkeypatch):
+def test_a_defect_of_a_rule_is_off(rule, change, monkeypatch):
     mutate(monkeypatch, rule, change)
-    found = retrained("mlp", rule, tmp_path)
+    found = retrained("mlp", rule)
     compared = regression.compare(found, committed(found))
     assert "off" in set(compared["verdict"]), compared
 
 
-def test_a_sound_rule_is_ok(tmp_path):
-    found = retrained("mlp", "ldfa", tmp_path)
+def test_a_sound_rule_is_ok():
+    found = retrained("mlp", "ldfa")
     compared = regression.compare(found, committed(found))
     assert set(compared["verdict"]) == {"ok"}, compared
 
@@ -164,12 +155,14 @@ def test_golden_trajectories_notice_what_accuracy_cannot(rule, change, monkeypat
     assert [line for line in golden.check(["mlp"]) if line.startswith(f"mlp/{rule}: ") and "the numbers moved" in line]
 
 
-def retrained(model, rule, folder):
+def retrained(model, rule):
     """The rows of the first setting of a rule, trained anew."""
-    cell = next(cell for cell in results_of(regression.grid(model), "quick", folder).cells if cell.config.rule == rule)
-    store = Store(folder / "quick")
-    runs = [replace(cell.config, seed=seed) for seed in range(cell.planned)]
-    records = {config.seed: run(config, store, "regression", "quick", "cpu") for config in runs}
+    cells = results_of(regression.grid(model), "quick", regression.FOLDER).cells
+    cell = next(cell for cell in cells if cell.config.rule == rule)
+    records = {}
+    for seed in range(cell.planned):
+        outcome = train(replace(cell.config, seed=seed), loader=digits)
+        records[seed] = {"status": outcome.status, "final": outcome.final, "history": outcome.history}
     return pd.DataFrame(regression.rows(replace(cell, records=records)))
 
 
