@@ -110,6 +110,7 @@ CHANGES = [
     {"feedback_decay": 0.0},
     {"batch_size": 0},
     {"epochs": 2},
+    {"epoch_examples": 1000},
     {"schedule": "cosine"},
     {"gamma": 0.9},
     {"warmup": 5},
