@@ -15,7 +15,7 @@ import pandas as pd
 import typer
 from scipy import stats
 
-from bench.data import DATASETS
+from bench.data import sizes
 from bench.errors import UsageError, run_command
 from bench.experiments import experiment, names
 from bench.models import MODELS
@@ -70,7 +70,7 @@ def _row(name: str, cell: Cell, folder: Path) -> dict:
         measure, by_seed, resolution = "remaining loss (%)", cell.values(remaining_loss, 100.0), LOSS_RESOLUTION
     else:
         measure, by_seed = "accuracy (%)", cell.accuracy
-        resolution = 100 / DATASETS.get(cell.config.dataset.partition(":")[0]).sizes[1]
+        resolution = 100 / sizes(cell.config.dataset).test
     values = np.array(list(by_seed.values()))
     key = dict(zip(KEY, (name, cell.label, cell.config.dataset, measure), strict=True))
     return key | {"mean": values.mean(), "sd": values.std(ddof=1), "n": len(values), "resolution": resolution}

@@ -7,7 +7,7 @@ from math import inf, nan
 from typing import ClassVar
 
 from replication.results import Results
-from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Verdict, all_of, compare, mean_interval
+from replication.stats import MIN_SEEDS, ClaimVerdict, Comparison, Interval, Verdict, all_of, compare, mean_interval
 from replication.tables import number
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
@@ -103,7 +103,11 @@ def bounded(
     condition: str, values: Iterable[float], *, below: float = inf, above: float = -inf, unit: str = ""
 ) -> Part:
     """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
-    interval = mean_interval(values)
+    return within(condition, mean_interval(values), below=below, above=above, unit=unit)
+
+
+def within(condition: str, interval: Interval, *, below: float = inf, above: float = -inf, unit: str = "") -> Part:
+    """As `bounded`, by an interval that is there already."""
     if not interval.n:
         verdict = ClaimVerdict.NOT_RUN
     elif interval.n < MIN_SEEDS:
