@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from bench.config import Config, parse
-from bench.data import DATASETS
+from bench.data import sizes
 from bench.records import InvalidRecord, Store, read
 
 
@@ -57,8 +57,6 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
 
 def steps(config: Config) -> int:
     """Training steps of a run on the training split."""
-    name, _, part = config.dataset.partition(":")
-    dataset = DATASETS.get(name)
-    examples = dataset.sizes[0] * (int(part) / dataset.outputs if part and not dataset.drawn else 1)
+    examples = sizes(config.dataset).train
     examples = min(examples, config.epoch_examples or examples)
     return config.epochs * (ceil(examples / config.batch_size) if config.batch_size else 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Config, parse, read_yaml
-from bench.data import resolve
+from bench.data import groups, resolve
 from bench.errors import UsageError, unknown
 from bench.protocols import SCALES, configure, protocol
 from bench.records import Record, Store
@@ -20,7 +20,11 @@ class Grid:
 
     seeds: int
     runs: list[dict[str, Any]]
-    """Each a rule, and fields of `Config` to set; a list of values multiplies."""
+    """Each a rule, and fields of `Config` to set; a list of values multiplies.
+
+    `classes: [10, 20]` takes for `dataset` every disjoint group of 10 and of 20 classes of it, `among: 100` those among
+    its first 100 classes. A dataset that has fewer classes has no such run.
+    """
     datasets: list[str] | None = None
     """Alternatives in order, above those of the protocol."""
 
@@ -49,7 +53,7 @@ class Experiment:
         return [
             configure(self.model, scale=scale, seed=seed, choose=choose, **{"dataset": grid.datasets, **settings})
             for run in grid.runs
-            for settings in _multiply(self._checked(run))
+            for settings in _multiply(self._grouped(self._checked(run), scale, choose))
             for seed in range(grid.seeds)
         ]
 
@@ -69,18 +73,35 @@ class Experiment:
         return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
 
     def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
-        allowed = [f.name for f in fields(Config) if f.name not in ("model", "seed")]
+        allowed = [*(f.name for f in fields(Config) if f.name not in ("model", "seed")), "classes", "among"]
         for key in run:
             if key not in allowed:
                 raise UsageError(f"{self.name}.yaml: run {run}: {unknown('key', key, allowed)}")
         if "rule" not in run:
             raise UsageError(f"{self.name}.yaml: run {run}: key 'rule' is missing")
+        if "among" in run and "classes" not in run:
+            raise UsageError(f"{self.name}.yaml: run {run}: key 'among' needs 'classes'")
+        for number in (*_listed(run.get("classes", 1)), run.get("among", 1)):
+            if not isinstance(number, int) or number < 1:
+                raise UsageError(f"{self.name}.yaml: run {run}: {number!r} classes are not allowed; allowed: 1 or more")
         return run
+
+    def _grouped(self, run: dict[str, Any], scale: str, choose: Callable[[str | list[str]], str]) -> dict[str, Any]:
+        """A run with the groups of classes that it names as its datasets."""
+        if "classes" not in run:
+            return run
+        base = choose(run.get("dataset") or self.scales[scale].datasets or protocol(self.model, scale).datasets)
+        others = {key: value for key, value in run.items() if key not in ("classes", "among")}
+        parts = [part for classes in _listed(run["classes"]) for part in groups(base, classes, run.get("among"))]
+        return others | {"dataset": parts}
 
 
 def _multiply(run: dict[str, Any]) -> list[dict[str, Any]]:
-    values = [value if isinstance(value, list) else [value] for value in run.values()]
-    return [dict(zip(run, combination, strict=True)) for combination in product(*values)]
+    return [dict(zip(run, combination, strict=True)) for combination in product(*map(_listed, run.values()))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def folder() -> Path:

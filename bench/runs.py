@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench.config import Config
-from bench.data import DATASETS
+from bench.data import sizes
 from bench.estimate import steps
 from bench.models import MODELS
 from bench.records import Record
@@ -105,8 +105,7 @@ def _same_data(one: Record, other: Record) -> bool:
 
 def chance(dataset: str) -> float:
     """The accuracy in percent of a guess among the classes of a dataset, or of its part: 2 for `cifar100:50`."""
-    base, _, part = dataset.partition(":")
-    return 100 / (int(part) if part else DATASETS.get(base).outputs)
+    return 100 / sizes(dataset).outputs
 
 
 def remaining_loss(record: Record) -> float:

@@ -92,9 +92,14 @@ def run(
 
 
 def _load(name: str, seed: int) -> "Data":
-    from bench.data import is_drawn
+    """The data of a run. What comes in files is read once a process, whichever part of it a run takes."""
+    from bench.data import is_drawn, parse_name
 
-    return _load_once(name, seed if is_drawn(name) else 0)
+    if is_drawn(name):
+        return _load_once(name, seed)
+    base, part = parse_name(name)
+    whole = _load_once(base, 0)
+    return whole.classes(part) if part else whole
 
 
 @lru_cache(maxsize=2)

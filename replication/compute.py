@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from bench.config import Config, parse
-from bench.data import DATASETS
 from bench.estimate import steps
 from bench.records import Record
+from bench.runs import chance
 from bench.stats import mean_interval, number
 from replication.results import Results
 from replication.tables import Table, columns
@@ -39,9 +39,8 @@ def seconds(record: Record) -> float:
 
 def curve(record: Record) -> list[tuple[int, float]]:
     """(epoch, test accuracy in percent) along training, from chance at the start."""
-    dataset = record["config"]["dataset"].partition(":")[0]
     tests = [(entry["epoch"], entry["test"]["accuracy"]) for entry in record["history"] if "test" in entry]
-    return [(0, 100 / DATASETS.get(dataset).outputs), *tests, (record["config"]["epochs"], record["final"]["accuracy"])]
+    return [(0, chance(record["config"]["dataset"])), *tests, (record["config"]["epochs"], record["final"]["accuracy"])]
 
 
 def until(record: Record, accuracy: float, cost: Cost) -> Reached:

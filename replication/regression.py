@@ -21,7 +21,7 @@ import typer
 from scipy import optimize, special, stats
 
 from bench.commands.sweep import sweep
-from bench.data import DATASETS
+from bench.data import sizes
 from bench.errors import UsageError, run_command
 from bench.experiments import Experiment, Grid
 from bench.models import MODELS
@@ -70,7 +70,7 @@ def rows(cell: Cell) -> list[dict[str, Any]]:
     """What is compared of a setting, a row for each number. Where a run diverged its loss is NaN, which is off."""
     measures = {"log training loss": (cell.values(log_training_loss, math.nan), LOSS_RESOLUTION)}
     if not MODELS.get(cell.config.model).regression:
-        test_images = DATASETS.get(cell.config.dataset).sizes[1]
+        test_images = sizes(cell.config.dataset).test
         measures = {"accuracy (%)": (cell.accuracy, 100 / test_images)} | measures
     numbers = {measure: (np.array(list(by_seed.values())), fine) for measure, (by_seed, fine) in measures.items()}
     return [

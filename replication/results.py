@@ -1,14 +1,15 @@
 """An experiment's records at a scale, as claims, tables and figures see them: the runs of the grid, never a glob."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 
 from bench.config import Config
 from bench.conversion import Rank, parse_rank
-from bench.data import DATASETS
+from bench.data import is_drawn, parse_name, sizes
 from bench.experiments import Experiment, experiment
 from bench.protocols import protocol
 from bench.records import Record, Store
@@ -38,8 +39,7 @@ class Cell:
     @property
     def runs(self) -> str:
         """How many runs ended well, of how many; the others are missing, or count as chance."""
-        lost = len(self.records) - self.ok
-        return f"{self.ok} of {self.planned}" + (f", {lost} diverged or failed" if lost else "")
+        return _runs([self])
 
     def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
         """A number of each run by seed, `otherwise` for a run that diverged or failed."""
@@ -54,6 +54,50 @@ class Cell:
     def rank(self) -> Rank:
         """The rank of the layers that are constrained; None at full rank and for rules without one."""
         return parse_rank((self.config.rank or "full").rpartition("=")[2])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One setting on the disjoint groups of as many classes of a dataset: a cell a group, in their order."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The setting in words."""
+        return self.cells[0].label
+
+    @property
+    def config(self) -> Config:
+        """That of the first seed on the first group."""
+        return self.cells[0].config
+
+    @property
+    def rank(self) -> Rank:
+        """As that of a cell."""
+        return self.cells[0].rank
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that the groups are of."""
+        return parse_name(self.config.dataset)[0]
+
+    @property
+    def classes(self) -> int:
+        """Classes of a group."""
+        return sizes(self.config.dataset).outputs
+
+    @property
+    def runs(self) -> str:
+        """Runs of all groups, as those of a cell."""
+        return _runs(self.cells)
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Mean test accuracy in percent over the groups, by seed, of the seeds that every group has."""
+        by_group = [cell.accuracy for cell in self.cells]
+        seeds = set(by_group[0]).intersection(*by_group[1:])
+        return {seed: fmean(accuracies[seed] for accuracies in by_group) for seed in sorted(seeds)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +132,7 @@ class Results:
         sources: dict[str, dict] = {}
         for record in ended:
             name, sha256 = record["data"]["name"], record["data"]["sha256"]
-            drawn = DATASETS.get(name.partition(":")[0]).drawn
+            drawn = is_drawn(name)
             if sources.setdefault(f"{name} {record['config']['seed']}" if drawn else name, sha256) != sha256:
                 return f"runs on {name} of different checksums are mixed"
         return ""
@@ -98,10 +142,24 @@ class Results:
         found = [c for c in self.cells if c.label == label and dataset in (None, c.config.dataset)]
         return found[0] if found else None
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The cells with those of one setting on other groups of as many classes put together."""
+        pools: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.cells:
+            pools.setdefault((cell.label, cell.config.dataset.partition("@")[0]), []).append(cell)
+        return tuple(Pool(tuple(cells)) for cells in pools.values())
+
     def accuracy(self, label: str) -> dict[int, float]:
         """Test accuracy by seed of the cell called `label`; empty where there is none."""
         cell = self.cell(label)
         return cell.accuracy if cell else {}
+
+
+def _runs(cells: Sequence[Cell]) -> str:
+    ok = sum(cell.ok for cell in cells)
+    lost = sum(len(cell.records) for cell in cells) - ok
+    return f"{ok} of {sum(cell.planned for cell in cells)}" + (f", {lost} diverged or failed" if lost else "")
 
 
 @cache

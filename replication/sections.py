@@ -196,7 +196,7 @@ def _settings(found: Results) -> str:
         theirs = _plain(paper.get(name, value))
         differs = "" if _plain(value) == theirs else f" (paper: {theirs})"
         words.append(f"{name} {_plain(value)}{differs}")
-    datasets = dict.fromkeys(cell.config.dataset for cell in found.cells)
+    datasets = dict.fromkeys(cell.config.dataset.partition("@")[0] for cell in found.cells)
     return f"Data {', '.join(datasets)}; {', '.join(words)}; rates and decays by rule are in the table's CSV."
 
 

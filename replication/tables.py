@@ -1,6 +1,6 @@
 """Tables of an experiment: one row a setting of the grid, recorded or not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -13,6 +13,7 @@ from bench.runs import remaining_loss
 from bench.stats import Interval, compare, interquartile_mean, mean_interval, number
 from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results
+from replication.task_dimension import task_of
 from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
@@ -29,8 +30,10 @@ class Table:
 
 
 def table_of(results: Results) -> Table:
-    """The table of loss for a network that learns a regression, else that of accuracy."""
-    return loss_table(results) if MODELS.get(results.experiment.model).regression else accuracy_table(results)
+    """The table of loss for a network that learns a regression, of tasks for groups of classes, else of accuracy."""
+    if MODELS.get(results.experiment.model).regression:
+        return loss_table(results)
+    return task_table(results) if len(results.pools) < len(results.cells) else accuracy_table(results)
 
 
 def accuracy_table(results: Results) -> Table:
@@ -61,6 +64,43 @@ def accuracy_table(results: Results) -> Table:
                 "minus bp (points)": "" if is_bp else number(versus.interval, "+.2f"),
                 "against bp": "baseline" if is_bp else str(versus.verdict),
                 "paper (%)": paper,
+            }
+        )
+    return Table(pd.DataFrame(numbers), pd.DataFrame(text))
+
+
+def task_table(results: Results) -> Table:
+    """Test accuracy over the groups of d classes, against bp on the same groups at the same width, and over it."""
+    bp = {task_of(pool): pool.accuracy for pool in results.pools if pool.config.rule == "bp"}
+    numbers, text = [], []
+    for pool in sorted(results.pools, key=lambda pool: (*task_of(pool), pool.rank or 0)):
+        classes, width, dataset = task_of(pool)
+        setting = replace(pool.config, model_options={}).setting
+        baseline = bp.get(task_of(pool), {})
+        level = mean_interval(pool.accuracy.values())
+        ratio = mean_interval(100 * a / baseline[seed] for seed, a in pool.accuracy.items() if seed in baseline)
+        versus = compare(pool.accuracy, baseline)
+        is_bp = pool.config.rule == "bp"
+        numbers.append(
+            {"dataset": dataset, "classes": classes, "groups": len(pool.cells), "width": width, "setting": setting}
+            | {"ok": sum(cell.ok for cell in pool.cells), "planned": sum(cell.planned for cell in pool.cells)}
+            | columns("accuracy", level)
+            | ({} if is_bp else columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap))
+            | ({} if is_bp else {"minus_bp_iqm": versus.iqm, "power": versus.power} | columns("percent_of_bp", ratio))
+            | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
+            | _rates(pool.cells[0])
+        )
+        text.append(
+            {
+                "d": classes,
+                "groups": len(pool.cells),
+                "width": width,
+                "setting": f"`{setting}`",
+                "runs": pool.runs,
+                "test accuracy (%)": number(level),
+                "minus bp (points)": "" if is_bp else number(versus.interval, "+.2f"),
+                "against bp": "baseline" if is_bp else str(versus.verdict),
+                "of bp (%)": "" if is_bp else number(ratio, ".1f"),
             }
         )
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))

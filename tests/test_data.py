@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.data import DATASETS, folders, load, resolve, status
+from bench.data import DATASETS, folders, groups, load, resolve, sizes, status
 from bench.data._parquet import read_split
 from bench.data.base import Data, Split, file_digest
 from bench.data.linear_teacher import pseudo_samples, teacher
@@ -159,7 +159,13 @@ def test_status_has_a_row_a_dataset(parquet, folder):
     assert rows["cifar100"].where is rows["cifar100"].verified is None
 
 
-@pytest.mark.parametrize("name", ["digits:0", "digits:-1", "digits:x", "digits:", "digits:11", "linear-teacher:65"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("digits:0", "digits:-1", "digits:x", "digits:", "digits:11", "linear-teacher:65"),
+        *("digits:5@2", "digits:5@0", "digits:5@", "digits:5@1@1", "digits:@1", "linear-teacher:8@1"),
+    ],
+)
 def test_a_bad_suffix_is_refused(name):
     with usage_error(name.split(":")[0], name.split(":")[1], "1"):
         load(name)
@@ -176,6 +182,30 @@ def test_a_part_is_the_first_classes_of_both_splits():
     for few, all_ in ((part.train, whole.train), (part.test, whole.test)):
         assert torch.equal(few.inputs, all_.inputs[all_.targets < 3])
         assert few.targets.unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("classes", "left"), [(5, 0), (3, 1)])
+def test_groups_of_classes_are_disjoint_relabelled_and_cover_what_they_can(classes, left):
+    whole = load("digits")
+    parts = [load(name) for name in groups("digits", classes)]
+    assert [p.name for p in parts] == [f"digits:{classes}", *(f"digits:{classes}@{g}" for g in range(1, len(parts)))]
+    for split in ("train", "test"):
+        originals = getattr(whole, split)
+        for group, part in enumerate(parts):
+            taken, first = getattr(part, split), group * classes
+            mask = (originals.targets >= first) & (originals.targets < first + classes)
+            assert torch.equal(taken.inputs, originals.inputs[mask])
+            assert torch.equal(taken.targets + first, originals.targets[mask])
+            assert taken.targets.unique().tolist() == list(range(part.outputs)) == list(range(classes))
+        covered = sum(len(getattr(part, split)) for part in parts)
+        assert covered == (originals.targets < 10 - left).sum()
+
+
+def test_sizes_and_groups_need_no_files(folder):
+    assert sizes("tiny-imagenet-32:10@3") == (10, 5_000, 500)
+    assert sizes("linear-teacher:8") == (64, 129, 129)
+    assert groups("tiny-imagenet-32", 50, among=100) == ["tiny-imagenet-32:50", "tiny-imagenet-32:50@1"]
+    assert groups("cifar100", 200) == []
 
 
 def test_holdout_divides_the_training_split_the_same_way_every_time():

@@ -13,6 +13,7 @@ import bench.rules
 import bench.sweep
 import bench.train
 from bench.config import Config
+from bench.data import DATASETS
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.records import Store
@@ -232,6 +233,26 @@ def test_settings_of_a_run_stand_above_the_protocol(write):
     assert config.dataset == "digits:3"
 
 
+def test_groups_of_classes_are_datasets_of_the_alternative_that_is_here(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    runs = [{"rule": "ldfa", "rank": ["2", "1"], "classes": [3, 5, 20], "among": 8}]
+    configs = write(runs, grid={"datasets": ["cifar100", "digits"]}).configs("quick")
+    parts = ["digits:3", "digits:3@1", "digits:5"]
+    assert [(c.rank, c.dataset, c.seed) for c in configs] == [
+        (rank, part, seed) for rank in ("2", "1") for part in parts for seed in (0, 1)
+    ]
+
+
+def test_a_dataset_is_read_once_for_all_its_parts(monkeypatch):
+    reads = []
+    digits = DATASETS.get("digits")
+    monkeypatch.setattr(digits, "read", lambda folder, read=digits.read: reads.append(folder) or read(folder))
+    bench.sweep._load_once.cache_clear()
+    names = [bench.sweep._load(name, seed).name for name in ("digits:5", "digits:5@1", "digits") for seed in (0, 1)]
+    assert names == ["digits:5"] * 2 + ["digits:5@1"] * 2 + ["digits"] * 2
+    assert len(reads) == 1
+
+
 def test_the_first_dataset_that_is_here_is_used(write, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     (config, _) = write([{"rule": "bp"}], grid={"datasets": ["cifar10", "digits"]}).configs("quick")
@@ -250,6 +271,8 @@ def test_the_first_dataset_that_is_here_is_used(write, tmp_path, monkeypatch):
         ([{"rule": "bpp"}], {}, ["unknown rule 'bpp'", "did you mean 'bp'?"]),
         ([{"rule": "bp", "lrr": 1.0}], {}, ["'lrr'", "did you mean 'lr'?"]),
         ([{"rule": "bp", "lr": "fast"}], {}, ["lr", "'fast'", "float"]),
+        ([{"rule": "bp", "classes": 0}], {}, ["trial.yaml", "0 classes", "1 or more"]),
+        ([{"rule": "bp", "among": 5}], {}, ["trial.yaml", "'among'", "'classes'"]),
         ([{"rule": "bp"}], {"model": "mpl"}, ["unknown model 'mpl'", "did you mean 'mlp'?"]),
         ([{"rule": "bp"}], {"grid": {"datasets": ["digit"]}}, ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],

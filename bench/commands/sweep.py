@@ -78,9 +78,13 @@ def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers
 
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
+    def row(config: Config) -> tuple[str, str]:
+        """The groups of classes of one size stand together."""
+        return config.setting, config.dataset.partition("@")[0]
+
     rows = []
-    lacking = Counter((config.setting, config.dataset) for config in todo)
-    for key, runs in Counter((config.setting, config.dataset) for config in configs).items():
+    lacking = Counter(map(row, todo))
+    for key, runs in Counter(map(row, configs)).items():
         rows.append([*key, runs, runs - lacking[key], lacking[key]])
     total = ["all", "", len(configs), len(configs) - len(todo), len(todo)]
     table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])

@@ -1,6 +1,7 @@
-"""The datasets by name: `load`, and where their files are looked for."""
+"""The datasets by name: `load`, what the suffix of a name takes, and where files are looked for."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,27 @@ if TYPE_CHECKING:
     from bench.data.base import Data, Dataset
 
 DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data")
+
+
+class Part(NamedTuple):
+    """What a suffix takes: `:10` the first 10 classes (or the teacher of rank 10), `:10@3` group 3 of 10 classes.
+
+    The groups of a size are consecutive classes and disjoint; group 0 is the first classes, and written without @.
+    """
+
+    size: int
+    group: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.size}@{self.group}" if self.group else str(self.size)
+
+
+class Sizes(NamedTuple):
+    """Classes (or output dimension) and examples of a dataset or a part of it."""
+
+    outputs: int
+    train: int
+    test: int
 
 
 class Status(NamedTuple):
@@ -29,18 +51,48 @@ class Status(NamedTuple):
 def load(name: str, seed: int = 0) -> "Data":
     """The dataset called `name`, its files verified.
 
-    A suffix takes a part: 'cifar100:50' is the first 50 classes, 'linear-teacher:8' the teacher of rank 8. `seed`
-    matters to the linear teacher only. Raises `UsageError` for a bad name or suffix, and for missing or altered files.
+    A suffix takes a part: 'cifar100:50' is the first 50 classes, 'cifar100:10@3' classes 30 to 39, relabelled 0 to 9,
+    'linear-teacher:8' the teacher of rank 8. `seed` matters to the linear teacher only. Raises `UsageError` for a bad
+    name or suffix, and for missing or altered files.
     """
-    dataset, part = _parse(resolve(name))
+    dataset, part = _dataset(resolve(name))
     folder = _folder(dataset)
     return dataset.read(folder) if part is None else dataset.read_part(folder, part, seed)
+
+
+def parse_name(name: str) -> tuple[str, Part | None]:
+    """The dataset that `name` names, and the part of it. Raises `UsageError` for a suffix that is none."""
+    base, colon, suffix = name.partition(":")
+    if not colon:
+        return base, None
+    if not (found := re.fullmatch(r"([1-9][0-9]*)(?:@([1-9][0-9]*))?", suffix)):
+        allowed = "a whole number from 1, or for a later group of classes size@index, as in 10@1"
+        raise UsageError(f"dataset {name!r}: after the colon comes {allowed}, not {suffix!r}")
+    return base, Part(*(int(number) for number in found.groups(default="0")))
+
+
+def groups(base: str, classes: int, among: int | None = None) -> list[str]:
+    """The names of the disjoint groups of `classes` classes of a dataset: 'digits:5', 'digits:5@1'.
+
+    They are taken from the first `among` of its classes, or from all; there are none where it has fewer than `classes`.
+    """
+    outputs = DATASETS.get(base).outputs
+    return [f"{base}:{Part(classes, group)}" for group in range(min(among or outputs, outputs) // classes)]
+
+
+def sizes(name: str) -> Sizes:
+    """Sizes of the dataset called `name`, of a part in proportion to its classes; no file need be here."""
+    dataset, part = _dataset(name)
+    train, test = dataset.sizes
+    if part is None or dataset.drawn:
+        return Sizes(dataset.outputs, train, test)
+    return Sizes(part.size, round(train * part.size / dataset.outputs), round(test * part.size / dataset.outputs))
 
 
 def resolve(names: str | Sequence[str]) -> str:
     """The first of `names` (one, or alternatives in order of preference) that is here. Raises `UsageError` if none."""
     names = [names] if isinstance(names, str) else names
-    datasets = {name: _parse(name)[0] for name in names}
+    datasets = {name: _dataset(name)[0] for name in names}
     for name, dataset in datasets.items():
         if _folder(dataset):
             return name
@@ -51,7 +103,7 @@ def resolve(names: str | Sequence[str]) -> str:
 
 def is_drawn(name: str) -> bool:
     """Whether the dataset called `name` is drawn at random, from a seed."""
-    return _parse(name)[0].drawn
+    return _dataset(name)[0].drawn
 
 
 def folders() -> list[Path]:
@@ -81,8 +133,6 @@ def _folder(dataset: "Dataset") -> Path | None:
     return next((folder for folder in folders() if dataset.present(folder)), None)
 
 
-def _parse(name: str) -> "tuple[Dataset, int | None]":
-    base, colon, part = name.partition(":")
-    if colon and not part.isdecimal():
-        raise UsageError(f"dataset {name!r}: after the colon comes a whole number from 1, not {part!r}")
-    return DATASETS.get(base), int(part) if colon else None
+def _dataset(name: str) -> "tuple[Dataset, Part | None]":
+    base, part = parse_name(name)
+    return DATASETS.get(base), part

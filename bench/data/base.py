@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.data import Part
 from bench.errors import UsageError
 
 HOLDOUT_SEED = 0
@@ -39,7 +40,7 @@ class Split:
 class Data:
     """A loaded dataset.
 
-    name: with its suffix, such as 'cifar10-jpeg', 'tiny-imagenet-32:50' or 'linear-teacher:8'.
+    name: with its suffix, such as 'cifar10-jpeg', 'tiny-imagenet-32:10@3' or 'linear-teacher:8'.
     outputs: number of classes, or in regression the output dimension.
     sha256: hex digest of each file read, by file name; of each split, by 'train' and 'test', where there are no files.
     """
@@ -71,12 +72,24 @@ class Data:
         judged = len(order) // 10
         return replace(self, train=self.train.take(order[judged:]), test=self.train.take(order[:judged]))
 
-    def first_classes(self, classes: int) -> "Data":
-        """Both splits cut to the labels below `classes`. Raises `UsageError` where there are fewer classes."""
-        if not 1 <= classes <= self.outputs:
-            raise UsageError(f"dataset '{self.name}:{classes}': the number of classes is 1 to {self.outputs}")
-        train, test = (split.take(split.targets < classes) for split in (self.train, self.test))
-        return replace(self, name=f"{self.name}:{classes}", train=train, test=test, outputs=classes)
+    def classes(self, part: Part) -> "Data":
+        """Both splits cut to a group of consecutive classes, relabelled from 0; the rest of the data is not kept.
+
+        Group g of size d holds the labels g d to g d + d - 1. Raises `UsageError` where there are fewer classes.
+        """
+        name = f"{self.name}:{part}"
+        first = part.group * part.size
+        if part.size > self.outputs:
+            raise UsageError(f"dataset {name!r}: the number of classes is 1 to {self.outputs}")
+        if first + part.size > self.outputs:
+            last = self.outputs // part.size - 1
+            raise UsageError(f"dataset {name!r}: of {self.outputs} classes the last group of {part.size} is {last}")
+
+        def cut(split: Split) -> Split:
+            taken = split.take((first <= split.targets) & (split.targets < first + part.size))
+            return replace(taken, targets=taken.targets - first)
+
+        return replace(self, name=name, train=cut(self.train), test=cut(self.test), outputs=part.size)
 
     def to(self, device: torch.device | str) -> "Data":
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -110,9 +123,9 @@ class Dataset(ABC):
     def read(self, folder: Path) -> Data:
         """All of it, verified, from a folder where it is `present`."""
 
-    def read_part(self, folder: Path, part: int, seed: int) -> Data:
-        """What the suffix `:part` of the name means: the first `part` classes. `seed` is for data drawn at random."""
-        return self.read(folder).first_classes(part)
+    def read_part(self, folder: Path, part: Part, seed: int) -> Data:
+        """What the suffix of the name means: a group of classes. Only data drawn at random may mean something else."""
+        return self.read(folder).classes(part)
 
     def download(self, folder: Path) -> None:
         """Fetch the files into `folder`. Raises `UsageError` where that fails or cannot be done."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.data import Part
 from bench.data.base import Data, Dataset, Split, digest
 from bench.errors import UsageError
 
@@ -34,9 +35,11 @@ class LinearTeacher(Dataset):
     def read(self, folder: Path) -> Data:
         raise UsageError(f"dataset {self.name!r} needs the teacher's rank, 1 to {OUTPUTS}, as in 'linear-teacher:8'")
 
-    def read_part(self, folder: Path, part: int, seed: int) -> Data:
-        generator = _generator(part, seed)
-        target = _teacher(part, generator)
+    def read_part(self, folder: Path, part: Part, seed: int) -> Data:
+        if part.group:
+            raise UsageError(f"dataset '{self.name}:{part}': a teacher has a rank, 1 to {OUTPUTS}, and no groups")
+        generator = _generator(part.size, seed)
+        target = _teacher(part.size, generator)
         splits, sha256 = {}, {}
         for split in ("train", "test"):
             samples = _samples(generator)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf, nan
 from typing import ClassVar
 
-from bench.stats import MIN_SEEDS, Comparison, Verdict, compare, mean_interval, number
+from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number
 from replication.results import Results
 from replication.stats import ClaimVerdict, all_of
 from replication.tables import Table
@@ -118,7 +118,11 @@ def bounded(
     condition: str, values: Iterable[float], *, below: float = inf, above: float = -inf, unit: str = ""
 ) -> Part:
     """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
-    interval = mean_interval(values)
+    return within(condition, mean_interval(values), below=below, above=above, unit=unit)
+
+
+def within(condition: str, interval: Interval, *, below: float = inf, above: float = -inf, unit: str = "") -> Part:
+    """As `bounded`, by an interval that is there already."""
     if not interval.n:
         verdict = ClaimVerdict.NOT_RUN
     elif interval.n < MIN_SEEDS:

@@ -1,0 +1,106 @@
+"""N3: the rank needed follows the dimension of the task, not the width of the network."""
+
+from math import exp, log, nan
+
+from bench.stats import Interval, mean_interval, number
+from replication.claims.base import Claim, Judgement, Part, bounded, within
+from replication.results import Results
+from replication.stats import ClaimVerdict
+from replication.task_dimension import FRACTION, Task, exponents, exponents_of_needed, tasks
+
+FOLLOWS = 0.5
+"""Exponent on the classes above which the needed rank follows them."""
+IGNORES = 0.25
+"""Exponent on the width, in size, below which the needed rank does not follow it: 19% a doubling."""
+ORDER = 2.5
+"""Times d up to which r* is of the order of d."""
+TRAINED = 3.0
+"""Times chance that backpropagation must reach on every task."""
+
+
+class TaskDimension(Claim):
+    title = "MLP, rank needed over the number of classes"
+    statement = (
+        "With the error channels of all layers cut at once, the rank r that the MLP needs follows the number of "
+        "classes d, not the width of the network."
+    )
+    criterion = (
+        f"The needed rank of a seed is where its `ldfa` reaches {FRACTION:.0%} of the accuracy of its `bp`, by an "
+        "isotonic fit over recorded ranks, interpolated in log r. Fitted as r ~ d^a width^b over the tasks where every "
+        f"seed has one, at least four: the 95% interval over seeds of a lies above {FOLLOWS:g}, and that of b within "
+        f"±{IGNORES:g}. Not judged where `bp` is below {TRAINED:g} times chance on a task."
+    )
+    experiment = "mlp-classes"
+    figure = "mlp-classes"
+    deviations = (
+        "Few classes have few test images, so a seed averages over disjoint groups of d classes among the first 100. "
+        "The training set shrinks with d (500 images a class), and the steps of an epoch with it. The authors train "
+        "100 epochs on class subsets. Each rule has the rates tuned on CIFAR-10 at width 512, ranked rules at r = 10, "
+        "for every d and width. Intervals hold for fresh seeds on these classes, not for other classes. The output "
+        "layer has d outputs, so that a rank above d is capped at d there. r* has a margin of one point, which weighs "
+        "less where accuracies are high, on few classes. The authors' numbers for 50 classes are of the output layer "
+        "alone, a setting that is not run here.",
+    )
+
+    def judge(self, results: Results) -> Judgement:
+        found = tasks(results)
+        by_classes, by_width = exponents(found)
+        crossing = sum(bool(task.crossing) for task in found)
+        over = f"over {crossing} of {len(found)} tasks" if found else ""
+        parts = (
+            bounded(f"exponent of the needed rank on d above {FOLLOWS:g}", by_classes.values(), above=FOLLOWS),
+            bounded(
+                f"exponent of the needed rank on the width within ±{IGNORES:g}",
+                by_width.values(),
+                above=-IGNORES,
+                below=IGNORES,
+            ),
+        )
+        return Judgement(
+            parts=tuple(_told(part, over) for part in parts),
+            context=(*_fit_of_needed(found), *map(_of_order_d, found)),
+            remark=_untrained(found),
+        )
+
+
+def _told(part: Part, over: str) -> Part:
+    """The part with the tasks behind it; open where runs are there that give no fit."""
+    if part.verdict is ClaimVerdict.NOT_RUN and over:
+        return Part(part.condition, ClaimVerdict.INCONCLUSIVE, f"no fit {over}", 0, nan)
+    return Part(part.condition, part.verdict, f"{part.number} {over}".strip(), part.n, part.estimate)
+
+
+def _of_order_d(task: Task) -> Part:
+    """Whether r* is of the order of d, with the crossing rank beside it."""
+    needed, limit = task.needed, ORDER * task.classes
+    if needed.rank and needed.rank <= limit:
+        verdict = ClaimVerdict.SUPPORTED
+    elif needed.above and needed.above >= limit:
+        verdict = ClaimVerdict.NOT_SUPPORTED
+    else:
+        verdict = ClaimVerdict.INCONCLUSIVE
+    logs = mean_interval(map(log, task.crossing.values()))
+    crossing = Interval(exp(logs.estimate), exp(logs.low), exp(logs.high), logs.n)
+    reached = f"at r = {number(crossing, '.1f')}" if crossing.n else "not between two recorded ranks"
+    text = f"{needed}; {FRACTION:.0%} of bp {reached}"
+    return Part(f"d = {task.classes}, width {task.width}: r* at most {ORDER:g} d", verdict, text, len(task.bp), nan)
+
+
+def _fit_of_needed(found: list[Task]) -> tuple[Part, ...]:
+    """The exponents from r*, where enough tasks have one, by the same limits; n is the number of tasks."""
+    if not (fitted := exponents_of_needed(found)):
+        return ()
+    by_classes, by_width = fitted
+    return (
+        within(f"exponent of r* on d above {FOLLOWS:g} (n: tasks)", by_classes, above=FOLLOWS),
+        within(f"exponent of r* on the width within ±{IGNORES:g} (n: tasks)", by_width, above=-IGNORES, below=IGNORES),
+    )
+
+
+def _untrained(found: list[Task]) -> str:
+    weak = [t for t in found if mean_interval(t.bp.values()).estimate < TRAINED * 100 / t.classes]
+    named = ", ".join(f"d = {task.classes} at width {task.width}" for task in weak)
+    return f"not judged: bp is below {TRAINED:g} times chance on {named}" if weak else ""
+
+
+CLAIM = TaskDimension()
