@@ -90,7 +90,7 @@ def test_images_are_decoded_and_trials_planned(bare, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [(["replication"], "matplotlib"), (["bench", "data", "--download", "cifar10"], "datasets")],
+    [(["replication"], "seaborn"), (["bench", "data", "--download", "cifar10"], "datasets")],
 )
 def test_what_is_missing_is_named_where_it_is_needed(command, package, bare):
     process = bare("-m", *command)
