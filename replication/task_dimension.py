@@ -6,7 +6,7 @@ over the groups, so that few test images a group do not hide a difference. Two s
 r*: the smallest recorded rank that matches backpropagation, every larger one matching too. It is known up to the grid:
 the needed rank lies above the largest rank that is below backpropagation, and at or below r*. Each bound rests on a
 95% paired t interval; none is a bootstrap, which at 5 seeds undercovers. The margin of one point is absolute, and so
-weighs less on few classes, where accuracies are high, than on many.
+stricter on few classes, where accuracies are high, than on many: r* grows less with d than a relative margin would say.
 
 The crossing rank: where accuracy reaches a fixed fraction of that of backpropagation, by the isotonic regression of
 their ratio over the recorded ranks, interpolated linearly in log r. Each seed has one: it has a t interval over seeds.

@@ -132,7 +132,7 @@ def test_a_seed_averages_over_the_groups_that_all_have_it():
     found = {(each.classes, each.width): each for each in tasks(replace(full, cells=tuple(cells)))}
     groups = [c for c in cells if c.label == "bp width=256" and c.config.dataset.partition("@")[0].endswith(":10")]
     assert len(groups) == 10 and list(found[10, 256].bp) == [0, 1, 2]
-    assert found[10, 256].bp[1] == pytest.approx(sum(c.accuracy[1] for c in groups) / 10)
+    assert found[10, 256].bp == pytest.approx({s: sum(c.accuracy[s] for c in groups) / 10 for s in range(3)})
     assert len(found[100, 512].bp) == 5
 
 
