@@ -11,14 +11,14 @@ from bench.records import Store
 from bench.speed.base import Measurement, Row, alternate
 from bench.sweep import run, run_all
 
-EPOCHS = 12
-ROUNDS = 3
+EPOCHS = 80
+ROUNDS = 2
 
 
 def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
     """Seconds of a sweep of two runs a core, the start of its processes included, over those of the runs one by one.
 
-    The runs are MLPs on the digits, of a few seconds each. Each process trains with one thread.
+    The runs are MLPs on the digits, of a quarter of a minute each. Each process trains with one thread.
     """
     cores = len(os.sched_getaffinity(0))
     base = replace(configure("mlp", "ldfa", "quick", rank="10", chosen=False), epochs=epochs)
