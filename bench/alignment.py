@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from bench.layers import RuleLayer
+from bench.learner import Learner, step
 from bench.operators import Operator
 from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals
-from bench.train import Learner, step
 
 PROBE = 256
 """Most examples of the probe batch, which is the first of the training split, in order and not augmented."""

@@ -23,8 +23,18 @@ Results = Annotated[Path, typer.Option(help="Folder of the results; a scale has 
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs at once. Default: one a core on the CPU, one on a GPU.", show_default=False),
+    typer.Option(min=1, help="Processes at once. Default: one a core on the CPU, one on a GPU.", show_default=False),
 ]
+Population = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most runs a process trains as one program; they differ in seed and rank. Default: 1 on the CPU, what the "
+        "memory holds on a GPU.",
+        show_default=False,
+    ),
+]
+Budget = Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the rest resumes.")]
 
 
 @app.command("list")
@@ -78,8 +88,9 @@ def sweep(
     scale: Scale,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is missing.")] = False,
-    budget: Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the rest resumes.")] = None,
+    budget: Budget = None,
     workers: Workers = None,
+    population: Population = None,
     device: Device = "cpu",
 ) -> int:
     """Run what an experiment lacks."""
@@ -93,6 +104,7 @@ def sweep(
         dry_run=dry_run,
         budget=budget,
         workers=workers or _workers(device),
+        population=population or (1 if device == "cpu" else None),
         device=_available(device),
     )
 
@@ -103,6 +115,7 @@ def tune(
     scale: Scale,
     rule: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rules.", show_default=False)] = None,
     results: Results = Path("results"),
+    budget: Budget = None,
     workers: Workers = None,
     device: Device = "cpu",
 ) -> int:
@@ -111,7 +124,15 @@ def tune(
     from bench.rules import RULES
 
     rules = rule or list(RULES.all())
-    return tune(model, scale, rules, results=results, workers=workers or _workers(device), device=_available(device))
+    return tune(
+        model,
+        scale,
+        rules,
+        results=results,
+        budget=budget,
+        workers=workers or _workers(device),
+        device=_available(device),
+    )
 
 
 @app.command()

@@ -12,11 +12,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from bench.alignment import observe
+from bench.batches import Batches
 from bench.config import Config
 from bench.data.base import Data
 from bench.layers import Linear, RuleLayer, Source
+from bench.learner import Learner, step
+from bench.optimisers import optimiser_of
 from bench.rules.base import Rule, Signals
-from bench.train import Batches, Learner, optimiser_of, step
 
 
 def parameters_of(learner: Learner) -> dict[str, int]:
@@ -27,7 +29,7 @@ def parameters_of(learner: Learner) -> dict[str, int]:
 
 def first_batch(config: Config, data: Data) -> tuple[Tensor, Tensor]:
     """Inputs and targets of the first batch of the training split, in order and not augmented."""
-    ((inputs, targets),) = islice(Batches(data.train, data, config)(), 1)
+    ((inputs, targets),) = islice(Batches(data.train, data, config).in_order(), 1)
     return inputs, targets
 
 

@@ -62,6 +62,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "final": outcome.final,
         "trained": outcome.trained,
         "seconds": outcome.seconds,
+        "population": outcome.population,
         "parameters": parameters_of(learner),
         "flops_step": flops_of_step(config, learner, *batch),
         "flops": total(by_layer)._asdict(),
@@ -105,9 +106,11 @@ class Store:
     def path(self, experiment: str, config: Config) -> Path:
         return self.folder / "records" / experiment / f"{config.slug}.json"
 
-    def checkpoint(self, config: Config) -> Path:
-        """Where the run keeps its state; that of another version of the task is not taken up."""
-        return self.folder / "checkpoints" / f"{task_of(config.model).replace('/', '-')}-{config.digest}.pt"
+    def checkpoint(self, configs: Sequence[Config]) -> Path:
+        """Where a run, or the runs of one program, keep their state; another version of the task has another place."""
+        digests = [config.digest for config in configs]
+        name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+        return self.folder / "checkpoints" / f"{task_of(configs[0].model).replace('/', '-')}-{name}.pt"
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,12 +21,14 @@ from bench.config import Config
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.process import train_alone
+from bench.programs import fitting, programs
 from bench.records import Record, Store, failed_record, record_of, source_revision, writable
 
 if TYPE_CHECKING:
     from bench.data.base import Data
 
 CONTEXT = multiprocessing.get_context("spawn")
+ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
 
 
 def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str]) -> list[Config]:
@@ -41,7 +44,7 @@ def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str])
 def check(configs: Sequence[Config]) -> None:
     """Builds one network a setting. Raises `UsageError` for a setting that cannot run, before anything is written."""
     from bench.augment import augmentation
-    from bench.train import prepare
+    from bench.learner import prepare
 
     alike = {replace(config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest: config for config in configs}
     for config in alike.values():
@@ -56,39 +59,90 @@ def run(
     experiment: str,
     scale: str,
     device: str,
-    deadline: float = math.inf,
     progress: Callable[[dict[str, Any]], None] = lambda entry: None,
     weights: Path | None = None,
 ) -> Record:
-    """Trains one network and writes its record; resumes from its checkpoint. A paused run gives a record unwritten.
+    """Trains one network and writes its record; resumes from its checkpoint.
 
     A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
     `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes.
     """
+    (record,) = _run([config], store, experiment, scale, device, progress=progress, weights=weights)
+    return record
+
+
+def _run(
+    configs: Sequence[Config],
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    deadline: float = math.inf,
+    progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+    weights: Path | None = None,
+) -> list[Record]:
+    """The records of runs trained as one program. Paused runs give records unwritten; several raise their error."""
     import torch
 
-    from bench.train import train
+    from bench.train import train_together
 
-    checkpoint = store.checkpoint(config)
-    path = store.path(experiment, config)
+    checkpoint = store.checkpoint(configs)
     try:
-        outcome = train(
-            config, device=device, checkpoint=checkpoint, deadline=deadline, loader=_load, progress=progress
+        outcomes = train_together(
+            configs, device=device, checkpoint=checkpoint, deadline=deadline, loader=_load, progress=progress
         )
     except UsageError:
         raise
     except Exception as error:
-        record = failed_record(config, experiment, scale, device, f"{type(error).__name__}: {error}")
+        if len(configs) > 1:
+            raise
+        records = [failed_record(configs[0], experiment, scale, device, _reason(error))]
     else:
-        record = record_of(config, experiment, scale, device, outcome)
+        ended = zip(configs, outcomes, strict=True)
+        records = [record_of(config, experiment, scale, device, outcome) for config, outcome in ended]
         if weights is not None:
-            state = outcome.learner.network.cpu().state_dict()
+            state = outcomes[0].learner.network.cpu().state_dict()
             write_atomically(weights, lambda file: torch.save(state, file))
-    if record["status"] != "paused":
-        store.write(record, path)
-    if record["status"] in ("ok", "diverged"):
+    for config, record in zip(configs, records, strict=True):
+        if record["status"] != "paused":
+            store.write(record, store.path(experiment, config))
+    if records[0]["status"] in ("ok", "diverged"):
         checkpoint.unlink(missing_ok=True)
-    return record
+    return records
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _run_first(
+    program: Sequence[Config],
+    most: int | None,
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    deadline: float,
+) -> tuple[list[Record], str]:
+    """Trains the first runs of a program, `most` of them or as many as memory holds: their records, and what was said.
+
+    Where memory runs out half of them go on; where anything else goes wrong, one, as what is alone may run.
+    """
+    import torch
+
+    members = fitting(program, device, _load) if most is None else min(most, len(program))
+    said = ""
+    while True:
+        try:
+            return _run(program[:members], store, experiment, scale, device, deadline), said
+        except UsageError:
+            raise
+        except torch.OutOfMemoryError:
+            members = math.ceil(members / 2)
+            said = f"out of memory: {members} runs at once from here on"
+        except Exception as error:
+            members = 1
+            said = ONE_BY_ONE.format(_reason(error))
 
 
 def _load(name: str, seed: int) -> "Data":
@@ -129,17 +183,20 @@ def run_all(
     *,
     device: str,
     workers: int,
+    population: int | None = 1,
     deadline: float,
     done: Callable[[Config, Record], None],
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Runs `configs` in order on `workers` processes and tells `done` of each as it ends.
 
-    Past `deadline` (of `time.monotonic`) runs in progress are checkpointed and none starts. An interrupt ends the
-    workers at once, and each loses what it did since its last checkpoint. A run that cannot run, or whose process
-    dies, is recorded as failed and keeps its checkpoint.
+    `population` is how many runs that are alike train as one program at most, None for as many as a GPU's memory
+    holds; `say` is told where that did not work. Past `deadline` (of `time.monotonic`) runs in progress are
+    checkpointed and none starts. An interrupt ends the workers at once, and each loses what it did since its last
+    checkpoint. A run that cannot run, or whose process dies, is recorded as failed and keeps its checkpoint.
     """
-    queue = iter(configs)
-    running: dict[Future[Record], tuple[Config, ProcessPoolExecutor]] = {}
+    queue = deque((program, population) for program in grouped(configs, population))
+    running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
     with ExitStack() as stack:
 
         def pool_of_one() -> ProcessPoolExecutor:
@@ -153,25 +210,39 @@ def run_all(
         idle = [pool_of_one() for _ in range(workers)]
         try:
             while True:
-                while idle and time.monotonic() < deadline and (config := next(queue, None)):
-                    pool = idle.pop()
-                    running[pool.submit(run, config, store, experiment, scale, device, deadline)] = config, pool
+                while idle and queue and time.monotonic() < deadline:
+                    pool, (program, most) = idle.pop(), queue.popleft()
+                    job = pool.submit(_run_first, program, most, store, experiment, scale, device, deadline)
+                    running[job] = program, most, pool
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    config, pool = running.pop(future)
+                    program, most, pool = running.pop(future)
                     try:
-                        record = future.result()
-                    except BrokenProcessPool:
-                        record, pool = failed(config, "its process died"), pool_of_one()
-                    except UsageError as error:
-                        record = failed(config, str(error))
+                        records, said = future.result()
+                    except (BrokenProcessPool, UsageError) as error:
+                        died = isinstance(error, BrokenProcessPool)
+                        pool = pool_of_one() if died else pool
+                        reason = "its process died" if died else str(error)
+                        alone = most == 1 or len(program) == 1
+                        records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
                     idle.append(pool)
-                    done(config, record)
+                    if said:
+                        say(said)
+                        most = max(1, len(records))
+                    if rest := program[len(records) :]:
+                        queue.appendleft((rest, most))
+                    for config, record in zip(program, records, strict=False):
+                        done(config, record)
         except KeyboardInterrupt:
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+
+
+def grouped(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
+    """The runs as programs; each on its own where the population is 1."""
+    return [[config] for config in configs] if population == 1 else programs(configs, _load)
 
 
 def _start_worker() -> None:

@@ -11,12 +11,14 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from bench.alignment import PROBE, angle, effective_rank, kept_energy, measure
+from bench.batches import Batches
 from bench.config import Config
 from bench.conversion import put_under
 from bench.data import load
+from bench.learner import Learner, build
 from bench.models.mlp import MLP
 from bench.rules import RULES
-from bench.train import Batches, Learner, build, train
+from bench.train import train
 
 CONFIG = Config(
     model="mlp",
@@ -40,7 +42,7 @@ def under(rule, **changes):
 
 def learner_and_batch(config):
     data = digits("digits", 0)
-    return build(config, data), *next(Batches(data.train, data, config)())
+    return build(config, data), *next(Batches(data.train, data, config).in_order())
 
 
 # The numbers

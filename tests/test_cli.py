@@ -123,7 +123,9 @@ def test_set_overrides_fields_and_keeps_the_others(tmp_path):
 
 
 def test_saved_weights_are_those_of_the_record(tmp_path):
-    from bench.train import Batches, evaluate, prepare
+    from bench.batches import Batches
+    from bench.learner import prepare
+    from bench.train import evaluate
 
     assert main([*RUN, "--results", str(tmp_path)]) == 0
     assert main([*RUN, "--results", str(tmp_path), "--save-weights", str(tmp_path / "bp.pt")]) == 0
@@ -132,7 +134,7 @@ def test_saved_weights_are_those_of_the_record(tmp_path):
     config = parse(Config, record["config"], "record")
     data, learner = prepare(config, "cpu")
     learner.network.load_state_dict(torch.load(tmp_path / "bp.pt", weights_only=True))
-    assert evaluate(learner, Batches(data.test, data, config)) == record["final"]
+    assert evaluate(learner, Batches(data.test, data, config)) == [record["final"]]
 
 
 def test_a_run_equals_that_of_a_sweep_and_is_found_there(tiny, tmp_path, capsys):

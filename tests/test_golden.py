@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import bench.learner
 import bench.rules.ldfa_p
 import bench.train
 from bench import golden
@@ -67,7 +68,7 @@ def no_clip(self, plain, rule, rank, generator, clip, source, take_over=Linear._
         (bench.rules.ldfa_p, "oja", wrong_sign, BOTH),
         (LowDimensionalFeedback, "backward", fixed_q, BOTH),
         (bench.train, "optimiser_of", no_decay, BOTH),
-        (bench.train, "stream", lambda seed, purpose: seed, BOTH),
+        (bench.learner, "stream", lambda seed, purpose: seed, BOTH),
         (LinearOperator, "project", lambda self, P, g: g @ P * (1 + 1e-4), BOTH),
         (Linear, "_take_over", no_clip, ["mlp"]),
         (Rotate, "apply", lambda self, images, drawn: images, ["mlp"]),

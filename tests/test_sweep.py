@@ -172,7 +172,7 @@ def test_a_run_that_failed_goes_on_from_its_checkpoint(attempt, tmp_path):
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-99], lambda content: b"x" + content])
 def test_a_broken_checkpoint_fails_the_run_once(damage, attempt, tmp_path):
     attempt(last=7)
-    checkpoint = Store(tmp_path).checkpoint(CONFIG)
+    checkpoint = Store(tmp_path).checkpoint([CONFIG])
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     record, epochs = attempt()
     assert record["status"] == "failed" and "checkpoint is broken" in record["reason"] and epochs == []
@@ -187,7 +187,7 @@ def test_past_the_deadline_runs_pause_and_none_starts(tmp_path):
     run_all(configs, store, "test", "quick", deadline=deadline, **options)
     ((config, record),) = told
     assert config == configs[0] and record["status"] == "paused" and record["device"]["threads"] == 1
-    assert not list(store.paths()) and store.checkpoint(config).exists()
+    assert not list(store.paths()) and store.checkpoint([config]).exists()
     run_all(configs, store, "test", "quick", deadline=deadline, **options)
     assert len(told) == 1
 

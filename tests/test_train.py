@@ -11,17 +11,20 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
+import bench.learner
 import bench.train
 from bench.augment import ALLOWED, Flip, Rotate, augmentation
+from bench.batches import Batches, channel_statistics
 from bench.config import Config
 from bench.data import load
 from bench.data.base import Split
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.estimate import steps
+from bench.learner import build, loss_of, prepare, step, stream
 from bench.models.mlp import MLP
 from bench.rules import RULES
-from bench.train import Batches, build, channel_statistics, loss_of, prepare, step, stream, train
+from bench.train import train
 
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 LDFA = Config(
@@ -161,12 +164,12 @@ SHORT = replace(LDFA, batch_size=64, epochs=2, epoch_examples=200)
 def test_a_short_epoch_draws_its_own_examples_and_the_test_is_whole():
     data = digits("digits", 0)
     batches = Batches(data.train, data, replace(SHORT, augment=()))
-    epochs = [torch.cat([x for x, _ in batches(Generator().manual_seed(seed))]).flatten(1) for seed in (0, 1)]
+    epochs = [torch.cat([x for x, _ in batches.shuffled(Generator().manual_seed(seed))]).flatten(1) for seed in (0, 1)]
     assert len(batches) == 4 and [len(epoch.unique(dim=0)) for epoch in epochs] == [200, 200]
     assert len(torch.cat(epochs).unique(dim=0)) > 300
-    assert sum(len(x) for x, _ in batches()) == len(data.train)
+    assert sum(len(x) for x, _ in batches.in_order()) == len(data.train)
     whole = Batches(data.train, data, replace(SHORT, augment=(), epoch_examples=9999))
-    assert sum(len(x) for x, _ in whole(Generator().manual_seed(0))) == len(data.train)
+    assert sum(len(x) for x, _ in whole.shuffled(Generator().manual_seed(0))) == len(data.train)
     assert len(run(SHORT).first_losses) == steps(SHORT) == 8
 
 
@@ -178,10 +181,10 @@ class Measured(MLP):
 
 def test_a_network_is_measured_once_trained_and_nothing_else_changes(monkeypatch):
     plain = run(LDFA)
-    monkeypatch.setattr(bench.train, "MODELS", {"mlp": Measured})
+    monkeypatch.setattr(bench.learner, "MODELS", {"mlp": Measured})
     measured = run(LDFA)
     assert plain.trained == {} and result(measured) == result(plain)
-    first, _ = next(Batches(measured.data.train, measured.data, LDFA)())
+    first, _ = next(Batches(measured.data.train, measured.data, LDFA).in_order())
     norm = measured.learner.network.output.weight.norm().item()
     assert measured.trained == {"inputs": first.sum().item(), "training": False, "norm": norm}
     assert run(replace(LDFA, lr=1e38)).trained == {}
@@ -197,7 +200,7 @@ def test_measuring_a_trained_retina_leaves_it_as_it_is():
         return {"random": torch.random.get_rng_state(), **network.state_dict(), **gradients}
 
     before = {name: tensor.clone() for name, tensor in state().items()}
-    inputs, _ = next(Batches(outcome.data.train, outcome.data, config)())
+    inputs, _ = next(Batches(outcome.data.train, outcome.data, config).in_order())
     assert network.measure_trained(inputs) == outcome.trained
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
     assert not network.training and run(config).trained == outcome.trained
@@ -317,8 +320,8 @@ def test_an_augmentation_that_does_not_exist(spec):
 def test_every_example_comes_once_an_epoch_in_another_order():
     data = digits("digits", 0)
     batches = Batches(data.train, data, replace(LDFA, augment=()))
-    epochs = [torch.cat([x for x, _ in batches(Generator().manual_seed(seed))]) for seed in (0, 1)]
-    in_order = torch.cat([x for x, _ in batches()])
+    epochs = [torch.cat([x for x, _ in batches.shuffled(Generator().manual_seed(seed))]) for seed in (0, 1)]
+    in_order = torch.cat([x for x, _ in batches.in_order()])
     assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[0], in_order)
     for epoch in epochs:
         torch.testing.assert_close(epoch.sum(0), in_order.sum(0))
@@ -329,7 +332,7 @@ def test_every_example_comes_once_an_epoch_in_another_order():
 def test_draws_are_shared_across_devices():
     on_cpu = digits("digits", 0)
     on_gpu = on_cpu.to("cuda")
-    pairs = [Batches(data.train, data, LDFA)(Generator().manual_seed(0)) for data in (on_cpu, on_gpu)]
+    pairs = [Batches(data.train, data, LDFA).shuffled(Generator().manual_seed(0)) for data in (on_cpu, on_gpu)]
     for (x, labels), (x_gpu, labels_gpu) in zip(*pairs, strict=True):
         assert torch.equal(labels, labels_gpu.cpu())
         torch.testing.assert_close(x, x_gpu.cpu())
@@ -378,7 +381,7 @@ def test_with_the_forward_weights_as_feedback_every_rule_is_backpropagation(rule
     learner = build(config, data)
     for layer in learner.layers.values():
         become_backpropagation(layer)
-    ((inputs, targets),) = islice(Batches(data.train, data, config)(), 1)
+    ((inputs, targets),) = islice(Batches(data.train, data, config).in_order(), 1)
     plain = MLP(data, width=16).double()
     plain.load_state_dict({name: t for name, t in learner.network.state_dict().items() if "feedback" not in name})
     loss = F.cross_entropy(plain(inputs), targets)

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.estimate import estimate, timings
 from bench.experiments import Experiment
 from bench.records import Record, Store
-from bench.sweep import check, lock, missing, run_all
+from bench.sweep import check, grouped, lock, missing, run_all
 
 
 def sweep(
@@ -27,6 +27,7 @@ def sweep(
     dry_run: bool = False,
     budget: float | None = None,
     workers: int,
+    population: int | None,
     device: str,
 ) -> int:
     """Shows what an experiment lacks at a scale, and runs that."""
@@ -46,29 +47,42 @@ def sweep(
         typer.echo("no estimate: nothing of this model is recorded yet")
     if dry_run:
         return 0
-    deadline = math.inf if budget is None else started + _usable(budget, todo, estimates)
-    ended = _run(todo, store, found.name, scale, device, workers, deadline)
+    deadline = math.inf if budget is None else started + _usable(budget, todo, estimates, population)
+    ended = _run(todo, store, found.name, scale, device, workers, population, deadline)
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
         typer.echo(f"stopped by the budget, {left} missing")
     return int(ended["failed"] > 0)
 
 
-def tune(model: str, scale: str, rules: Sequence[str], *, results: Path, workers: int, device: str) -> int:
+def tune(
+    model: str,
+    scale: str,
+    rules: Sequence[str],
+    *,
+    results: Path,
+    budget: float | None = None,
+    workers: int,
+    device: str,
+) -> int:
     """Runs the trials of each rule that are missing, shows all, and keeps the best settings of each rule.
 
-    Nothing is chosen where a trial failed.
+    Nothing is chosen where a trial failed, or where the budget ended them.
     """
+    deadline = math.inf if budget is None else time.monotonic() + budget
     from bench.protocols import tuned_path
     from bench.tune import EXPERIMENT, choose, trials
 
     name = EXPERIMENT.format(model=model)
     store = Store(results / scale)
     todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
-    ended = _run(todo, store, name, scale, device, workers) if todo else Counter()
+    ended = _run(todo, store, name, scale, device, workers, 1, deadline) if todo else Counter()
     if failed := ended["failed"]:
         typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
         return 1
+    if left := len(todo) - ended["ok"] - ended["diverged"]:
+        typer.echo(f"stopped by the budget, {left} trials missing, so nothing is chosen yet")
+        return 0
     for rule in rules:
         chosen = choose(model, scale, rule, lambda config: store.find(config, [name]))
         tried = json.loads(tuned_path(model, scale).read_text())[rule]["trials"]
@@ -90,14 +104,15 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
     table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])
 
 
-def _usable(budget: float, todo: Sequence[Config], estimates: Sequence[float]) -> float:
+def _usable(budget: float, todo: Sequence[Config], estimates: Sequence[float], population: int | None) -> float:
     """Seconds after which runs pause, so that the last of them ends its epochs within the budget."""
     if not estimates:
         return budget
     if budget < min(estimates):
         least = f"allowed: {math.ceil(min(estimates))} and more"
         raise UsageError(f"--budget {budget:g}: too short for one run, of about {duration(min(estimates))}; {least}")
-    between_pauses = max(e * c.log_every / c.epochs for e, c in zip(estimates, todo, strict=True))
+    epochs = {c.digest: e * c.log_every / c.epochs for e, c in zip(estimates, todo, strict=True)}
+    between_pauses = max(sum(epochs[c.digest] for c in group[:population]) for group in grouped(todo, population))
     return budget - 1.5 * between_pauses
 
 
@@ -108,7 +123,8 @@ def _run(
     scale: str,
     device: str,
     workers: int,
-    deadline: float = math.inf,
+    population: int | None,
+    deadline: float,
 ) -> Counter[str]:
     """Runs `configs`, a line each; how many ended in which status."""
     ended: Counter[str] = Counter()
@@ -131,7 +147,18 @@ def _run(
         check(configs)
         with lock(store.folder), bar:
             task = bar.add_task("", total=len(configs))
-            run_all(configs, store, name, scale, device=device, workers=workers, deadline=deadline, done=done)
+            run_all(
+                configs,
+                store,
+                name,
+                scale,
+                device=device,
+                workers=workers,
+                population=population,
+                deadline=deadline,
+                done=done,
+                say=lambda line: out.print(line, soft_wrap=True),
+            )
     except KeyboardInterrupt:
         interrupted(ended["ok"] + ended["diverged"])
     return ended

@@ -52,6 +52,8 @@ class Rule(ABC):
     """Whether the feedback has a rank."""
     own_feedback_rate: ClassVar[bool] = False
     """Whether the feedback learns at a rate of its own, to be tuned."""
+    draws: ClassVar[bool] = False
+    """Whether its backward pass draws random numbers."""
     source: ClassVar[Literal["output", "hidden"] | None] = None
     """Where the error of a direct rule comes from: the network's output, or its last hidden layer."""
     resets: ClassVar[int] = 0

@@ -15,6 +15,7 @@ class BatchMagnitudeSign(Rule):
     """
 
     reads_weights = "sign"
+    draws = True
 
     def start(self, op, W, rank, generator):
         return {}

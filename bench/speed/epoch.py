@@ -5,10 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from bench.batches import Batches
+from bench.learner import build, step
 from bench.models.mlp import MLP
+from bench.optimisers import optimiser_of
 from bench.speed.base import Measurement, Row, Side, alternate
 from bench.speed.networks import images, settings
-from bench.train import Batches, build, optimiser_of, step
 
 SUBSET = 2_560
 """Images of an epoch that is timed."""
@@ -28,7 +30,7 @@ def usual_epoch(examples: int = SUBSET) -> Measurement:
     learner.network.train()
 
     def here() -> None:
-        for inputs, targets in batches(torch.Generator().manual_seed(0)):
+        for inputs, targets in batches.shuffled(torch.Generator().manual_seed(0)):
             step(learner, optimiser, inputs, targets)
 
     rounds = alternate({"here": here, "usual": _usual(data.train.inputs, data.train.targets, config.batch_size)})

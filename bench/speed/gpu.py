@@ -6,10 +6,12 @@ from statistics import median
 
 import torch
 
+from bench.batches import Batches
 from bench.config import Config
+from bench.learner import prepare, step
+from bench.optimisers import optimiser_of
 from bench.speed.base import Device, Measurement, Row, alternate, flops_of, quartiles
 from bench.speed.networks import images, of_protocol, settings
-from bench.train import Batches, optimiser_of, prepare, step
 
 RANK = 32
 LARGE = {"width": 768, "depth": 12, "heads": 12}
@@ -34,7 +36,7 @@ def epoch(config: Config, device: Device = "cuda", examples: int = EXAMPLES) -> 
     seconds = []
     for number in range(EPOCHS + 1):
         started = time.perf_counter()
-        for inputs, targets in batches(torch.Generator().manual_seed(number)):
+        for inputs, targets in batches.shuffled(torch.Generator().manual_seed(number)):
             loss, _ = step(learner, optimiser, inputs, targets, config.clip_gradients)
         loss.item()
         seconds.append(time.perf_counter() - started)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from bench.config import Config
 from bench.conversion import convert
 from bench.data.base import Data, Split
+from bench.learner import build, step
 from bench.metrics import first_batch
+from bench.optimisers import optimiser_of
 from bench.protocols import configure
 from bench.rules import RULES
-from bench.train import build, gradients, optimiser_of, step
 
 RANK = 10
 BATCH = 256
@@ -64,7 +65,7 @@ def of_protocol(config: Config, device: str = "cpu") -> Trainee:
     return Trainee(
         network,
         inputs,
-        lambda: gradients(learner, optimiser, inputs, targets),
+        lambda: learner.gradients(optimiser, inputs, targets),
         lambda: step(learner, optimiser, inputs, targets, config.clip_gradients),
     )
 

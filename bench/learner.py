@@ -1,0 +1,190 @@
+"""A network under a rule, and one step of its training."""
+
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from bench.config import Config, parse
+from bench.conversion import parse_ranks, put_under
+from bench.data import load
+from bench.data.base import Data
+from bench.errors import UsageError, unknown
+from bench.layers import RuleLayer
+from bench.models import MODELS
+from bench.models.base import Network
+from bench.rules import RULES
+from bench.rules.base import Rule
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+"""Of weights, feedback and inputs, by precision."""
+
+
+def stream(seed: int, purpose: str) -> int:
+    """The seed of one stream of random numbers of a run: `weights`, `feedback`, `epoch 3`."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
+
+
+class Trainee(ABC):
+    """What the training loop trains: one `Learner`, or a `Population` of M of them, whose tensors have M in front."""
+
+    members: Sequence["Learner"]
+
+    @abstractmethod
+    def weights(self) -> list[nn.Parameter]:
+        """All parameters of the forward pass."""
+
+    @abstractmethod
+    def feedback(self) -> list[nn.Parameter]:
+        """All feedback tensors."""
+
+    @abstractmethod
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss () or (M,) and the outputs (..., B, C) on one batch (B, ...), which the members share."""
+
+    @abstractmethod
+    def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Sets all gradients anew; returns the loss () or (M,) and the outputs, detached."""
+
+
+@dataclass
+class Learner(Trainee):
+    """A network under a rule, ready to train."""
+
+    network: Network
+    layers: dict[str, RuleLayer]
+    rule: Rule
+    output: RuleLayer | None
+    """The layer that is told the targets; None where the rule does not read them."""
+    outputs: int
+    """Width of the network's output."""
+    notes: list[str]
+    precision: str = "float32"
+
+    def weights(self):
+        held = set(map(id, self.feedback()))
+        return [p for p in self.network.parameters() if id(p) not in held]
+
+    def feedback(self):
+        return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
+
+    @property
+    def members(self):
+        return [self]
+
+    def outputs_of(self, inputs: Tensor) -> Tensor:
+        """The network's output, in the dtype of the inputs; its forward pass is in the precision of the run."""
+        if self.precision != "bfloat16":
+            return self.network(inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return self.network(inputs).to(inputs.dtype)
+
+    def told(self, targets: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """What the output layer is told: one-hot labels, or real targets as they are; None under most rules."""
+        if self.output is None:
+            return None
+        return targets if targets.is_floating_point() else F.one_hot(targets, self.outputs).to(dtype)
+
+    def loss(self, inputs, targets):
+        outputs = self.outputs_of(inputs)
+        return loss_of(outputs, targets), outputs
+
+    def gradients(self, optimiser, inputs, targets):
+        if self.output is not None:
+            self.output.targets = self.told(targets, inputs.dtype)
+        loss, outputs = self.loss(inputs, targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.detach(), outputs.detach()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Lets the rule set the feedback of every layer anew."""
+        for layer in self.layers.values():
+            self.rule.reset(layer.weight, dict(layer.feedback))
+
+
+def build(config: Config, data: Data) -> Learner:
+    """The network of a configuration, under its rule, at its initial values. Rules share the weights of a seed."""
+    rule_class = RULES.get(config.rule)
+    rule = parse(rule_class, config.rule_options, f"options of rule {config.rule}")
+    if config.rank is not None and not rule.ranked:
+        raise UsageError(f"--rank {config.rank}: rule {config.rule!r} has no rank")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config.seed, "weights"))
+        network = _network(config, data).to(DTYPES[config.precision])
+    names = network.feedback_layers()
+    ranks = parse_ranks(config.rank, list(names))
+    for label, factor in network.rank_factors.items():
+        if isinstance(ranks[label], int):
+            ranks[label] *= factor
+    generator = Generator().manual_seed(stream(config.seed, "feedback"))
+    layers, notes = put_under(network, names, rule, ranks, generator, output=network.output_module, clip=config.clip)
+    told = network.output_module if rule.reads_targets else None
+    output = next((layers[label] for label, name in names.items() if name == told), None)
+    return Learner(network, layers, rule, output, data.outputs, notes, config.precision)
+
+
+def _network(config: Config, data: Data) -> Network:
+    model = MODELS.get(config.model)
+    if model.regression != data.regression:
+        task = "regression" if model.regression else "image classification"
+        raise UsageError(f"--dataset {config.dataset}: model {config.model!r} is for {task}")
+    _, *allowed = inspect.signature(model).parameters
+    for key in config.model_options:
+        if key not in allowed:
+            raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
+    try:
+        return model(data, **config.model_options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
+
+
+def prepare(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> tuple[Data, Learner]:
+    """The data of a run, on its device, and the learner. Raises `UsageError` for a configuration that cannot run."""
+    data = data_of(config, device, loader)
+    return data, build(config, data)
+
+
+def data_of(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> Data:
+    """The data of a run, on its device, which is set to the run's precision. Raises `UsageError` where it lacks it."""
+    if torch.device(device).type == "cuda":
+        _set_products(config)
+    data = loader(config.dataset, config.seed)
+    return (data.holdout() if config.split == "validation" else data).to(device)
+
+
+def _set_products(config: Config) -> None:
+    """How a GPU multiplies float32 matrices. Raises `UsageError` where it lacks the precision of the run."""
+    mixed = config.precision == "bfloat16"
+    if mixed and not torch.cuda.is_bf16_supported(including_emulation=False):
+        gpu = torch.cuda.get_device_name()
+        raise UsageError(f"precision: {gpu} has no bfloat16; allowed: float32, float64")
+    torch.set_float32_matmul_precision("high" if mixed else "highest")
+
+
+def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over examples of the cross-entropy (labels), or of half the squared error (real targets)."""
+    if targets.is_floating_point():
+        return 0.5 * (outputs - targets).square().sum(1).mean()
+    return F.cross_entropy(outputs, targets)
+
+
+def step(
+    trainee: Trainee,
+    optimiser: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    clip_gradients: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; returns the loss () or (M,) and the outputs (..., B, C), detached."""
+    loss, outputs = trainee.gradients(optimiser, inputs, targets)
+    if clip_gradients is not None:
+        nn.utils.clip_grad_value_(trainee.weights() + trainee.feedback(), clip_gradients)
+    optimiser.step()
+    return loss, outputs

@@ -1,0 +1,107 @@
+"""Networks that train as one program, side by side: the members of a population.
+
+Their tensors are stacked along a leading axis and the step of one network is mapped over it, so that a step of all
+takes as many launches as a step of one. A member trains as it does alone, within rounding.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from bench.config import Config
+from bench.learner import Learner, Trainee
+
+Tensors = dict[str, Tensor]
+
+
+def alike(configs: Sequence[Config]) -> bool:
+    """Whether all is the same in the configurations but the seed and the rank."""
+    return len({replace(config, seed=0, rank=None).digest for config in configs}) == 1
+
+
+def can_share(learner: Learner) -> bool:
+    """Whether a population may hold the learner: it hears no error but its layers' own, and draws no random numbers."""
+    drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.network.modules())
+    return learner.rule.source is None and not learner.rule.draws and not drops
+
+
+class Population(Trainee):
+    """M learners of configurations that are `alike`, each of which `can_share`.
+
+    Factors of a lower rank than the largest are padded with zeros, which no rule moves. The parameters and buffers of a
+    member's network become views of the stacked ones: whoever reads or changes a member, reads or changes the
+    population. A member whose numbers are no longer finite leaves the others untouched.
+    """
+
+    def __init__(self, members: Sequence[Learner]) -> None:
+        self.members = members
+        networks = [member.network for member in members]
+        held = set(map(id, members[0].feedback()))
+        self.feedback_names = {name for name, p in networks[0].named_parameters() if id(p) in held}
+        with torch.no_grad():
+            parameters = _stack([dict(network.named_parameters()) for network in networks])
+            self.buffers = _stack([dict(network.named_buffers()) for network in networks])
+        self.parameters = {name: nn.Parameter(tensor) for name, tensor in parameters.items()}
+        self.learned: list[str] | None = None
+
+    def weights(self):
+        return [tensor for name, tensor in self.parameters.items() if name not in self.feedback_names]
+
+    def feedback(self):
+        return [tensor for name, tensor in self.parameters.items() if name in self.feedback_names]
+
+    def loss(self, inputs, targets):
+        return vmap(self._loss, in_dims=(0, 0, None, None))(self.parameters, self.buffers, inputs, targets)
+
+    def gradients(self, optimiser, inputs, targets):
+        told = self.members[0].told(targets, inputs.dtype)
+        differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=(0, 0, 0, 0, None if told is None else 0))
+        found, (loss, outputs) = differentiate(self.parameters, self.buffers, inputs, targets, told)
+        if self.learned is None:
+            self.learned = self._learned(optimiser, inputs[0], targets[0])
+        optimiser.zero_grad(set_to_none=True)
+        for name in self.learned:
+            self.parameters[name].grad = found[name]
+        return loss, outputs
+
+    def _loss(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """That of a member with these tensors in its network."""
+        one = self.members[0]
+        network = partial(functional_call, one.network, (parameters, buffers))
+        return replace(one, network=network).loss(inputs, targets)
+
+    def _told_loss(
+        self, parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor, told: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        output = self.members[0].output
+        if output is not None:
+            output.targets = told
+        loss, outputs = self._loss(parameters, buffers, inputs, targets)
+        if output is not None:
+            output.targets = None
+        return loss, (loss.detach(), outputs.detach())
+
+    def _learned(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> list[str]:
+        """The parameters that get a gradient: `grad` gives zeros in place of none, with which decay would act."""
+        learner = copy.deepcopy(self.members[0])
+        learner.gradients(optimiser, inputs, targets)
+        return [name for name, p in learner.network.named_parameters() if p.grad is not None]
+
+
+def _stack(members: Sequence[Tensors]) -> Tensors:
+    """The tensors of all members, padded with zeros to one shape and stacked by name; they become views of these."""
+    stacks = {}
+    for name, first in members[0].items():
+        tensors = [member[name] for member in members]
+        shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+        stacks[name] = first.new_zeros(len(members), *shape)
+        for row, tensor in zip(stacks[name], tensors, strict=True):
+            view = row[tuple(map(slice, tensor.shape))]
+            view.copy_(tensor)
+            tensor.data = view
+    return stacks

@@ -1,0 +1,131 @@
+"""Populations: each member trains as it does alone, whatever becomes of the others."""
+
+import time
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from bench.config import Config
+from bench.data import load
+from bench.learner import build
+from bench.population import Population
+from bench.rules import RULES
+from bench.train import train, train_together
+
+BASE = Config(
+    model="mlp",
+    dataset="digits",
+    rule="ldfa",
+    model_options={"width": 16},
+    weight_decay=1e-3,
+    feedback_rate=0.7,
+    batch_size=100,
+    epochs=2,
+    gamma=0.7,
+    augment=("flip", "rotate:10"),
+    clip=0.05,
+    precision="float64",
+)
+RANKS = ("3", "full", "B1=1", "B3=2,B1=7")
+ALONE = {"dfa", "ldfa-direct", "wm", "brsf"}
+SHARED = sorted(set(RULES.names()) - ALONE)
+
+digits = cache(load)
+
+
+def settings(rule, **changes):
+    base = replace(BASE, rule=rule, **changes)
+    ranks = RANKS if RULES.get(rule).ranked else [None] * len(RANKS)
+    return [replace(base, seed=seed, rank=rank) for seed, rank in enumerate(ranks)]
+
+
+def together(configs, **options):
+    return train_together(configs, loader=digits, **options)
+
+
+def alone(configs):
+    return [train(config, loader=digits) for config in configs]
+
+
+def numbers(outcome):
+    """All that a run says, as numbers: losses, metrics and the state of its network."""
+    network = outcome.learner.network
+    tensors = dict(network.state_dict())
+    return {"losses": outcome.first_losses, "history": outcome.history, "final": outcome.final, **tensors}
+
+
+def agree(outcomes, others, rtol=1e-6, atol=1e-6):
+    for one, other in zip(outcomes, others, strict=True):
+        assert one.status == other.status
+        torch.testing.assert_close(numbers(one), numbers(other), rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("rule", SHARED)
+def test_a_population_trains_as_its_members_do_alone(rule):
+    configs = settings(rule)
+    outcomes = together(configs)
+    assert [outcome.population for outcome in outcomes] == [4] * 4
+    assert len({tuple(outcome.first_losses) for outcome in outcomes}) == 4
+    agree(outcomes, alone(configs))
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("cnn", {"width": 2, "dropout": 0.0}),
+        ("vit", {"patch": 4, "width": 8, "depth": 1, "heads": 2, "dropout": 0.0, "drop_path": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("rule", ["bp", "ldfa", "ldfa-track"])
+def test_convolutions_and_tokens(model, options, rule):
+    changes = {"model": model, "model_options": options, "epochs": 1, "epoch_examples": 300}
+    ranks = ["1", "full"] if RULES.get(rule).ranked else [None] * 2
+    configs = [replace(BASE, rule=rule, rank=rank, seed=seed, **changes) for seed, rank in enumerate(ranks)]
+    agree(together(configs), alone(configs))
+
+
+def test_resets_measures_and_tests_along_training():
+    changes = {"rule_options": {"resets": 2}, "measure_every": 1, "test_every": 1, "clip_gradients": 0.01}
+    configs = settings("ldfa-track", **changes)[:3]
+    outcomes = together(configs)
+    assert outcomes[2].history[0]["layers"]["B1"] and outcomes[2].history[1]["test"]
+    agree(outcomes, alone(configs), rtol=1e-5)
+
+
+def test_a_member_that_diverges_leaves_the_others_untouched(monkeypatch):
+    configs = settings("ldfa")
+
+    def spoilt(config, data):
+        learner = build(config, data)
+        if config.seed == 1:
+            learner.network.output.weight.data[0, 0] = torch.inf
+        return learner
+
+    monkeypatch.setattr("bench.train.build", spoilt)
+    outcomes = together(configs)
+    assert [outcome.status for outcome in outcomes] == ["ok", "diverged", "ok", "ok"]
+    assert len(outcomes[1].history) == 1 and outcomes[1].final == {}
+    agree(outcomes[::2], alone(configs[::2]))
+
+
+def test_a_population_that_pauses_ends_as_an_uninterrupted_one(tmp_path):
+    configs = settings("ldfa", epochs=3)
+    statuses = []
+    while not statuses or statuses[-1] == {"paused"}:
+        outcomes = together(configs, checkpoint=tmp_path / "runs.pt", deadline=time.monotonic())
+        statuses.append({outcome.status for outcome in outcomes})
+    assert statuses == [{"paused"}, {"paused"}, {"ok"}]
+    agree(outcomes, together(configs), rtol=0, atol=0)
+
+
+def test_members_are_views_of_the_population():
+    data = digits("digits", 0)
+    learners = [build(config, data) for config in settings("ldfa")]
+    population = Population(learners)
+    with torch.no_grad():
+        for tensor in [*population.weights(), *population.feedback()]:
+            tensor.fill_(2.0)
+    assert all((p == 2).all() for learner in learners for p in learner.network.parameters())
+    assert [len(learner.layers["B1"].feedback["Q"]) for learner in learners] == [3, 16, 1, 7]
