@@ -67,11 +67,11 @@ def run(
     A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
     `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes.
     """
-    (record,) = _run([config], store, experiment, scale, device, progress=progress, weights=weights)
+    (record,) = train_program([config], store, experiment, scale, device, progress=progress, weights=weights)
     return record
 
 
-def _run(
+def train_program(
     configs: Sequence[Config],
     store: Store,
     experiment: str,
@@ -115,7 +115,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _run_first(
+def train_first(
     program: Sequence[Config],
     most: int | None,
     store: Store,
@@ -134,7 +134,7 @@ def _run_first(
     said = ""
     while True:
         try:
-            return _run(program[:members], store, experiment, scale, device, deadline), said
+            return train_program(program[:members], store, experiment, scale, device, deadline), said
         except UsageError:
             raise
         except torch.OutOfMemoryError:
@@ -212,7 +212,7 @@ def run_all(
             while True:
                 while idle and queue and time.monotonic() < deadline:
                     pool, (program, most) = idle.pop(), queue.popleft()
-                    job = pool.submit(_run_first, program, most, store, experiment, scale, device, deadline)
+                    job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline)
                     running[job] = program, most, pool
                 if not running:
                     return

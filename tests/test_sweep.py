@@ -5,8 +5,10 @@ import multiprocessing
 import random
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import torch
 import yaml
 
 import bench.rules
@@ -33,15 +35,28 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch._dynamo", "bench.metrics", "bench.models.mlp", "bench.data.digits"])
 
 
-def sweep(folder, configs, plugins=None):
-    """A sweep that saves a checkpoint after every epoch; `plugins` is a folder of further rules."""
+def sweep(folder, configs, plugins=None, population=1, room=None):
+    """A sweep that saves a checkpoint after every epoch.
+
+    `plugins` is a folder of further rules; memory holds `room` members of a population. What it says is in `said`.
+    """
     bench.train.CHECKPOINT_SECONDS = 0.0
     bench.sweep.CONTEXT = multiprocessing.get_context("fork")
     bench.rules.__path__.append(str(plugins))
+    if room:
+        bench.sweep.train_program = partial(scarce, room, bench.sweep.train_program)
     store = Store(folder)
-    with lock(folder):
+    options = {"device": "cpu", "workers": 2, "population": population, "deadline": math.inf}
+    with lock(folder), (folder / "said").open("a") as said:
         todo = missing(configs, store, ["test"])
-        run_all(todo, store, "test", "quick", device="cpu", workers=2, deadline=math.inf, done=lambda *_: None)
+        say = partial(print, file=said)
+        run_all(todo, store, "test", "quick", done=lambda *_: None, say=say, **options)
+
+
+def scarce(room, train_program, configs, *arguments):
+    if len(configs) > room:
+        raise torch.OutOfMemoryError
+    return train_program(configs, *arguments)
 
 
 def start(*arguments):
@@ -141,6 +156,39 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     reasons = ["ValueError: no error goes down", "--rank 3: no such", "its process died", "its process died"]
     assert [record["reason"] for record in found[:4]] == reasons
     assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:4]
+
+
+def test_populations_give_the_records_of_runs_one_by_one(tmp_path):
+    """Runs that differ in seed and rank share a program, `dfa` has none; memory that runs out halves it, said once."""
+    quick = replace(CONFIG, epochs=2, precision="float64")
+    configs = [replace(quick, seed=seed) for seed in range(5)]
+    configs += [replace(quick, rule="ldfa", rank=rank, seed=seed) for rank in ("2", "full") for seed in range(2)]
+    configs += [replace(quick, rule="dfa", seed=seed) for seed in range(2)]
+    for folder, *options in (("one", None, 1), ("many", None, 9), ("scarce", None, 9, 3)):
+        finish(tmp_path / folder, configs, *options)
+    one, many, scarce = (records(tmp_path / folder, configs) for folder in ("one", "many", "scarce"))
+    assert [record["population"] for record in many] == [5] * 5 + [4] * 4 + [1] * 2
+    assert [record["population"] for record in scarce] == [3] * 3 + [2] * 2 + [2] * 4 + [1] * 2
+    for record, *others in zip(one, many, scarce, strict=True):
+        for other in others:
+            assert other["final"] == pytest.approx(record["final"], rel=1e-4)
+            assert other["first_losses"] == pytest.approx(record["first_losses"], rel=1e-4)
+    said = [(tmp_path / folder / "said").read_text().splitlines() for folder in ("one", "many", "scarce")]
+    assert said[:2] == [[], []]
+    assert said[2] == [f"out of memory: {members} runs at once from here on" for members in (3, 2)]
+
+
+def test_members_of_a_population_that_fails_run_one_by_one(tmp_path):
+    plugins = {"raises": RAISES, "refuses": REFUSES, "dies": DIES}
+    for name, source in plugins.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    configs = [replace(CONFIG, epochs=1, rule=rule, seed=seed) for rule in [*plugins, "bp"] for seed in range(2)]
+    finish(tmp_path / "results", configs, tmp_path, 9)
+    found = records(tmp_path / "results", configs)
+    assert [record["status"] for record in found] == ["failed"] * 6 + ["ok"] * 2
+    said = sorted((tmp_path / "results/said").read_text().splitlines())
+    reasons = ["--rank 3: no such", "ValueError: no error goes down", "its process died"]
+    assert said == [f"runs at once failed, so they go on one by one: {reason}" for reason in reasons]
 
 
 @pytest.fixture
