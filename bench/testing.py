@@ -133,6 +133,13 @@ class RuleContract:
 
     @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
     @everywhere
+    def test_random_numbers_are_declared(self, place):
+        layer, x, g = self.step(place)
+        one, other = (gradients_of(layer, x, g, seed) for seed in (0, 1))
+        drawn = any(not torch.equal(one[name], other[name]) for name, tensor in one.items() if tensor is not None)
+        assert layer.rule.draws == drawn
+
+    @everywhere
     def test_a_population_is_its_networks_one_by_one(self, place):
         """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""
         layers, xs, (g, *_) = zip(*(self.step(place, seed=seed) for seed in range(3)), strict=True)

@@ -24,13 +24,14 @@ def write(folder: Path = FOLDER / "speed") -> None:
 
 
 def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Seconds of the feedback over its rank, and `ldfa` over `bp` over the width of a network."""
-    numbers = pd.concat([over_rank(rows), over_width(rows)], ignore_index=True)
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Time of the feedback over its rank, `ldfa` over `bp` over the width, and a step over the size of a population."""
+    numbers = pd.concat([over_rank(rows), over_width(rows), over_population(rows)], ignore_index=True)
+    figure = Figure(figsize=(10.0, 3.0), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     figure.suptitle(f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, torch {machine['torch']}")
     _rank(left, numbers[numbers["figure"] == "rank"])
-    _width(right, numbers[numbers["figure"] == "width"])
+    _width(middle, numbers[numbers["figure"] == "width"])
+    _population(right, numbers[numbers["figure"] == "population"])
     return figure, numbers
 
 
@@ -65,6 +66,23 @@ def over_width(rows: Rows) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["figure", "x", "measured", "counted", "low", "high"])
 
 
+def over_population(rows: Rows) -> pd.DataFrame:
+    """A row a size, on the GPU where there is one: milliseconds of a step, and of as many steps of one network."""
+    row = rows.get("population") or rows.get("population-cpu")
+    if row is None:
+        return pd.DataFrame(columns=["figure", "x", "measured", "counted"])
+    seconds = row["numbers"]["seconds"]
+    return pd.DataFrame(
+        {
+            "figure": "population",
+            "x": size,
+            "measured": 1e3 * seconds[f"{size} at once"],
+            "counted": 1e3 * size * seconds["alone"],
+        }
+        for size in row["numbers"]["sizes"]
+    )
+
+
 def _rank(ax: Axes, numbers: pd.DataFrame) -> None:
     ax.plot(numbers["x"], numbers["measured"], "o-", label="measured")
     ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="its FLOPs at full speed")
@@ -79,6 +97,14 @@ def _width(ax: Axes, numbers: pd.DataFrame) -> None:
     ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="counted FLOPs")
     ax.set(xscale="log", xlabel="width of eight layers", ylabel="ldfa r = 10 over bp")
     ax.set_xticks(numbers["x"], [str(width) for width in numbers["x"]])
+    _finish(ax)
+
+
+def _population(ax: Axes, numbers: pd.DataFrame) -> None:
+    ax.plot(numbers["x"], numbers["measured"], "o-", label="at once")
+    ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="one by one")
+    ax.set(xscale="log", yscale="log", xlabel="networks", ylabel="a step of all (ms)")
+    ax.set_xticks(numbers["x"], [str(size) for size in numbers["x"]])
     _finish(ax)
 
 

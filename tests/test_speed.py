@@ -8,7 +8,7 @@ import torch
 
 import bench.commands.speed as command
 from bench.cli import main
-from bench.speed import ROWS, base, epoch, feedback, floor, gpu, loop, outside, rank, sweep
+from bench.speed import ROWS, base, epoch, feedback, floor, gpu, loop, outside, population, rank, sweep
 from bench.speed.base import Measurement, Rounds, Row, alternate, flops_of
 from bench.speed.machine import describe, slug
 from bench.speed.networks import settings, square
@@ -85,23 +85,23 @@ def test_the_share_outside_the_steps():
     assert 0 < times["steps"] < times["run"]
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [
-        lambda: feedback.squares(16, layers=2, batch=4),
-        lambda: feedback.mlp(model_options={"width": 8}, batch_size=4),
-        lambda: floor.squares(16, layers=2, batch=4),
-        lambda: floor.mlp(model_options={"width": 8}, batch_size=4),
-        lambda: loop.plain_step(4),
-        lambda: epoch.usual_epoch(128),
-        lambda: rank.over_rank(16, (2, 4), 8),
-        lambda: outside.share(0.1, 256, 1),
-        lambda: sweep.sweep(1, 1),
-        lambda: gpu.vit("cpu", "cpu", **TINY_VIT),
-        lambda: gpu.epoch(settings("vit", "bp", "gpu", precision="bfloat16", **TINY_VIT), "cpu", 8),
-    ],
-    ids=["square", "mlp", "square-step", "mlp-step", "plain", "epoch", "rank", "outside", "sweep", "vit", "vit-epoch"],
-)
+TINY_ROWS = {
+    "square": lambda: feedback.squares(16, layers=2, batch=4),
+    "mlp": lambda: feedback.mlp(model_options={"width": 8}, batch_size=4),
+    "square-step": lambda: floor.squares(16, layers=2, batch=4),
+    "mlp-step": lambda: floor.mlp(model_options={"width": 8}, batch_size=4),
+    "plain": lambda: loop.plain_step(4),
+    "epoch": lambda: epoch.usual_epoch(128),
+    "rank": lambda: rank.over_rank(16, (2, 4), 8),
+    "outside": lambda: outside.share(0.1, 256, 1),
+    "sweep": lambda: sweep.sweep(1, 1),
+    "population": lambda: population.population("cpu", (1, 3), model_options={"width": 8}, batch_size=4),
+    "vit": lambda: gpu.vit("cpu", "cpu", **TINY_VIT),
+    "vit-epoch": lambda: gpu.epoch(settings("vit", "bp", "gpu", precision="bfloat16", **TINY_VIT), "cpu", 8),
+}
+
+
+@pytest.mark.parametrize("measure", TINY_ROWS.values(), ids=TINY_ROWS)
 def test_every_row_runs(measure):
     found = measure()
     assert found.quartiles[0] <= found.value <= found.quartiles[1]
@@ -160,7 +160,7 @@ def test_bad_input(quick_rows, arguments, message, tmp_path, monkeypatch, capsys
 def test_rows_have_names_of_their_own_and_targets_above_their_limits():
     assert all(name == row.name for name, row in ROWS.items())
     judged = [row for row in ROWS.values() if row.target is not None]
-    assert len(judged) == 15
+    assert len(judged) == 17
     assert all(row.limit is None or row.limit < row.target for row in judged)
 
 
@@ -178,6 +178,7 @@ def test_the_figure_of_a_machine(tmp_path):
             "ranks": [4],
         },
         "square-16": {"flops": {"ldfa": 1, "bp": 2}},
+        "population-cpu": {"seconds": {"1 at once": 1.0, "3 at once": 2.0, "alone": 0.9}, "sizes": [1, 3]},
     }
     rows = [{"name": name, "value": 0.7, "quartiles": [0.6, 0.8], "numbers": n} for name, n in measured.items()]
     rows.append({"name": "vit", "value": None})
@@ -188,3 +189,5 @@ def test_the_figure_of_a_machine(tmp_path):
     assert (numbers["measured"], numbers["counted"]) == (500.0, 250.0)
     numbers = figures.over_width({row["name"]: row for row in rows}).iloc[0]
     assert (numbers["x"], numbers["measured"], numbers["counted"], numbers["high"]) == (16, 0.7, 0.5, 0.8)
+    numbers = figures.over_population({row["name"]: row for row in rows}).iloc[1]
+    assert (numbers["x"], numbers["measured"], numbers["counted"]) == (3, 2000.0, pytest.approx(2700.0))

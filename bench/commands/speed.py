@@ -59,7 +59,11 @@ def measure(row: Row) -> dict[str, Any]:
         return described | {"value": None, "note": lacking}
     if row.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return described | asdict(row.measure()) | {"peak_memory_bytes": peak_memory(row.device)}
+    try:
+        measured = row.measure()
+    except RuntimeError as error:  # out of memory, or an operation that this machine lacks
+        return described | {"value": None, "note": f"failed: {str(error).partition(chr(10))[0]}"}
+    return described | asdict(measured) | {"peak_memory_bytes": peak_memory(row.device)}
 
 
 def _lacking(row: Row) -> str | None:

@@ -3,9 +3,8 @@
 A row is measured by running its sides in turn, many times over; its value is the median over the rounds.
 """
 
-from bench.speed import epoch, feedback, floor, gpu, loop, outside, peer, rank, sweep
+from bench.speed import epoch, feedback, floor, gpu, loop, outside, peer, population, rank, sweep
 from bench.speed.base import Row
 
-ROWS: dict[str, Row] = {
-    row.name: row for module in (feedback, floor, loop, epoch, rank, outside, sweep, peer, gpu) for row in module.ROWS
-}
+MODULES = feedback, floor, loop, epoch, rank, outside, sweep, population, peer, gpu
+ROWS: dict[str, Row] = {row.name: row for module in MODULES for row in module.ROWS}

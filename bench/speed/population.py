@@ -1,0 +1,82 @@
+"""A population against its members one by one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bench.batches import Batches
+from bench.config import Config
+from bench.learner import Trainee, build, step
+from bench.optimisers import optimiser_of
+from bench.population import Population
+from bench.speed.base import Device, Measurement, Row, Side, alternate
+from bench.speed.networks import images, settings
+
+BATCH = 32
+SIZES = (1, 4, 16, 64)
+CPU_SIZES = (1, 2, 4, 8)
+WARM_UP = 3
+"""Steps before one is captured as a graph."""
+
+
+def population(
+    device: Device = "cuda", sizes: Sequence[int] = SIZES, *, graph: bool = False, **changes: object
+) -> Measurement:
+    """Seconds of a step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32.
+
+    With `graph` the single step is a CUDA graph, which launches all its kernels at once.
+    """
+    config = settings("mlp", "ldfa", "gpu", **({"batch_size": BATCH} | changes))
+    sides = {f"{members} at once": _side(config, members, device) for members in sizes}
+    sides["alone"] = _graphed(config, device) if graph else _side(config, 1, device)
+    most = max(sizes)
+    return alternate(sides, device).measurement(
+        lambda seconds: seconds[f"{most} at once"] / (most * seconds["alone"]), sizes=list(sizes)
+    )
+
+
+def _side(config: Config, members: int, device: Device) -> Side:
+    trainee, inputs, targets = _trainee(config, members, device)
+    return partial(step, trainee, optimiser_of(config, trainee), inputs, targets, config.clip_gradients)
+
+
+def _trainee(config: Config, members: int, device: Device) -> tuple[Trainee, Tensor, Tensor]:
+    data = images(config.batch_size).to(device)
+    learners = [build(replace(config, seed=seed), data) for seed in range(members)]
+    for learner in learners:
+        learner.network.to(device).train()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(members)]
+    inputs, targets = next(Batches(data.train, data, config).shuffled(*generators))
+    return Population(learners) if members > 1 else learners[0], inputs, targets
+
+
+def _graphed(config: Config, device: Device) -> Side:
+    trainee, inputs, targets = _trainee(config, 1, device)
+    optimiser = optimiser_of(config, trainee)
+    for group in optimiser.param_groups:
+        group["capturable"] = True
+    side = partial(step, trainee, optimiser, inputs, targets)
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            side()
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        side()
+    return graph.replay
+
+
+WHAT = f"MLP at batch {BATCH}: a step of {max(SIZES)} networks at once over as many of one"
+ROWS = [
+    Row("population", WHAT, population, 1 / 25, None, device="cuda"),
+    Row("population-graph", f"{WHAT}, as a CUDA graph", partial(population, graph=True), 1 / 6, None, device="cuda"),
+    Row(
+        "population-cpu",
+        f"MLP at batch {BATCH}: a step of {max(CPU_SIZES)} networks at once over as many of one, on the CPU",
+        partial(population, "cpu", CPU_SIZES),
+    ),
+]
