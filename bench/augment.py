@@ -1,12 +1,14 @@
 """Augmentations of image batches, as tensor operations on the device.
 
 Each draws its random numbers for a whole epoch at once, on the CPU, so that runs on any device see the same ones.
-Images are float (N, C, H, W) in [0, 1]; what leaves the frame is filled with black.
+Images are float (N, C, H, W) in [0, 1], or uint8 where an augmentation only moves pixels; what leaves the frame is filled
+with black.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +19,9 @@ from bench.errors import UsageError
 
 class Augmentation(ABC):
     """One random change of an image."""
+
+    moves_pixels: ClassVar[bool] = False
+    """Whether it gives pixels of the image, or black, so that images may be uint8, on which it takes less time."""
 
     @abstractmethod
     def draw(self, n: int, generator: Generator) -> Tensor:
@@ -30,11 +35,15 @@ class Augmentation(ABC):
 class Flip(Augmentation):
     """Mirrors half of the images left to right."""
 
+    moves_pixels = True
+
     def draw(self, n, generator):
         return torch.rand(n, generator=generator) < 0.5
 
     def apply(self, images, drawn):
-        return torch.where(drawn[:, None, None, None], images.flip(-1), images)
+        n = len(images)  # selecting rows is several times as fast as torch.where on the CPU
+        rows = torch.arange(n, device=images.device) + n * drawn
+        return torch.cat((images, images.flip(-1))).index_select(0, rows)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Rotate(Augmentation):
 class Crop(Augmentation):
     """Takes each image's frame out of the image with `pixels` of black around it, at a uniformly random place."""
 
+    moves_pixels = True
     pixels: int
 
     def draw(self, n, generator):
@@ -80,6 +90,7 @@ class Cutout(Augmentation):
     DeVries and Taylor 2017, arXiv:1708.04552. Where `size` is even, the pixel is below and to the right of the middle.
     """
 
+    moves_pixels = True
     size: int
 
     def draw(self, n, generator):

@@ -65,10 +65,13 @@ class Batches:
         """Images (N, C, H, W) as floats, augmented by the numbers drawn, if any; features as they are."""
         if not self.images:
             return inputs
-        inputs = inputs.to(self.dtype).div_(255)
         for change, numbers in zip(self.augmentations, drawn, strict=False):
-            inputs = change.apply(inputs, numbers)
-        return inputs.sub_(self.mean).div_(self.std)
+            inputs = change.apply(inputs if change.moves_pixels else self._floats(inputs), numbers)
+        return self._floats(inputs).sub_(self.mean).div_(self.std)
+
+    def _floats(self, images: Tensor) -> Tensor:
+        """From 0 to 255, as uint8, to 0 to 1; what is that already stays as it is."""
+        return images if images.is_floating_point() else images.to(self.dtype).div_(255)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,18 @@ def test_cutout_leaves_all_but_a_square_clipped_at_the_border(size):
         assert torch.equal(one, expected)
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_pixels_move_alike_as_bytes_and_as_floats(spec):
+    change, drawn = augmentation(spec), draws(spec, 16)
+    pixels = (255 * images()).to(torch.uint8)
+    if change.moves_pixels:
+        moved = change.apply(pixels, drawn)
+        assert moved.dtype == torch.uint8
+        torch.testing.assert_close(moved.float() / 255, change.apply(pixels.float() / 255, drawn), rtol=0, atol=0)
+    else:
+        assert spec in ("autoaugment", "rotate:10")
+
+
 def test_crops_and_cutouts_are_uniform():
     """A white pixel in the middle shows where the frame went, a black one where the cutout fell."""
     point = torch.zeros(1, 1, 7, 7)
