@@ -1,8 +1,8 @@
 """Augmentations of image batches, as tensor operations on the device.
 
 Each draws its random numbers for a whole epoch at once, on the CPU, so that runs on any device see the same ones.
-Images are float (N, C, H, W) in [0, 1], or uint8 where an augmentation only moves pixels; what leaves the frame is filled
-with black.
+Images are float (N, C, H, W) in [0, 1], or uint8 where an augmentation only moves pixels; what leaves the frame is
+filled with black.
 """
 
 import math
