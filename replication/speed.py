@@ -29,9 +29,10 @@ def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     figure = Figure(figsize=(10.0, 3.0), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     figure.suptitle(f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, torch {machine['torch']}")
-    _rank(left, numbers[numbers["figure"] == "rank"])
-    _width(middle, numbers[numbers["figure"] == "width"])
-    _population(right, numbers[numbers["figure"] == "population"])
+    part = {name: numbers[numbers["figure"] == name] for name in ("rank", "width", "population")}
+    _times(left, part["rank"], "measured", "its FLOPs at full speed", "rank r", "feedback of one layer (ms)")
+    _width(middle, part["width"])
+    _times(right, part["population"], "at once", "one by one", "networks", "a step of all (ms)")
     return figure, numbers
 
 
@@ -83,12 +84,11 @@ def over_population(rows: Rows) -> pd.DataFrame:
     )
 
 
-def _rank(ax: Axes, numbers: pd.DataFrame) -> None:
-    ax.plot(numbers["x"], numbers["measured"], "o-", label="measured")
-    ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="its FLOPs at full speed")
-    ax.set(xscale="log", yscale="log", xlabel="rank r", ylabel="feedback of one layer (ms)")
-    ax.set_xticks(numbers["x"], [str(rank) for rank in numbers["x"]])
-    _finish(ax)
+def _times(ax: Axes, numbers: pd.DataFrame, measured: str, counted: str, xlabel: str, ylabel: str) -> None:
+    ax.plot(numbers["x"], numbers["measured"], "o-", label=measured)
+    ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label=counted)
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    _finish(ax, numbers)
 
 
 def _width(ax: Axes, numbers: pd.DataFrame) -> None:
@@ -96,19 +96,11 @@ def _width(ax: Axes, numbers: pd.DataFrame) -> None:
     ax.errorbar(numbers["x"], numbers["measured"], spread, fmt="o-", capsize=2, label="measured, with quartiles")
     ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="counted FLOPs")
     ax.set(xscale="log", xlabel="width of eight layers", ylabel="ldfa r = 10 over bp")
-    ax.set_xticks(numbers["x"], [str(width) for width in numbers["x"]])
-    _finish(ax)
+    _finish(ax, numbers)
 
 
-def _population(ax: Axes, numbers: pd.DataFrame) -> None:
-    ax.plot(numbers["x"], numbers["measured"], "o-", label="at once")
-    ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label="one by one")
-    ax.set(xscale="log", yscale="log", xlabel="networks", ylabel="a step of all (ms)")
-    ax.set_xticks(numbers["x"], [str(size) for size in numbers["x"]])
-    _finish(ax)
-
-
-def _finish(ax: Axes) -> None:
+def _finish(ax: Axes, numbers: pd.DataFrame) -> None:
+    ax.set_xticks(numbers["x"], [str(x) for x in numbers["x"]])
     ax.minorticks_off()
     ax.legend(frameon=False)
     sns.despine(ax=ax)

@@ -26,7 +26,8 @@ class Compute(Claim):
     deviations = (
         "FLOPs are those of the matrix products of all layers: forward, error path, weight gradient and feedback "
         "update. The first layer, which holds two thirds of the weights, sends no error down under any rule, so that "
-        "this network has less to save than a deeper one. Accuracy is tested after each epoch, linear in between.",
+        "this network has less to save than a deeper one. Accuracy is tested after each epoch, linear in between. "
+        "On a GPU runs that are alike train as one program, and a run's seconds are its share of them.",
     )
 
     def judge(self, results: Results) -> Judgement:
