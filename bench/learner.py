@@ -104,9 +104,10 @@ class Learner(Trainee):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Lets the rule set the feedback of every layer anew."""
+        """Lets the rule set the feedback of every layer anew; of one that diverged it stays as it is."""
         for layer in self.layers.values():
-            self.rule.reset(layer.weight, dict(layer.feedback))
+            if layer.weight.isfinite().all():
+                self.rule.reset(layer.weight, dict(layer.feedback))
 
 
 def build(config: Config, data: Data) -> Learner:

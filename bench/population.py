@@ -13,25 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from bench.config import Config
 from bench.learner import Learner, Trainee
 
 Tensors = dict[str, Tensor]
 
 
-def alike(configs: Sequence[Config]) -> bool:
-    """Whether all is the same in the configurations but the seed and the rank."""
-    return len({replace(config, seed=0, rank=None).digest for config in configs}) == 1
-
-
 def can_share(learner: Learner) -> bool:
-    """Whether a population may hold the learner: it hears no error but its layers' own, and draws no random numbers."""
+    """Whether a population may hold the learner.
+
+    Its layers hear no error but their own, nothing draws random numbers, and the precision is not bfloat16, under which
+    torch cannot map batch norm.
+    """
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.network.modules())
-    return learner.rule.source is None and not learner.rule.draws and not drops
+    return learner.rule.source is None and not learner.rule.draws and not drops and learner.precision != "bfloat16"
 
 
 class Population(Trainee):
-    """M learners of configurations that are `alike`, each of which `can_share`.
+    """M learners whose configurations differ in seed and rank alone, each of which `can_share`.
 
     Factors of a lower rank than the largest are padded with zeros, which no rule moves. The parameters and buffers of a
     member's network become views of the stacked ones: whoever reads or changes a member, reads or changes the
@@ -61,7 +59,8 @@ class Population(Trainee):
     def gradients(self, optimiser, inputs, targets):
         told = self.members[0].told(targets, inputs.dtype)
         differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=(0, 0, 0, 0, None if told is None else 0))
-        found, (loss, outputs) = differentiate(self.parameters, self.buffers, inputs, targets, told)
+        with torch.no_grad():  # `grad` differentiates all the same; autograd would keep a graph of its own
+            found, (loss, outputs) = differentiate(self.parameters, self.buffers, inputs, targets, told)
         if self.learned is None:
             self.learned = self._learned(optimiser, inputs[0], targets[0])
         optimiser.zero_grad(set_to_none=True)

@@ -130,19 +130,29 @@ def train_first(
     """
     import torch
 
-    members = fitting(program, device, _load) if most is None else min(most, len(program))
-    said = ""
+    members, said = min(most or len(program), len(program)), ""
     while True:
         try:
+            if most is None and not said:
+                members = _paused(program, store) or fitting(program, device, _load)
             return train_program(program[:members], store, experiment, scale, device, deadline), said
         except UsageError:
             raise
-        except torch.OutOfMemoryError:
-            members = math.ceil(members / 2)
-            said = f"out of memory: {members} runs at once from here on"
         except Exception as error:
-            members = 1
-            said = ONE_BY_ONE.format(_reason(error))
+            if members == 1:
+                raise
+            store.checkpoint(program[:members]).unlink(missing_ok=True)
+            if isinstance(error, torch.OutOfMemoryError):
+                members = math.ceil(members / 2)
+                said = f"out of memory: {members} runs at once from here on"
+            else:
+                members = 1
+                said = ONE_BY_ONE.format(_reason(error))
+
+
+def _paused(program: Sequence[Config], store: Store) -> int:
+    """How many of its first runs have a checkpoint together; 0 for none."""
+    return next((n for n in range(len(program), 0, -1) if store.checkpoint(program[:n]).exists()), 0)
 
 
 def _load(name: str, seed: int) -> "Data":
@@ -195,7 +205,7 @@ def run_all(
     checkpointed and none starts. An interrupt ends the workers at once, and each loses what it did since its last
     checkpoint. A run that cannot run, or whose process dies, is recorded as failed and keeps its checkpoint.
     """
-    queue = deque((program, population) for program in grouped(configs, population))
+    queue = deque((program, population) for program in parts(configs, population))
     running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
     with ExitStack() as stack:
 
@@ -230,8 +240,8 @@ def run_all(
                     if said:
                         say(said)
                         most = max(1, len(records))
-                    if rest := program[len(records) :]:
-                        queue.appendleft((rest, most))
+                    rest = program[len(records) :]
+                    queue.extendleft((part, most) for part in reversed(_cut(rest, most)))
                     for config, record in zip(program, records, strict=False):
                         done(config, record)
         except KeyboardInterrupt:
@@ -240,9 +250,16 @@ def run_all(
             raise
 
 
-def grouped(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
-    """The runs as programs; each on its own where the population is 1."""
-    return [[config] for config in configs] if population == 1 else programs(configs, _load)
+def parts(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
+    """The runs as programs of at most `population` runs; None for as many as are alike."""
+    if population == 1:
+        return _cut(configs, 1)
+    return [part for program in programs(configs, _load) for part in _cut(program, population)]
+
+
+def _cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:
+    size = most or max(1, len(program))
+    return [list(program[start : start + size]) for start in range(0, len(program), size)]
 
 
 def _start_worker() -> None:

@@ -131,7 +131,6 @@ class RuleContract:
         first, second = (gradients_of(*self.step(place)) for _ in range(2))
         torch.testing.assert_close(first, second, **SAME)
 
-    @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
     @everywhere
     def test_random_numbers_are_declared(self, place):
         layer, x, g = self.step(place)
@@ -139,6 +138,28 @@ class RuleContract:
         drawn = any(not torch.equal(one[name], other[name]) for name, tensor in one.items() if tensor is not None)
         assert layer.rule.draws == drawn
 
+    @everywhere
+    def test_a_factor_padded_with_zeros_acts_as_it_does_without(self, place):
+        """So that networks of several ranks can be stacked."""
+        layer, x, g = self.step(place)
+        if not layer.rule.ranked or layer.rule.source:
+            pytest.skip("a rule without a rank, or a direct one, is never padded")
+        padded, _, _ = self.step(place, rank=3)
+        padded.load_state_dict({**layer.state_dict(), **padded.feedback.state_dict(prefix="feedback.")})
+        parts = {name: tuple(map(slice, tensor.shape)) for name, tensor in layer.feedback.items()}
+        with torch.no_grad():
+            for name, part in parts.items():
+                padded.feedback[name].zero_()[part].copy_(layer.feedback[name])
+        expected, found = gradients_of(layer, x, g), gradients_of(padded, x, g)
+        torch.testing.assert_close(found.pop("x"), expected.pop("x"), **CLOSE)
+        for name, part in parts.items():
+            gradient, wanted = found[f"feedback.{name}"], expected[f"feedback.{name}"]
+            if wanted is not None:
+                torch.testing.assert_close(gradient[part], wanted, **CLOSE)
+                gradient[part] = 0
+                assert not gradient.any()
+
+    @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
     @everywhere
     def test_a_population_is_its_networks_one_by_one(self, place):
         """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""

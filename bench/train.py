@@ -82,7 +82,7 @@ def train_together(
 ) -> list[Outcome]:
     """Trains networks and tests each after the last epoch; nothing is chosen by a test.
 
-    Several configurations, which are to be `alike` and whose learners each `can_share`, train as a population.
+    Several, which are to differ in seed and rank alone and whose learners each `can_share`, train as a population.
 
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
     that finds the file goes on from it, to bitwise the same end on the CPU; one that cannot, fails and sets it aside.
@@ -115,7 +115,7 @@ def train_together(
             if measures := _measures(config, outcome, batches, epoch):
                 outcome.history.append({"epoch": 0, **measures})
     saved = time.monotonic()
-    started = saved - members * outcomes[0].seconds
+    started = saved - members * max(outcome.seconds for outcome in outcomes)
 
     totals = torch.zeros(3, members, dtype=torch.float64, device=device)
     generator = torch.cuda.default_generators[torch.cuda.current_device()] if data.on_gpu else torch.default_generator
@@ -125,7 +125,8 @@ def train_together(
         generator.manual_seed(stream(config.seed, f"{draws} {epoch}"))
         losses = []
         shuffled = batches.shuffled(*(Generator().manual_seed(stream(c.seed, f"epoch {epoch}")) for c in configs))
-        left = steps and steps - len(outcomes[0].first_losses)
+        known = max(len(outcome.first_losses) for outcome in outcomes)
+        left = steps and steps - known
         for number, (inputs, targets) in enumerate(islice(shuffled, left), 1):
             loss, outputs = step(trainee, optimiser, inputs, targets, config.clip_gradients)
             if reset_every and number % reset_every == 0:
@@ -138,11 +139,12 @@ def train_together(
             if batches.images:
                 totals[2] += (outputs.argmax(-1) == targets).sum(-1)
         scheduler.step()
-        if (missing := FIRST_LOSSES - len(outcomes[0].first_losses)) > 0:
-            first = torch.stack(losses[:missing]).view(-1, members).T.tolist()
+        if known < FIRST_LOSSES:
+            first = torch.stack(losses[: FIRST_LOSSES - known]).view(-1, members).T.tolist()
             for outcome, its_losses in zip(outcomes, first, strict=True):
-                outcome.first_losses += its_losses
-        if steps is not None and len(outcomes[0].first_losses) == steps:
+                if outcome.status == "ok":
+                    outcome.first_losses += its_losses
+        if steps is not None and known + len(losses) == steps:
             return _paused(outcomes)
         if epoch % config.log_every and epoch < config.epochs:
             continue

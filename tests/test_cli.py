@@ -183,6 +183,18 @@ def test_a_budget_stops_the_sweep(tiny, tmp_path, capsys):
     assert "--budget 0.001: too short for one run" in capsys.readouterr().err
 
 
+def test_a_population_gives_the_records_that_single_runs_give(tiny, tmp_path):
+    sweep = ["sweep", "tiny", "--scale", "quick", "--workers", "1", "--results", str(tmp_path / "many")]
+    assert main([*sweep, "--population", "2"]) == 0
+    found = [json.loads(path.read_text()) for path in Store(tmp_path / "many/quick").paths()]
+    single = [json.loads(path.read_text()) for path in Store(tiny / "quick").paths()]
+    assert [record["digest"] for record in found] == [record["digest"] for record in single]
+    assert {record["population"] for record in found} == {2} and {record["population"] for record in single} == {1}
+    for one, other in zip(found, single, strict=True):
+        assert one["status"] == other["status"]
+        assert one["first_losses"] == pytest.approx(other["first_losses"], rel=1e-3, nan_ok=True)
+
+
 def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkeypatch):
     text = TINY + "      - {rule: fa, epochs: 1000000}"
     monkeypatch.setenv("BENCH_EXPERIMENTS", experiments(tmp_path / "experiments", tiny=text))
@@ -209,6 +221,8 @@ def test_tune_keeps_the_trials_and_the_best_settings(tmp_path, capsys, monkeypat
     protocols = Path(__file__).parents[1] / "bench/protocols/mlp.yaml"
     (tmp_path / "protocols/mlp.yaml").write_text(protocols.read_text().replace("epochs: 4", "epochs: 1"))
     tune = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--results", str(tmp_path), "--workers", "1"]
+    assert main([*tune, "--budget", "0"]) == 0
+    assert capsys.readouterr().out.endswith("stopped by the budget, 2 trials missing, so nothing is chosen yet\n")
     assert main(tune) == 0
     out = capsys.readouterr().out
     kept = json.loads((tmp_path / "protocols/mlp-quick-tuned.json").read_text())["bp"]
@@ -226,7 +240,7 @@ def test_tune_chooses_nothing_where_a_trial_failed(tmp_path, capsys, monkeypatch
     monkeypatch.setattr("bench.tune.TRIALS", 2)
     monkeypatch.setattr("bench.tune.tuned_path", lambda model, scale: tmp_path / "tuned.json")
     monkeypatch.setattr("bench.sweep.CONTEXT", multiprocessing.get_context("fork"))
-    monkeypatch.setattr("bench.train.train", refuse)
+    monkeypatch.setattr("bench.train.train_together", refuse)
     tune = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--results", str(tmp_path), "--workers", "1"]
     assert main(tune) == 1
     out = capsys.readouterr().out

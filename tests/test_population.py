@@ -1,6 +1,8 @@
 """Populations: each member trains as it does alone, whatever becomes of the others."""
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 from functools import cache
 
@@ -94,8 +96,9 @@ def test_resets_measures_and_tests_along_training():
     agree(outcomes, alone(configs), rtol=1e-5)
 
 
-def test_a_member_that_diverges_leaves_the_others_untouched(monkeypatch):
-    configs = settings("ldfa")
+@pytest.mark.parametrize(("rule", "options"), [("ldfa", {}), ("ldfa-track", {"resets": 2})])
+def test_a_member_that_diverges_leaves_the_others_untouched(rule, options, monkeypatch):
+    configs = settings(rule, rule_options=options)
 
     def spoilt(config, data):
         learner = build(config, data)
@@ -104,10 +107,11 @@ def test_a_member_that_diverges_leaves_the_others_untouched(monkeypatch):
         return learner
 
     monkeypatch.setattr("bench.train.build", spoilt)
-    outcomes = together(configs)
+    outcomes, singles = together(configs), alone(configs)
     assert [outcome.status for outcome in outcomes] == ["ok", "diverged", "ok", "ok"]
-    assert len(outcomes[1].history) == 1 and outcomes[1].final == {}
-    agree(outcomes[::2], alone(configs[::2]))
+    agree(outcomes[::2], singles[::2])
+    for outcome in (outcomes[1], singles[1]):
+        assert (len(outcome.history), len(outcome.first_losses), outcome.final) == (1, 13, {})
 
 
 def test_a_population_that_pauses_ends_as_an_uninterrupted_one(tmp_path):
@@ -118,6 +122,15 @@ def test_a_population_that_pauses_ends_as_an_uninterrupted_one(tmp_path):
         statuses.append({outcome.status for outcome in outcomes})
     assert statuses == [{"paused"}, {"paused"}, {"ok"}]
     agree(outcomes, together(configs), rtol=0, atol=0)
+
+
+def test_nothing_of_a_population_outlives_it():
+    (outcome, _) = together(settings("ldfa")[:2], steps=1)
+    tensor = weakref.ref(outcome.learner.network.output.weight)
+    population = weakref.ref(Population([outcome.learner]))
+    del outcome, _
+    gc.collect()
+    assert tensor() is None and population() is None
 
 
 def test_members_are_views_of_the_population():

@@ -20,6 +20,7 @@ from bench.speed.base import Row
 from bench.speed.machine import describe, slug
 
 SCHEMA = 1
+FAILED = "failed"
 MEGA, GIGA = 1e6, 1e9
 COLUMNS = ["row", "what", "value", "quartiles", "by CPU time", "target", "limit", "rounds"]
 SIDES = ["row", "side", "ms", "GFLOP", "peak memory of the process so far (MB)"]
@@ -48,7 +49,7 @@ def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -
     else:
         table(", ".join(f"{key} {value}" for key, value in machine.items()), COLUMNS, map(_cells, measured))
         table("medians of each side", SIDES, (cells for row in measured for cells in _sides(row)))
-    return 0
+    return int(any(row.get("note", "").startswith(FAILED) for row in measured))
 
 
 def measure(row: Row) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def measure(row: Row) -> dict[str, Any]:
     try:
         measured = row.measure()
     except RuntimeError as error:  # out of memory, or an operation that this machine lacks
-        return described | {"value": None, "note": f"failed: {str(error).partition(chr(10))[0]}"}
+        return described | {"value": None, "note": f"{FAILED}: {str(error).partition(chr(10))[0]}"}
     return described | asdict(measured) | {"peak_memory_bytes": peak_memory(row.device)}
 
 

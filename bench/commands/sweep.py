@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.estimate import estimate, timings
 from bench.experiments import Experiment
 from bench.records import Record, Store
-from bench.sweep import check, grouped, lock, missing, run_all
+from bench.sweep import check, lock, missing, parts, run_all
 
 
 def sweep(
@@ -38,8 +38,7 @@ def sweep(
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
-    known = timings(results, device)
-    estimates = [seconds for config in todo if (seconds := estimate(config, scale, known)) is not None]
+    estimates = _estimates(todo, scale, results, device)
     if estimates:
         total = duration(max(sum(estimates) / workers, max(estimates)))
         typer.echo(f"estimate: {total} with {workers} at once")
@@ -47,7 +46,7 @@ def sweep(
         typer.echo("no estimate: nothing of this model is recorded yet")
     if dry_run:
         return 0
-    deadline = math.inf if budget is None else started + _usable(budget, todo, estimates, population)
+    deadline = started + _usable(budget, todo, estimates, population)
     ended = _run(todo, store, found.name, scale, device, workers, population, deadline)
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
@@ -69,13 +68,14 @@ def tune(
 
     Nothing is chosen where a trial failed, or where the budget ended them.
     """
-    deadline = math.inf if budget is None else time.monotonic() + budget
+    started = time.monotonic()
     from bench.protocols import tuned_path
     from bench.tune import EXPERIMENT, choose, trials
 
     name = EXPERIMENT.format(model=model)
     store = Store(results / scale)
     todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
+    deadline = started + _usable(budget, todo, _estimates(todo, scale, results, device), 1)
     ended = _run(todo, store, name, scale, device, workers, 1, deadline) if todo else Counter()
     if failed := ended["failed"]:
         typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
@@ -104,16 +104,24 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
     table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])
 
 
-def _usable(budget: float, todo: Sequence[Config], estimates: Sequence[float], population: int | None) -> float:
+def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> list[float]:
+    """Seconds that each run will take; empty where nothing of the model is recorded."""
+    known = timings(results, device) if todo else []
+    return [seconds for config in todo if (seconds := estimate(config, scale, known)) is not None]
+
+
+def _usable(budget: float | None, todo: Sequence[Config], estimates: Sequence[float], population: int | None) -> float:
     """Seconds after which runs pause, so that the last of them ends its epochs within the budget."""
+    if budget is None:
+        return math.inf
     if not estimates:
         return budget
     if budget < min(estimates):
         least = f"allowed: {math.ceil(min(estimates))} and more"
         raise UsageError(f"--budget {budget:g}: too short for one run, of about {duration(min(estimates))}; {least}")
     epochs = {c.digest: e * c.log_every / c.epochs for e, c in zip(estimates, todo, strict=True)}
-    between_pauses = max(sum(epochs[c.digest] for c in group[:population]) for group in grouped(todo, population))
-    return budget - 1.5 * between_pauses
+    between_pauses = max(sum(epochs[config.digest] for config in part) for part in parts(todo, population))
+    return budget - min(1.5 * between_pauses, budget / 2)
 
 
 def _run(

@@ -3,7 +3,7 @@
 from functools import partial
 
 from bench.speed.base import Measurement, Row, alternate, flops_of
-from bench.speed.networks import BATCH, RANK, Trainee, of_protocol, settings, square
+from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
 
 RULES = ("ldfa", "bp")
 
@@ -19,7 +19,7 @@ def mlp(**changes: object) -> Measurement:
     return _compare({rule: of_protocol(settings("mlp", rule, **changes)) for rule in RULES}, counted=True)
 
 
-def _compare(trainees: dict[str, Trainee], *, counted: bool) -> Measurement:
+def _compare(trainees: dict[str, Timed], *, counted: bool) -> Measurement:
     flops = {rule: flops_of(trainee.backward) for rule, trainee in trainees.items()}
     expected = flops["ldfa"] / flops["bp"] if counted else 1.0
     rounds = alternate({rule: trainee.backward for rule, trainee in trainees.items()})

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from bench.speed.base import Measurement, Row, Side, Times, alternate, flops_of
-from bench.speed.networks import BATCH, RANK, Trainee, of_protocol, settings, square
+from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
 
 ADAM_READS, ADAM_WRITES, ADAM_HOLDS = 5, 4, 5
 """Numbers a parameter, of the amsgrad variant: weight, gradient, mean, square and largest square; all are read, and all
 but the gradient written."""
 
 
-def over_floor(trainee: Trainee) -> Measurement:
+def over_floor(trainee: Timed) -> Measurement:
     """Seconds of a step over its floor.
 
     The floor is FLOPs / rate + bytes / bandwidth: the counted FLOPs of the step, and the bytes that the optimiser reads
@@ -55,7 +55,7 @@ class Stream:
         self.a.add_(self.b)
 
 
-def products_of(trainee: Trainee) -> Side:
+def products_of(trainee: Timed) -> Side:
     """The products X W' of the network's Linear layers for the trainee's batch, on tensors of their own."""
     layers = [layer for layer in trainee.network.modules() if isinstance(layer, nn.Linear)]
     rows = len(trainee.inputs)

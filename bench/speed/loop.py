@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from bench.config import Config
 from bench.models.mlp import MLP
 from bench.speed.base import Measurement, Row, Side, alternate
-from bench.speed.networks import BATCH, Trainee, images, of_protocol, settings
+from bench.speed.networks import BATCH, Timed, images, of_protocol, settings
 
 
 def plain_step(batch: int = BATCH) -> Measurement:
@@ -18,7 +18,7 @@ def plain_step(batch: int = BATCH) -> Measurement:
     return rounds.measurement(lambda seconds: seconds["here"] / seconds["plain"])
 
 
-def loop(network: nn.Module, config: Config, ours: Trainee) -> Side:
+def loop(network: nn.Module, config: Config, ours: Timed) -> Side:
     """A step as tutorials write it, on the batch of `ours`, with the optimiser of the MLP's protocol."""
     network.train()
     parameters, decay = network.parameters(), config.weight_decay

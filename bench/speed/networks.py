@@ -21,7 +21,7 @@ BATCH = 256
 
 
 @dataclass
-class Trainee:
+class Timed:
     """A network, its batch on the device, and what is timed of it."""
 
     network: nn.Module
@@ -35,7 +35,7 @@ class Trainee:
         return sum(p.numel() for p in self.network.parameters())
 
 
-def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Trainee:
+def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Timed:
     """Linear layers of one width and nothing between them. All send an error down, the first one to the inputs."""
     torch.manual_seed(0)
     network = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
@@ -52,17 +52,17 @@ def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Tra
         backward()
         optimiser.step()
 
-    return Trainee(network, inputs, backward, whole)
+    return Timed(network, inputs, backward, whole)
 
 
-def of_protocol(config: Config, device: str = "cpu") -> Trainee:
+def of_protocol(config: Config, device: str = "cpu") -> Timed:
     """The network of a configuration, with its own optimiser, on its first batch of random images."""
     data = images(config.batch_size).to(device)
     learner = build(config, data)
     network = learner.network.to(device).train()
     optimiser = optimiser_of(config, learner)
     inputs, targets = first_batch(config, data)
-    return Trainee(
+    return Timed(
         network,
         inputs,
         lambda: learner.gradients(optimiser, inputs, targets),

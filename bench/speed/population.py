@@ -58,7 +58,7 @@ def _graphed(config: Config, device: Device) -> Side:
     optimiser = optimiser_of(config, trainee)
     for group in optimiser.param_groups:
         group["capturable"] = True
-    side = partial(step, trainee, optimiser, inputs, targets)
+    side = partial(step, trainee, optimiser, inputs, targets, config.clip_gradients)
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -67,7 +67,12 @@ def _graphed(config: Config, device: Device) -> Side:
     torch.cuda.current_stream().wait_stream(stream)
     with torch.cuda.graph(graph):
         side()
-    return graph.replay
+
+    def replay(captured: Side = side) -> None:
+        """The graph holds addresses only; what is there lives as long as the step that was captured."""
+        graph.replay()
+
+    return replay
 
 
 WHAT = f"MLP at batch {BATCH}: a step of {max(SIZES)} networks at once over as many of one"

@@ -16,8 +16,8 @@ class VisionTransformer(Claim):
         "(95% interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses "
         "no point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
     )
-    experiment = "vit-rules"
-    figure = "vit-rules"
+    experiment = "vit-rank"
+    figure = "vit-rank"
     paper = ("bp",)
     deviations = (
         "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "

@@ -1,0 +1,104 @@
+"""Which runs train as one program, and how many a GPU holds; its memory is simulated."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+import bench.sweep
+import bench.train
+from bench.config import Config
+from bench.data import load
+from bench.programs import fitting, programs
+from bench.records import Store
+
+BASE = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8}, epochs=1)
+VIT = {"model": "vit", "model_options": {"patch": 4, "width": 8, "depth": 1, "heads": 2}}
+
+digits = cache(load)
+
+
+def seeds(n, **changes):
+    return [replace(BASE, **changes, seed=seed) for seed in range(n)]
+
+
+def test_runs_that_differ_in_seed_and_rank_share_a_program_and_the_order_stays():
+    ranks, rates = [replace(BASE, rank=rank) for rank in ("4", "B1=1", "full")], seeds(2, lr=0.1)
+    assert programs([*seeds(2), *rates, *ranks], digits) == [[*seeds(2), *ranks], rates]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": "dfa", "rank": None},
+        {"rule": "wm", "rank": None},
+        {"precision": "bfloat16"},
+        VIT,
+        {
+            "model": "linear",
+            "model_options": {},
+            "dataset": "linear-teacher:8",
+            "batch_size": 0,
+            "precision": "float64",
+        },
+    ],
+    ids=["direct", "draws", "bfloat16", "dropout", "drawn data"],
+)
+def test_runs_that_train_on_their_own(changes):
+    runs = seeds(2, **changes)
+    assert programs(runs, digits) == [[run] for run in runs]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU with 1,000 bytes free, on which a step of n members takes 100 + 50 n at its peak."""
+    members = []
+    monkeypatch.setattr(bench.train, "train_together", lambda program, **options: members.append(len(program)))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1_000, 2_000))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 100 + 50 * members[-1])
+
+
+def test_as_many_as_the_free_memory_holds(gpu):
+    """100 + 50 n within four fifths of it."""
+    assert fitting(seeds(99), "cuda", digits) == 14
+    assert fitting(seeds(5), "cuda", digits) == 5
+    assert fitting(seeds(99), "cpu", digits) == 99
+
+
+def train_first(program, folder, most=None):
+    return bench.sweep.train_first(program, most, Store(folder), "test", "quick", "cpu", float("inf"))
+
+
+def test_runs_go_one_by_one_where_their_memory_cannot_be_measured(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("vmap: no batching rule")
+
+    monkeypatch.setattr(bench.sweep, "fitting", fails)
+    (record,), said = train_first(seeds(3), tmp_path)
+    assert record["status"] == "ok"
+    assert said == "runs at once failed, so they go on one by one: RuntimeError: vmap: no batching rule"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), torch.OutOfMemoryError()])
+def test_an_error_of_one_run_ends(error, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise error
+
+    monkeypatch.setattr(Store, "write", fails)
+    with pytest.raises(type(error)):
+        train_first(seeds(2), tmp_path)
+
+
+def test_a_program_goes_on_with_the_runs_of_its_checkpoint(tmp_path, monkeypatch):
+    """Whatever the memory holds now; and a state that is given up is deleted."""
+    program, store = seeds(4, epochs=3), Store(tmp_path)
+    monkeypatch.setattr(bench.sweep, "fitting", lambda *_: 3)
+    records, _ = bench.sweep.train_first(program, None, store, "test", "quick", "cpu", 0.0)
+    assert [record["status"] for record in records] == ["paused"] * 3
+    monkeypatch.setattr(bench.sweep, "fitting", lambda *_: 4)
+    records, _ = train_first(program, tmp_path)
+    assert [record["population"] for record in records] == [3] * 3
+    assert not list((tmp_path / "checkpoints").iterdir())
