@@ -44,7 +44,7 @@ class ReceptiveFields(Claim):
         "The paper shows receptive fields and gives no number for them: the indices are ours. Batch norm follows every "
         "convolution. A field maximises its unit before the ReLU. At scale cpu the network has 8 channels instead of "
         "32, its forward bottleneck 1 instead of 4, and the classifier 128 hidden units instead of 1024; an epoch is "
-        "6,000 images, drawn anew from all. Rates and decays are tuned for each rule, `ldfa` with all layers at r = 4.",
+        "6,000 images, drawn anew from all. Rates and decays are tuned for each rule, `ldfa` at full rank.",
     )
 
     def judge(self, results: Results) -> Judgement:
