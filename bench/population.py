@@ -65,7 +65,7 @@ class Population(Trainee):
             self.learned = self._learned(optimiser, inputs[0], targets[0])
         optimiser.zero_grad(set_to_none=True)
         for name in self.learned:
-            self.parameters[name].grad = found[name]
+            self.parameters[name].grad = found[name].contiguous()  # as fused optimisers want them
         return loss, outputs
 
     def _loss(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
