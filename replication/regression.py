@@ -133,7 +133,8 @@ def command(
     if not write and not REFERENCE.exists():
         raise UsageError(f"{REFERENCE}: no such file; make it with --write")
     for model in MODELS.built_in():
-        sweep(grid(model), SCALE, results=folder, workers=workers or len(os.sched_getaffinity(0)), device="cpu")
+        at_once = workers or len(os.sched_getaffinity(0))
+        sweep(grid(model), SCALE, results=folder, workers=at_once, population=1, device="cpu")
     found = measured(folder)
     if write:
         found.to_csv(REFERENCE, index=False, float_format="%.4f")

@@ -216,7 +216,9 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(report, "FOLDER", tmp_path)
     monkeypatch.setattr(
-        report, "results", lambda name, scale: grid_of(name, scale, {"bp": around(59)} if name != "linear" else {})
+        report,
+        "results",
+        lambda name, scale, folder: grid_of(name, scale, {"bp": around(59)} if name != "linear" else {}),
     )
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
     findings = report.write_scale("cpu")
