@@ -75,7 +75,8 @@ def tune(
     name = EXPERIMENT.format(model=model)
     store = Store(results / scale)
     todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
-    deadline = started + _usable(budget, todo, _estimates(todo, scale, results, device), 1)
+    estimates = [] if budget is None else _estimates(todo, scale, results, device)
+    deadline = started + _usable(budget, todo, estimates, 1)
     ended = _run(todo, store, name, scale, device, workers, 1, deadline) if todo else Counter()
     if failed := ended["failed"]:
         typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
@@ -106,7 +107,7 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
 
 def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> list[float]:
     """Seconds that each run will take; empty where nothing of the model is recorded."""
-    known = timings(results, device) if todo else []
+    known = timings(results, device)
     return [seconds for config in todo if (seconds := estimate(config, scale, known)) is not None]
 
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from bench.batches import Batches
 from bench.config import Config
-from bench.learner import Trainee, build, step
+from bench.learner import build, step
 from bench.optimisers import optimiser_of
 from bench.population import Population
 from bench.speed.base import Device, Measurement, Row, Side, alternate
@@ -31,34 +30,29 @@ def population(
     """
     config = settings("mlp", "ldfa", "gpu", **({"batch_size": BATCH} | changes))
     sides = {f"{members} at once": _side(config, members, device) for members in sizes}
-    sides["alone"] = _graphed(config, device) if graph else _side(config, 1, device)
+    single = _side(config, 1, device, capturable=graph)
+    sides["alone"] = _graphed(single) if graph else single
     most = max(sizes)
     return alternate(sides, device).measurement(
         lambda seconds: seconds[f"{most} at once"] / (most * seconds["alone"]), sizes=list(sizes)
     )
 
 
-def _side(config: Config, members: int, device: Device) -> Side:
-    trainee, inputs, targets = _trainee(config, members, device)
-    return partial(step, trainee, optimiser_of(config, trainee), inputs, targets, config.clip_gradients)
-
-
-def _trainee(config: Config, members: int, device: Device) -> tuple[Trainee, Tensor, Tensor]:
+def _side(config: Config, members: int, device: Device, *, capturable: bool = False) -> Side:
     data = images(config.batch_size).to(device)
     learners = [build(replace(config, seed=seed), data) for seed in range(members)]
     for learner in learners:
         learner.network.to(device).train()
     generators = [torch.Generator().manual_seed(seed) for seed in range(members)]
     inputs, targets = next(Batches(data.train, data, config).shuffled(*generators))
-    return Population(learners) if members > 1 else learners[0], inputs, targets
-
-
-def _graphed(config: Config, device: Device) -> Side:
-    trainee, inputs, targets = _trainee(config, 1, device)
+    trainee = Population(learners) if members > 1 else learners[0]
     optimiser = optimiser_of(config, trainee)
     for group in optimiser.param_groups:
-        group["capturable"] = True
-    side = partial(step, trainee, optimiser, inputs, targets, config.clip_gradients)
+        group["capturable"] = capturable
+    return partial(step, trainee, optimiser, inputs, targets, config.clip_gradients)
+
+
+def _graphed(side: Side) -> Side:
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
