@@ -11,12 +11,11 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import Config
-from bench.data import load
+from bench.data import load_once
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models import MODELS
@@ -27,7 +26,6 @@ FOLDER = Path(__file__).parent / "trajectories"
 TOLERANCE = 1e-6
 """Relative. Threads move the numbers by 1e-15; instruction sets by 2e-8, as initial values are drawn in float32."""
 WRITE = "run python -m bench.golden"
-_load = cache(load)
 
 BASE = {
     "linear": Config(
@@ -146,7 +144,7 @@ def trajectory(config: Config) -> Trajectory:
 
     Lists in the log, which are rounded, are left out: rounding magnifies the last digits of a machine.
     """
-    outcome = train(config, loader=_load)
+    outcome = train(config, loader=load_once)
     losses = {f"loss of step {step}": loss for step, loss in enumerate(outcome.first_losses, 1)}
     norms = {
         f"norm of {label}.{name}": tensor.norm().item()

@@ -2,11 +2,9 @@
 
 from functools import cache
 
-from bench.data import DATASETS, is_drawn, load, resolve
+from bench.data import DATASETS, is_drawn, load_once, resolve
 from bench.errors import UsageError
 from bench.records import Record
-
-load_once = cache(load)
 
 
 def source(record: Record) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from bench.config import Config
-from bench.provenance import load_once
+from bench.data import load_once
 from bench.train import train
 
 STEPS = 3

@@ -1,18 +1,15 @@
 """What linear theory predicts for a recorded run, from the run's own teacher and initial matrices."""
 
-from functools import cache
-
 import numpy as np
 
 from bench.config import Config, parse
-from bench.data import load
+from bench.data import load_once
 from bench.data.linear_teacher import teacher
 from bench.learner import build
 from bench.records import Record
 from replication.theory import Trajectory, matrix_ode
 
 _solved: dict[str, Trajectory] = {}
-_load = cache(load)
 
 
 def teacher_of(record: Record) -> np.ndarray:
@@ -35,7 +32,7 @@ def ode(record: Record) -> Trajectory:
     """The matrix ODE from the run's start, at its rates and at the times of its history."""
     if record["digest"] not in _solved:
         config = parse(Config, record["config"], "configuration")
-        learner = build(config, _load(config.dataset, config.seed))
+        learner = build(config, load_once(config.dataset, config.seed))
         second = learner.layers["B1"]
         _solved[record["digest"]] = matrix_ode(
             teacher_of(record),

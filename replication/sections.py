@@ -1,12 +1,13 @@
 """The words of the report: what stands in its summary, in the section of a claim or experiment, and around them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 
+from bench.config import Config
 from bench.protocols import protocol
 from replication.claims.base import Claim, Judgement, Part
 from replication.results import FOLDER, Results
@@ -42,11 +43,14 @@ LIMITS = """\
   profits from more tuning is understated: on the MLP the feedback rate chosen for `ldfa` and `ldfa-q` is the highest
   that was tried. The trials are in `bench/protocols/*-tuned.json`. The linear network has the authors' rates, untuned.
 - `cifar10-jpeg` is a lossy copy of CIFAR-10: compare differences with backpropagation before levels.
-- Scale `cpu` trains for a tenth of the paper's epochs or fewer, slim networks where they convolve or attend, with the
+- Scale `cpu` trains for an eighth of the paper's epochs or fewer, slim networks where they convolve or attend, with the
   same total decay of the learning rate. Short schedules favour rules that learn fast; feedback that has to learn first
   is at a disadvantage. Scales that no section names are not recorded.
 """
 
+IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
+IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", "log_every", "measure_every", "test_every"}
+"""Settings that the line of settings leaves out: a table has them, or they do not touch the training."""
 FEW = 3
 """Parts of a claim that the summary shows in full."""
 
@@ -187,15 +191,18 @@ def _parts(head: str, parts: tuple[Part, ...]) -> str:
 
 
 def _settings(found: Results) -> str:
-    """The settings that all runs share, beside those of the paper where they differ."""
-    shown = ("optimiser", "batch_size", "epochs", "gamma", "augment", "clip", "precision")
-    ours = {name: getattr(found.cells[0].config, name) for name in shown}
-    paper = protocol(found.experiment.model, "paper").settings
+    """The optimiser and the settings that are not the defaults, beside those of the paper where they differ."""
+    grid = found.experiment.scales.get("paper")
+    paper = protocol(found.experiment.model, "paper").settings | (grid.runs[0] if grid else {})
     words = []
-    for name, value in ours.items():
-        theirs = _plain(paper.get(name, value))
-        differs = "" if _plain(value) == theirs else f" (paper: {theirs})"
-        words.append(f"{name} {_plain(value)}{differs}")
+    for setting in fields(Config):
+        if setting.name in IN_THE_TABLE:
+            continue
+        ours = " or ".join(dict.fromkeys(_plain(getattr(cell.config, setting.name)) for cell in found.cells))
+        default = _plain(setting.default)
+        theirs = _plain(paper.get(setting.name, setting.default))
+        if ours != default or theirs != default or setting.name == "optimiser":
+            words.append(f"{setting.name} {ours}" + ("" if ours == theirs else f" (paper: {theirs})"))
     datasets = dict.fromkeys(cell.config.dataset.partition("@")[0] for cell in found.cells)
     return f"Data {', '.join(datasets)}; {', '.join(words)}; rates and decays by rule are in the table's CSV."
 

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from bench.alignment import PROBE, angle, effective_rank, kept_energy, measure
 from bench.batches import Batches
 from bench.config import Config
 from bench.conversion import put_under
-from bench.data import load
+from bench.data import load_once
 from bench.learner import Learner, build
 from bench.models.mlp import MLP
 from bench.rules import RULES
@@ -32,8 +32,7 @@ CONFIG = Config(
 )
 LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
 
-digits = cache(load)
-run = partial(train, loader=digits)
+run = partial(train, loader=load_once)
 
 
 def under(rule, **changes):
@@ -41,7 +40,7 @@ def under(rule, **changes):
 
 
 def learner_and_batch(config):
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     return build(config, data), *next(Batches(data.train, data, config).in_order())
 
 
@@ -98,7 +97,7 @@ def error_at_inputs(network, layers, inputs, targets):
 def test_errors_are_those_of_the_rule_and_of_the_plain_network(rule):
     learner, inputs, targets = learner_and_batch(under(rule))
     measured = measure(learner, inputs, targets)
-    plain = MLP(digits("digits", 0), width=16).double()
+    plain = MLP(load_once("digits", 0), width=16).double()
     plain.load_state_dict({k: t for k, t in learner.network.state_dict().items() if "feedback" not in k})
     sent = error_at_inputs(learner.network, learner.layers.values(), inputs, targets)
     exact = error_at_inputs(plain, [plain.hidden[1][0], plain.hidden[2][0], plain.output], inputs, targets)

@@ -11,8 +11,8 @@ import torch
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.experiments import experiment
+from bench.programs import run
 from bench.records import Store
-from bench.sweep import run
 from replication import report
 from replication.claims import CLAIMS
 from replication.claims.base import bounded, judged, together

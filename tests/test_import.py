@@ -16,9 +16,10 @@ from bench.cli import main
 from bench.config import Config, parse
 from bench.experiments import experiment
 from bench.models.mlp import MLP
+from bench.programs import run
 from bench.records import SCHEMA, Store
 from bench.replay import STEPS, TOLERANCES, disagreement
-from bench.sweep import lock, run
+from bench.sweep import lock
 from bench.train import FIRST_LOSSES, train
 from bench.tune import choose, trials
 

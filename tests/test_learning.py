@@ -1,11 +1,9 @@
 """Every rule learns on every network: at least three times chance on the digits, with the settings of scale quick."""
 
-from functools import cache
-
 import pandas as pd
 import pytest
 
-from bench.data import load
+from bench.data import load_once
 from bench.models import MODELS
 from bench.protocols import configure
 from bench.rules import RULES
@@ -15,14 +13,12 @@ from replication.regression import RANKS, REFERENCE, grid
 CHANCE = 10.0
 CLASSIFIERS = [name for name in MODELS.built_in() if name != "linear"]
 
-digits = cache(load)
-
 
 @pytest.mark.parametrize("rule", RULES.names())
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_every_rule_learns_on_every_network(model, rule):
     config = configure(model, rule, "quick", rank=RANKS[model] if RULES.get(rule).ranked else None)
-    assert train(config, loader=digits).final["accuracy"] >= 3 * CHANCE
+    assert train(config, loader=load_once).final["accuracy"] >= 3 * CHANCE
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,12 @@ import gc
 import time
 import weakref
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
 
 from bench.config import Config
-from bench.data import load
+from bench.data import load_once
 from bench.learner import build
 from bench.population import Population
 from bench.rules import RULES
@@ -34,8 +33,6 @@ RANKS = ("3", "full", "B1=1", "B3=2,B1=7")
 ALONE = {"dfa", "ldfa-direct", "wm", "brsf"}
 SHARED = sorted(set(RULES.names()) - ALONE)
 
-digits = cache(load)
-
 
 def settings(rule, **changes):
     base = replace(BASE, rule=rule, **changes)
@@ -44,11 +41,11 @@ def settings(rule, **changes):
 
 
 def together(configs, **options):
-    return train_together(configs, loader=digits, **options)
+    return train_together(configs, loader=load_once, **options)
 
 
 def alone(configs):
-    return [train(config, loader=digits) for config in configs]
+    return [train(config, loader=load_once) for config in configs]
 
 
 def numbers(outcome):
@@ -134,7 +131,7 @@ def test_nothing_of_a_population_outlives_it():
 
 
 def test_members_are_views_of_the_population():
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     learners = [build(config, data) for config in settings("ldfa")]
     population = Population(learners)
     with torch.no_grad():

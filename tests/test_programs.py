@@ -1,22 +1,18 @@
 """Which runs train as one program, and how many a GPU holds; its memory is simulated."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
 
-import bench.sweep
+import bench.programs
 import bench.train
 from bench.config import Config
-from bench.data import load
 from bench.programs import fitting, programs
 from bench.records import Store
 
 BASE = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8}, epochs=1)
 VIT = {"model": "vit", "model_options": {"patch": 4, "width": 8, "depth": 1, "heads": 2}}
-
-digits = cache(load)
 
 
 def seeds(n, **changes):
@@ -25,7 +21,7 @@ def seeds(n, **changes):
 
 def test_runs_that_differ_in_seed_and_rank_share_a_program_and_the_order_stays():
     ranks, rates = [replace(BASE, rank=rank) for rank in ("4", "B1=1", "full")], seeds(2, lr=0.1)
-    assert programs([*seeds(2), *rates, *ranks], digits) == [[*seeds(2), *ranks], rates]
+    assert programs([*seeds(2), *rates, *ranks]) == [[*seeds(2), *ranks], rates]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +43,7 @@ def test_runs_that_differ_in_seed_and_rank_share_a_program_and_the_order_stays()
 )
 def test_runs_that_train_on_their_own(changes):
     runs = seeds(2, **changes)
-    assert programs(runs, digits) == [[run] for run in runs]
+    assert programs(runs) == [[run] for run in runs]
 
 
 @pytest.fixture
@@ -63,20 +59,20 @@ def gpu(monkeypatch):
 
 def test_as_many_as_the_free_memory_holds(gpu):
     """100 + 50 n within four fifths of it."""
-    assert fitting(seeds(99), "cuda", digits) == 14
-    assert fitting(seeds(5), "cuda", digits) == 5
-    assert fitting(seeds(99), "cpu", digits) == 99
+    assert fitting(seeds(99), "cuda") == 14
+    assert fitting(seeds(5), "cuda") == 5
+    assert fitting(seeds(99), "cpu") == 99
 
 
 def train_first(program, folder, most=None):
-    return bench.sweep.train_first(program, most, Store(folder), "test", "quick", "cpu", float("inf"))
+    return bench.programs.train_first(program, most, Store(folder), "test", "quick", "cpu", float("inf"))
 
 
 def test_runs_go_one_by_one_where_their_memory_cannot_be_measured(tmp_path, monkeypatch):
     def fails(*arguments):
         raise RuntimeError("vmap: no batching rule")
 
-    monkeypatch.setattr(bench.sweep, "fitting", fails)
+    monkeypatch.setattr(bench.programs, "fitting", fails)
     (record,), said = train_first(seeds(3), tmp_path)
     assert record["status"] == "ok"
     assert said == "runs at once failed, so they go on one by one: RuntimeError: vmap: no batching rule"
@@ -95,10 +91,10 @@ def test_an_error_of_one_run_ends(error, tmp_path, monkeypatch):
 def test_a_program_goes_on_with_the_runs_of_its_checkpoint(tmp_path, monkeypatch):
     """Whatever the memory holds now; and a state that is given up is deleted."""
     program, store = seeds(4, epochs=3), Store(tmp_path)
-    monkeypatch.setattr(bench.sweep, "fitting", lambda *_: 3)
-    records, _ = bench.sweep.train_first(program, None, store, "test", "quick", "cpu", 0.0)
+    monkeypatch.setattr(bench.programs, "fitting", lambda *_: 3)
+    records, _ = bench.programs.train_first(program, None, store, "test", "quick", "cpu", 0.0)
     assert [record["status"] for record in records] == ["paused"] * 3
-    monkeypatch.setattr(bench.sweep, "fitting", lambda *_: 4)
+    monkeypatch.setattr(bench.programs, "fitting", lambda *_: 4)
     records, _ = train_first(program, tmp_path)
     assert [record["population"] for record in records] == [3] * 3
     assert not list((tmp_path / "checkpoints").iterdir())

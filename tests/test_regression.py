@@ -6,7 +6,6 @@ trajectories notice them.
 """
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,12 @@ import torch
 from scipy import stats
 
 from bench import golden
-from bench.data import load
+from bench.data import load_once
 from bench.errors import UsageError
 from bench.rules import RULES
 from bench.train import train
 from replication import regression
 from replication.results import results_of
-
-digits = cache(load)
 
 
 def frame(*rows):
@@ -161,7 +158,7 @@ def retrained(model, rule):
     cell = next(cell for cell in cells if cell.config.rule == rule)
     records = {}
     for seed in range(cell.planned):
-        outcome = train(replace(cell.config, seed=seed), loader=digits)
+        outcome = train(replace(cell.config, seed=seed), loader=load_once)
         records[seed] = {"status": outcome.status, "final": outcome.final, "history": outcome.history}
     return pd.DataFrame(regression.rows(replace(cell, records=records)))
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 import yaml
 
+import bench.data
+import bench.programs
 import bench.rules
 import bench.sweep
 import bench.train
 from bench.config import Config
-from bench.data import DATASETS
+from bench.data import DATASETS, load_once
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.records import Store
@@ -44,7 +46,7 @@ def sweep(folder, configs, plugins=None, population=1, room=None):
     bench.sweep.CONTEXT = multiprocessing.get_context("fork")
     bench.rules.__path__.append(str(plugins))
     if room:
-        bench.sweep.train_program = partial(scarce, room, bench.sweep.train_program)
+        bench.programs.train_program = partial(scarce, room, bench.programs.train_program)
     store = Store(folder)
     options = {"device": "cpu", "workers": 2, "population": population, "deadline": math.inf}
     with lock(folder), (folder / "said").open("a") as said:
@@ -295,8 +297,8 @@ def test_a_dataset_is_read_once_for_all_its_parts(monkeypatch):
     reads = []
     digits = DATASETS.get("digits")
     monkeypatch.setattr(digits, "read", lambda folder, read=digits.read: reads.append(folder) or read(folder))
-    bench.sweep._load_once.cache_clear()
-    names = [bench.sweep._load(name, seed).name for name in ("digits:5", "digits:5@1", "digits") for seed in (0, 1)]
+    bench.data._loaded.cache_clear()
+    names = [load_once(name, seed).name for name in ("digits:5", "digits:5@1", "digits") for seed in (0, 1)]
     assert names == ["digits:5"] * 2 + ["digits:5@1"] * 2 + ["digits"] * 2
     assert len(reads) == 1
 

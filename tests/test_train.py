@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -16,7 +15,7 @@ import bench.train
 from bench.augment import ALLOWED, Flip, Rotate, augmentation
 from bench.batches import Batches, channel_statistics
 from bench.config import Config
-from bench.data import load
+from bench.data import load_once
 from bench.data.base import Split
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
@@ -51,11 +50,9 @@ LINEAR = Config(
     precision="float64",
 )
 
-digits = cache(load)
-
 
 def run(config, **options):
-    return train(config, **{"loader": digits, **options})
+    return train(config, **{"loader": load_once, **options})
 
 
 def under(rule, config=LDFA):
@@ -78,7 +75,7 @@ def test_one_seed_is_one_result():
 def test_seeds_differ_in_weights_order_and_feedback():
     one, other = run(LDFA), run(replace(LDFA, seed=1))
     assert one.first_losses[0] != other.first_losses[0]
-    learners = [build(replace(LDFA, seed=seed), digits("digits", 0)) for seed in (0, 1)]
+    learners = [build(replace(LDFA, seed=seed), load_once("digits", 0)) for seed in (0, 1)]
     assert not torch.equal(*(learner.layers["B1"].feedback["P"] for learner in learners))
     assert len({stream(seed, purpose) for seed in (0, 1) for purpose in ("weights", "feedback", "epoch 1")}) == 6
 
@@ -140,7 +137,7 @@ def test_checkpoints_wait_until_the_last_is_old_enough(checkpoint):
 
 def test_the_test_split_judges_and_does_nothing_else():
     """Other test images change the final metrics alone; a validation run never sees them."""
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     noise = torch.randint(0, 256, data.test.inputs.shape, generator=Generator().manual_seed(0)).to(torch.uint8)
     other = replace(data, test=Split(noise, data.test.targets))
     judged, altered = run(LDFA), run(LDFA, loader=lambda name, seed: other)
@@ -162,7 +159,7 @@ SHORT = replace(LDFA, batch_size=64, epochs=2, epoch_examples=200)
 
 
 def test_a_short_epoch_draws_its_own_examples_and_the_test_is_whole():
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     batches = Batches(data.train, data, replace(SHORT, augment=()))
     epochs = [torch.cat([x for x, _ in batches.shuffled(Generator().manual_seed(seed))]).flatten(1) for seed in (0, 1)]
     assert len(batches) == 4 and [len(epoch.unique(dim=0)) for epoch in epochs] == [200, 200]
@@ -243,7 +240,7 @@ def test_a_gpu_without_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
     with pytest.raises(UsageError, match="Old GPU has no bfloat16; allowed: float32, float64"):
-        prepare(replace(LDFA, precision="bfloat16"), "cuda", digits)
+        prepare(replace(LDFA, precision="bfloat16"), "cuda", load_once)
 
 
 def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
@@ -253,7 +250,7 @@ def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
 
 
 def test_a_run_whose_test_loss_is_not_finite_is_diverged():
-    data = digits(LINEAR.dataset, 0)
+    data = load_once(LINEAR.dataset, 0)
     beyond = replace(data, test=Split(data.test.inputs * 1e200, data.test.targets))
     outcome = run(LINEAR, loader=lambda name, seed: beyond)
     assert outcome.status == "diverged" and outcome.final == {}
@@ -318,7 +315,7 @@ def test_an_augmentation_that_does_not_exist(spec):
 
 
 def test_every_example_comes_once_an_epoch_in_another_order():
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     batches = Batches(data.train, data, replace(LDFA, augment=()))
     epochs = [torch.cat([x for x, _ in batches.shuffled(Generator().manual_seed(seed))]) for seed in (0, 1)]
     in_order = torch.cat([x for x, _ in batches.in_order()])
@@ -330,7 +327,7 @@ def test_every_example_comes_once_an_epoch_in_another_order():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_draws_are_shared_across_devices():
-    on_cpu = digits("digits", 0)
+    on_cpu = load_once("digits", 0)
     on_gpu = on_cpu.to("cuda")
     pairs = [Batches(data.train, data, LDFA).shuffled(Generator().manual_seed(0)) for data in (on_cpu, on_gpu)]
     for (x, labels), (x_gpu, labels_gpu) in zip(*pairs, strict=True):
@@ -376,7 +373,7 @@ LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
 @pytest.mark.parametrize("rule", ["bp", "fa", "kp", "wm", *(name for name in LAYERED if RULES.get(name).ranked)])
 def test_with_the_forward_weights_as_feedback_every_rule_is_backpropagation(rule):
     """All gradients of the network, biases and batch norm too, are those of autograd on the plain network."""
-    data = digits("digits", 0)
+    data = load_once("digits", 0)
     config = under(rule, EXACT)
     learner = build(config, data)
     for layer in learner.layers.values():
@@ -416,7 +413,7 @@ def discrete(rule, data, W1, W2, P, Q, steps):
 @pytest.mark.parametrize("rule", ["bp", "fa-lowrank", "ldfa-q", "ldfa"])
 def test_the_linear_network_follows_the_discrete_updates(rule):
     config = under(rule, LINEAR)
-    data = digits(config.dataset, config.seed)
+    data = load_once(config.dataset, config.seed)
 
     def tensors(learner):
         feedback = learner.layers["B1"].feedback

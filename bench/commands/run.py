@@ -13,9 +13,10 @@ from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse
 from bench.errors import UsageError
 from bench.process import train_alone
+from bench.programs import run
 from bench.protocols import configure
 from bench.records import Record, Store, source_revision, writable
-from bench.sweep import check, run
+from bench.sweep import check
 
 EXPERIMENT = "run"
 OWN_OPTION = ("model", "rule", "rank", "dataset", "seed")

@@ -15,8 +15,9 @@ from bench.config import Config
 from bench.errors import UsageError
 from bench.estimate import estimate, timings
 from bench.experiments import Experiment
+from bench.programs import parts
 from bench.records import Record, Store
-from bench.sweep import check, lock, missing, parts, run_all
+from bench.sweep import check, lock, missing, run_all
 
 
 def sweep(

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +59,20 @@ def load(name: str, seed: int = 0) -> "Data":
     dataset, part = _dataset(resolve(name))
     folder = _folder(dataset)
     return dataset.read(folder) if part is None else dataset.read_part(folder, part, seed)
+
+
+def load_once(name: str, seed: int = 0) -> "Data":
+    """As `load`; files are read once a process, whichever parts of their dataset are asked for."""
+    dataset, part = _dataset(name)
+    if dataset.drawn:
+        return _loaded(name, seed)
+    whole = _loaded(dataset.name, 0)
+    return whole.classes(part) if part else whole
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, seed: int) -> "Data":
+    return load(name, seed)
 
 
 def parse_name(name: str) -> tuple[str, Part | None]:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-import bench.sweep
+import bench.programs
 import bench.train
 from bench.config import Config
 from bench.data.base import Data
@@ -47,10 +47,10 @@ def _run(config: Config, data: Data, rounds: Rounds) -> None:
             times["steps"] += clock() - start
         return given
 
-    loading = patch("bench.sweep._load", lambda name, seed: data)
+    loading = patch("bench.programs.load_once", lambda name, seed: data)
     with TemporaryDirectory() as folder, patch("bench.train.step", timed), loading:
         starts = [clock() for clock, _ in clocks]
-        bench.sweep.run(config, Store(Path(folder)), "speed", "cpu", "cpu")
+        bench.programs.run(config, Store(Path(folder)), "speed", "cpu", "cpu")
         for start, (clock, times) in zip(starts, clocks, strict=True):
             times["run"] = clock() - start
     rounds.wall.append(wall)

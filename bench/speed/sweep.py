@@ -6,10 +6,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from bench.programs import run
 from bench.protocols import configure
 from bench.records import Store
 from bench.speed.base import Measurement, Row, alternate
-from bench.sweep import run, run_all
+from bench.sweep import run_all
 
 EPOCHS = 80
 ROUNDS = 2
