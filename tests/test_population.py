@@ -35,9 +35,10 @@ SHARED = sorted(set(RULES.names()) - ALONE)
 
 
 def settings(rule, **changes):
+    """Four runs, of seeds under which no unit of `usf` has output weights of one sign: its error would be rounding."""
     base = replace(BASE, rule=rule, **changes)
     ranks = RANKS if RULES.get(rule).ranked else [None] * len(RANKS)
-    return [replace(base, seed=seed, rank=rank) for seed, rank in enumerate(ranks)]
+    return [replace(base, seed=seed, rank=rank) for seed, rank in enumerate(ranks, start=4)]
 
 
 def together(configs, **options):
@@ -99,7 +100,7 @@ def test_a_member_that_diverges_leaves_the_others_untouched(rule, options, monke
 
     def spoilt(config, data):
         learner = build(config, data)
-        if config.seed == 1:
+        if config.seed == configs[1].seed:
             learner.network.output.weight.data[0, 0] = torch.inf
         return learner
 

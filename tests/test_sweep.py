@@ -206,7 +206,7 @@ def attempt(tmp_path, monkeypatch):
             if entry["epoch"] > last:
                 raise MemoryError("no memory left")
 
-        return bench.sweep.run(CONFIG, Store(tmp_path), "test", "quick", "cpu", progress=tell), told
+        return bench.programs.run(CONFIG, Store(tmp_path), "test", "quick", "cpu", progress=tell), told
 
     return attempt
 
