@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.config import Config
 from bench.protocols import protocol
+from bench.stats import MIN_SEEDS
 from replication.claims.base import Claim, Judgement, Part
 from replication.results import FOLDER, Results
 from replication.stats import ClaimVerdict
@@ -150,9 +151,11 @@ def claim_section(finding: Finding, table: str, figures: Path) -> str:
 
 def survey_section(name: str, found: Results, table: Table, figures: Path) -> str:
     """The section of an experiment that no claim is judged on."""
+    few = all(cell.planned < MIN_SEEDS for cell in found.cells)
+    unsettled = f" Fewer than {MIN_SEEDS} seeds leave every comparison with bp inconclusive." if few else ""
     lines = [
         f"## {found.experiment.title}",
-        "Beyond the paper: no claim is judged on these runs.",
+        f"Beyond the paper: no claim is judged on these runs.{unsettled}",
         _runs(found),
         f"![{found.experiment.title}]({figures / name}.svg)",
         pipe_table(table.text),

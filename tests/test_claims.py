@@ -143,6 +143,15 @@ def test_the_whole_interval_decides_a_limit(values, limits, verdict):
     assert together("both", [part, bounded("y", [5] * 9, above=1)]).n == len(values)
 
 
+def test_an_open_limit_says_how_many_seeds_would_settle_it():
+    part = bounded("x", around(1.9, spread=0.2), above=0, below=2)
+    assert part.verdict is OPEN
+    assert part.number == "1.9 [1.72, 2.08]; about 11 seeds would settle it at this mean and spread"
+    assert part.seeds_needed == 11
+    assert together("both", [part, bounded("y", around(1), below=2)]).seeds_needed == part.seeds_needed
+    assert together("both", [part, bounded("y", around(3), below=2)]).seeds_needed is None
+
+
 def test_fixed_and_learned_feedback_are_judged_by_rank():
     grid = grid_of("linear", "cpu", {})
     wrong = {"status": "ok", "history": [{"loss": 50.0}], "first_losses": [100.0]}

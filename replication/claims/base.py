@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nan
+from statistics import stdev
 from typing import ClassVar
 
-from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number
+from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from replication.results import Results
 from replication.stats import ClaimVerdict, all_of
 from replication.tables import Table
@@ -108,17 +109,26 @@ def _compared(
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
     }
     needed, interval = comparison.seeds_needed, comparison.interval
-    more = f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
-    text = f"{number(interval, '+.2f')}{unit}{more}" if interval.n else ""
+    text = f"{number(interval, '+.2f')}{unit}{_more_seeds(needed)}" if interval.n else ""
     limit = f"{condition} ({side} {0 - comparison.margin:g})"
     return Part(limit, verdicts[comparison.verdict], text, interval.n, interval.estimate, needed)
+
+
+def _more_seeds(needed: int | None) -> str:
+    return f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
 
 
 def bounded(
     condition: str, values: Iterable[float], *, below: float = inf, above: float = -inf, unit: str = ""
 ) -> Part:
     """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
-    return within(condition, mean_interval(values), below=below, above=above, unit=unit)
+    sample = list(values)
+    part = within(condition, mean_interval(sample), below=below, above=above, unit=unit)
+    if part.verdict is not ClaimVerdict.INCONCLUSIVE or part.n < 2:
+        return part
+    nearest = min(below, above, key=lambda limit: abs(part.estimate - limit))
+    needed = seeds_for(stdev(sample), part.estimate, -nearest)
+    return replace(part, number=part.number + _more_seeds(needed), seeds_needed=needed)
 
 
 def within(condition: str, interval: Interval, *, below: float = inf, above: float = -inf, unit: str = "") -> Part:
@@ -140,9 +150,12 @@ def within(condition: str, interval: Interval, *, below: float = inf, above: flo
 def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
     """Several parts as one: the range of their numbers, whose intervals are in the table of the experiment."""
     estimates = [part.estimate for part in parts if part.n]
-    numbers = f"{min(estimates):.3g} to {max(estimates):.3g}{unit}" if estimates else ""
+    ends = dict.fromkeys(f"{end:.3g}" for end in (min(estimates), max(estimates))) if estimates else ()
     n = min((part.n for part in parts), default=0)
-    return Part(condition, all_of([part.verdict for part in parts]), numbers, n, nan)
+    verdict = all_of([part.verdict for part in parts])
+    needed = max((part.seeds_needed or 0 for part in parts), default=0) or None
+    open_ = needed if verdict is ClaimVerdict.INCONCLUSIVE else None
+    return Part(condition, verdict, f"{' to '.join(ends)}{unit if ends else ''}{_more_seeds(open_)}", n, nan, open_)
 
 
 def floor_remark(results: Results) -> str:

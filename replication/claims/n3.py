@@ -1,5 +1,6 @@
 """N3: the rank needed follows the dimension of the task, not the width of the network."""
 
+from dataclasses import replace
 from math import exp, log, nan
 
 from bench.stats import Interval, mean_interval, number
@@ -47,28 +48,28 @@ class TaskDimension(Claim):
         found = tasks(results)
         by_classes, by_width = exponents(found)
         crossing = sum(bool(task.crossing) for task in found)
-        over = f"over {crossing} of {len(found)} tasks" if found else ""
+        over = f"over {crossing} of {len(found)} tasks"
         parts = (
-            bounded(f"exponent of the needed rank on d above {FOLLOWS:g}", by_classes.values(), above=FOLLOWS),
+            bounded(f"exponent of the needed rank on d above {FOLLOWS:g}, {over}", by_classes.values(), above=FOLLOWS),
             bounded(
-                f"exponent of the needed rank on the width within ±{IGNORES:g}",
+                f"exponent of the needed rank on the width within ±{IGNORES:g}, {over}",
                 by_width.values(),
                 above=-IGNORES,
                 below=IGNORES,
             ),
         )
         return Judgement(
-            parts=tuple(_told(part, over) for part in parts),
+            parts=tuple(map(_fitted, parts)) if found else parts,
             context=(*_fit_of_needed(found), *map(_of_order_d, found)),
             remark=_untrained(found),
         )
 
 
-def _told(part: Part, over: str) -> Part:
-    """The part with the tasks behind it; open where runs are there that give no fit."""
-    if part.verdict is ClaimVerdict.NOT_RUN and over:
-        return Part(part.condition, ClaimVerdict.INCONCLUSIVE, f"no fit {over}", 0, nan)
-    return Part(part.condition, part.verdict, f"{part.number} {over}".strip(), part.n, part.estimate)
+def _fitted(part: Part) -> Part:
+    """The part, open where the runs give no fit."""
+    if part.verdict is ClaimVerdict.NOT_RUN:
+        return replace(part, verdict=ClaimVerdict.INCONCLUSIVE, number="no fit")
+    return part
 
 
 def _of_order_d(task: Task) -> Part:
