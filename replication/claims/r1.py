@@ -5,6 +5,8 @@ from statistics import fmean
 
 import pandas as pd
 
+from bench.config import Config
+from bench.data import sizes
 from bench.records import Record
 from bench.stats import compare, mean_interval, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
@@ -67,7 +69,7 @@ class ReceptiveFields(Claim):
                 above(f"test accuracy, {one_layer.label} minus bp", accuracy),
                 *(_agree(cell) for cell in (bp, one_layer)),
             ),
-            remark=floor_remark(results) or _noise_remark(bp),
+            remark=floor_remark(results) or _noise_remark(results, bp),
         )
 
     def details(self, results: Results) -> Table | None:
@@ -115,13 +117,25 @@ def _agree(cell: Cell) -> Part:
     return bounded(condition, _means(cell, "agreement", 0.0).values(), above=AGREE)
 
 
-def _noise_remark(bp: Cell) -> str:
+def _noise_remark(results: Results, bp: Cell) -> str:
     """Why the claim is not judged, where the fields of backpropagation are noise; empty where they are not."""
     explained = mean_interval(_means(bp, "explained", 0.0).values())
     if not explained.n or explained.estimate >= FORMED:
         return ""
     part = f"{explained.estimate:.0%} of the variance in the fields of bp"
-    return f"Not judged: the models explain {part}, which count as noise below {FORMED:.0%}."
+    reason = f"Not judged: the models explain {part}, which count as noise below {FORMED:.0%}."
+    if results.scale not in ("quick", "cpu"):
+        return reason
+    longer = next(c for c in results.experiment.configs("gpu", choose=lambda names: names[0]) if c.rule == "bp")
+    return (
+        f"{reason} More seeds would not change that, longer training may: these runs see {_images(bp.config):,} "
+        f"images, those of scale `gpu` {_images(longer):,}, on a network that takes a GPU."
+    )
+
+
+def _images(config: Config) -> int:
+    """Training images of a whole run."""
+    return config.epochs * (config.epoch_examples or sizes(config.dataset).train)
 
 
 CLAIM = ReceptiveFields()
