@@ -183,7 +183,7 @@ def _open(judgement: Judgement, found: Results) -> list[str]:
         return []
     cost = f"{max(needed)} seeds would be {max(needed) - judgement.n} more of each setting that is compared"
     return [
-        f"*Open.* {cost}, about {median(seconds) / 60:.0f} min of a device each; scale `{found.scale}` is held to "
+        f"*Open.* {cost}, about {max(1, median(seconds) / 60):.0f} min of a device each; scale `{found.scale}` is held to "
         f"{judgement.n} seeds, so that it can be repeated in hours."
     ]
 
