@@ -73,7 +73,7 @@ class ViT(Network):
             raise UsageError(f"model vit: {heads} heads do not divide width {width}; allowed: a divisor")
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         tokens = (size[0] // patch) * (size[1] // patch)
-        self.position = nn.Parameter(nn.init.trunc_normal_(torch.empty(tokens, width), std=0.02))
+        self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout, drop_path) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
