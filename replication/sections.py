@@ -181,9 +181,10 @@ def _open(judgement: Judgement, found: Results) -> list[str]:
     seconds = [record["seconds"] for cell in found.cells for record in cell.records.values() if cell.ok]
     if not needed or judgement.remark or not seconds:
         return []
-    cost = f"{max(needed)} seeds would be {max(needed) - judgement.n} more of each setting that is compared"
+    more = f"{max(needed)} seeds would be {max(needed) - judgement.n} more of each setting that is compared"
+    minutes = max(1, median(seconds) / 60)
     return [
-        f"*Open.* {cost}, about {max(1, median(seconds) / 60):.0f} min of a device each; scale `{found.scale}` is held to "
+        f"*Open.* {more}, about {minutes:.0f} min of a device each; scale `{found.scale}` is held to "
         f"{judgement.n} seeds, so that it can be repeated in hours."
     ]
 
