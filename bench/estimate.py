@@ -57,6 +57,10 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
 
 def steps(config: Config) -> int:
     """Training steps of a run on the training split."""
-    examples = sizes(config.dataset).train
-    examples = min(examples, config.epoch_examples or examples)
-    return config.epochs * (ceil(examples / config.batch_size) if config.batch_size else 1)
+    return config.epochs * (ceil(examples(config) / config.batch_size) if config.batch_size else 1)
+
+
+def examples(config: Config) -> int:
+    """Examples of an epoch on the training split."""
+    whole = sizes(config.dataset).train
+    return min(whole, config.epoch_examples or whole)

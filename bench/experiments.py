@@ -63,11 +63,8 @@ class Experiment:
         Reads records alone: no data need be present.
         """
 
-        def runs(alternative: int) -> list[tuple[Config, Record | None]]:
-            def choose(names: str | list[str]) -> str:
-                return names if isinstance(names, str) else names[min(alternative, len(names) - 1)]
-
-            return [(c, store.find(c, [self.name, *self.reuses])) for c in self.configs(scale, choose)]
+        def runs(n: int) -> list[tuple[Config, Record | None]]:
+            return [(c, store.find(c, [self.name, *self.reuses])) for c in self.configs(scale, alternative(n))]
 
         alternatives = len(self.scales[scale].datasets or protocol(self.model, scale).datasets)
         return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
@@ -94,6 +91,11 @@ class Experiment:
         others = {key: value for key, value in run.items() if key not in ("classes", "among")}
         parts = [part for classes in _listed(run["classes"]) for part in groups(base, classes, run.get("among"))]
         return others | {"dataset": parts}
+
+
+def alternative(n: int) -> Callable[[str | list[str]], str]:
+    """Takes the dataset at index n of alternatives, the last where there are fewer, present or not."""
+    return lambda names: names if isinstance(names, str) else names[min(n, len(names) - 1)]
 
 
 def _multiply(run: dict[str, Any]) -> list[dict[str, Any]]:

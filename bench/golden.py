@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import Config
-from bench.data import load_once
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models import MODELS
@@ -144,7 +143,7 @@ def trajectory(config: Config) -> Trajectory:
 
     Lists in the log, which are rounded, are left out: rounding magnifies the last digits of a machine.
     """
-    outcome = train(config, loader=load_once)
+    outcome = train(config)
     losses = {f"loss of step {step}": loss for step, loss in enumerate(outcome.first_losses, 1)}
     norms = {
         f"norm of {label}.{name}": tensor.norm().item()

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bench.config import Config, parse
 from bench.conversion import parse_ranks, put_under
-from bench.data import load
+from bench.data import load_once
 from bench.data.base import Data
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer
@@ -146,17 +146,21 @@ def _network(config: Config, data: Data) -> Network:
         raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
 
 
-def prepare(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> tuple[Data, Learner]:
+def prepare(config: Config, device: str) -> tuple[Data, Learner]:
     """The data of a run, on its device, and the learner. Raises `UsageError` for a configuration that cannot run."""
-    data = data_of(config, device, loader)
+    data = data_of(config, device)
     return data, build(config, data)
 
 
-def data_of(config: Config, device: str, loader: Callable[[str, int], Data] = load) -> Data:
-    """The data of a run, on its device, which is set to the run's precision. Raises `UsageError` where it lacks it."""
+def data_of(config: Config, device: str) -> Data:
+    """The data of a run, `placed`."""
+    return placed(load_once(config.dataset, config.seed), config, device)
+
+
+def placed(data: Data, config: Config, device: str) -> Data:
+    """The split of a run, on its device, which is set to the run's precision. Raises `UsageError` where it lacks it."""
     if torch.device(device).type == "cuda":
         _set_products(config)
-    data = loader(config.dataset, config.seed)
     return (data.holdout() if config.split == "validation" else data).to(device)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Config
-from bench.data import is_drawn, load_once
+from bench.data import is_drawn
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.records import Record, Store, failed_record, record_of
@@ -38,7 +38,7 @@ def programs(configs: Sequence[Config]) -> list[list[Config]]:
     found = []
     for group in alike.values():
         first = group[0]
-        together = len(group) > 1 and not is_drawn(first.dataset) and can_share(prepare(first, "cpu", load_once)[1])
+        together = len(group) > 1 and not is_drawn(first.dataset) and can_share(prepare(first, "cpu")[1])
         found += [group] if together else [[config] for config in group]
     return found
 
@@ -78,9 +78,7 @@ def train_program(
 
     checkpoint = store.checkpoint(configs)
     try:
-        outcomes = train_together(
-            configs, device=device, checkpoint=checkpoint, deadline=deadline, loader=load_once, progress=progress
-        )
+        outcomes = train_together(configs, device=device, checkpoint=checkpoint, deadline=deadline, progress=progress)
     except UsageError:
         raise
     except Exception as error:
@@ -157,13 +155,14 @@ def fitting(program: Sequence[Config], device: str) -> int:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         free, _ = torch.cuda.mem_get_info()
-        train_together(program[:members], device=device, loader=load_once, steps=1)
+        train_together(program[:members], device=device, steps=1)
         peaks.append(torch.cuda.max_memory_allocated())
     one, two = peaks
     return min(len(program), max(1, 1 + int((SHARE * free - one) / max(1, two - one))))
 
 
 def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:
+    """The runs in order, at most `most` together; all of them for None."""
     size = most or max(1, len(program))
     return [list(program[start : start + size]) for start in range(0, len(program), size)]
 

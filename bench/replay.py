@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from bench.config import Config
-from bench.data import load_once
 from bench.train import train
 
 STEPS = 3
@@ -52,7 +51,7 @@ def disagreement(config: Config, recorded: list[float]) -> str:
 def first_losses(config: Config, draws: str = "layers") -> list[float]:
     """The losses of the first `STEPS` steps of a run; `draws` as in `train`."""
     config = replace(config, measure_every=0)
-    return train(config, loader=load_once, steps=STEPS, draws=draws).first_losses
+    return train(config, steps=STEPS, draws=draws).first_losses
 
 
 def _first_apart(

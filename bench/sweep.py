@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.config import Config
-from bench.data import load_once
 from bench.errors import UsageError
 from bench.process import train_alone
 from bench.programs import ONE_BY_ONE, cut, parts, train_first
@@ -41,7 +40,7 @@ def check(configs: Sequence[Config]) -> None:
 
     alike = {replace(config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest: config for config in configs}
     for config in alike.values():
-        prepare(config, "cpu", load_once)
+        prepare(config, "cpu")
         for spec in config.augment:
             augmentation(spec)
 

@@ -13,7 +13,6 @@ from torch import Generator, nn
 
 from bench.batches import Batches
 from bench.config import Config
-from bench.data import load
 from bench.data.base import Data
 from bench.files import write_atomically
 from bench.learner import Learner, Trainee, build, data_of, step, stream
@@ -75,7 +74,6 @@ def train_together(
     device: str = "cpu",
     checkpoint: Path | None = None,
     deadline: float = math.inf,
-    loader: Callable[[str, int], Data] = load,
     progress: Callable[[dict[str, Any]], None] = lambda entry: None,
     steps: int | None = None,
     draws: str = "layers",
@@ -93,7 +91,7 @@ def train_together(
     of the network and the rule (dropout and the like): another name gives others, everything else staying the same.
     """
     config, members = configs[0], len(configs)
-    data = data_of(config, device, loader)
+    data = data_of(config, device)
     learners = [build(each, data) for each in configs]
     for learner in learners:
         learner.network.to(device)

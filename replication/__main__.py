@@ -48,13 +48,13 @@ def replicate() -> None:
             raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
         sys.exit(subprocess.call(["dvc", "repro"]))
     from bench.estimate import estimate, timings
-    from bench.experiments import experiment, names
+    from bench.experiments import alternative, experiment, names
     from replication.results import FOLDER
 
     known = [timing for timing in timings(FOLDER, "cpu") if timing.scale != "quick"]
     table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
     for name in names():
-        configs = experiment(name).configs("gpu", choose=lambda names: names if isinstance(names, str) else names[0])
+        configs = experiment(name).configs("gpu", alternative(0))
         seconds = [estimate(config, "gpu", known) for config in configs]
         hours = "unknown: none is recorded" if None in seconds else f"{sum(seconds) / 3600:.0f}"
         table.add_row(name, str(len(configs)), hours)

@@ -32,8 +32,6 @@ CONFIG = Config(
 )
 LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
 
-run = partial(train, loader=load_once)
-
 
 def under(rule, **changes):
     return replace(CONFIG, rule=rule, rank=CONFIG.rank if RULES.get(rule).ranked else None, **changes)
@@ -203,17 +201,17 @@ def without_layers(outcome):
 
 
 def test_a_run_with_measures_is_the_run_without_and_resumes_to_it(tmp_path):
-    plain, measured = run(CONFIG), run(replace(CONFIG, measure_every=2))
+    plain, measured = train(CONFIG), train(replace(CONFIG, measure_every=2))
     assert without_layers(measured) == without_layers(plain)
     status = "paused"
     while status == "paused":
-        resumed = run(replace(CONFIG, measure_every=2), checkpoint=tmp_path / "run.pt", deadline=time.monotonic())
+        resumed = train(replace(CONFIG, measure_every=2), checkpoint=tmp_path / "run.pt", deadline=time.monotonic())
         status = resumed.status
     assert without_layers(resumed) == without_layers(plain) and resumed.history == measured.history
 
 
 def test_entries_of_the_history_are_measured_at_the_start_every_few_epochs_and_at_the_end():
-    outcome = run(replace(CONFIG, epochs=7, log_every=2, measure_every=3))
+    outcome = train(replace(CONFIG, epochs=7, log_every=2, measure_every=3))
     assert [(entry["epoch"], "layers" in entry) for entry in outcome.history] == [
         (0, True),
         (2, False),
@@ -227,11 +225,11 @@ def test_entries_of_the_history_are_measured_at_the_start_every_few_epochs_and_a
 
 
 def test_the_probe_batch_is_bounded():
-    outcome = run(replace(CONFIG, epochs=1, batch_size=0, measure_every=1))
+    outcome = train(replace(CONFIG, epochs=1, batch_size=0, measure_every=1))
     learner, inputs, targets = learner_and_batch(replace(CONFIG, batch_size=0))
     assert len(inputs) > PROBE
     assert outcome.history[0]["layers"] == measure(learner, inputs[:PROBE], targets[:PROBE])
 
 
 def test_a_diverging_run_with_measures_ends_as_diverged():
-    assert run(replace(CONFIG, lr=1e300, measure_every=1)).status == "diverged"
+    assert train(replace(CONFIG, lr=1e300, measure_every=1)).status == "diverged"

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from bench.data import load_once
 from bench.models import MODELS
 from bench.protocols import configure
 from bench.rules import RULES
@@ -18,7 +17,7 @@ CLASSIFIERS = [name for name in MODELS.built_in() if name != "linear"]
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_every_rule_learns_on_every_network(model, rule):
     config = configure(model, rule, "quick", rank=RANKS[model] if RULES.get(rule).ranked else None)
-    assert train(config, loader=load_once).final["accuracy"] >= 3 * CHANCE
+    assert train(config).final["accuracy"] >= 3 * CHANCE
 
 
 @pytest.fixture(scope="module")

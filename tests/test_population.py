@@ -41,12 +41,8 @@ def settings(rule, **changes):
     return [replace(base, seed=seed, rank=rank) for seed, rank in enumerate(ranks, start=4)]
 
 
-def together(configs, **options):
-    return train_together(configs, loader=load_once, **options)
-
-
 def alone(configs):
-    return [train(config, loader=load_once) for config in configs]
+    return [train(config) for config in configs]
 
 
 def numbers(outcome):
@@ -65,7 +61,7 @@ def agree(outcomes, others, rtol=1e-6, atol=1e-6):
 @pytest.mark.parametrize("rule", SHARED)
 def test_a_population_trains_as_its_members_do_alone(rule):
     configs = settings(rule)
-    outcomes = together(configs)
+    outcomes = train_together(configs)
     assert [outcome.population for outcome in outcomes] == [4] * 4
     assert len({tuple(outcome.first_losses) for outcome in outcomes}) == 4
     agree(outcomes, alone(configs))
@@ -83,13 +79,13 @@ def test_convolutions_and_tokens(model, options, rule):
     changes = {"model": model, "model_options": options, "epochs": 1, "epoch_examples": 300}
     ranks = ["1", "full"] if RULES.get(rule).ranked else [None] * 2
     configs = [replace(BASE, rule=rule, rank=rank, seed=seed, **changes) for seed, rank in enumerate(ranks)]
-    agree(together(configs), alone(configs))
+    agree(train_together(configs), alone(configs))
 
 
 def test_resets_measures_and_tests_along_training():
     changes = {"rule_options": {"resets": 2}, "measure_every": 1, "test_every": 1, "clip_gradients": 0.01}
     configs = settings("ldfa-track", **changes)[:3]
-    outcomes = together(configs)
+    outcomes = train_together(configs)
     assert outcomes[2].history[0]["layers"]["B1"] and outcomes[2].history[1]["test"]
     agree(outcomes, alone(configs), rtol=1e-5)
 
@@ -105,7 +101,7 @@ def test_a_member_that_diverges_leaves_the_others_untouched(rule, options, monke
         return learner
 
     monkeypatch.setattr("bench.train.build", spoilt)
-    outcomes, singles = together(configs), alone(configs)
+    outcomes, singles = train_together(configs), alone(configs)
     assert [outcome.status for outcome in outcomes] == ["ok", "diverged", "ok", "ok"]
     agree(outcomes[::2], singles[::2])
     for outcome in (outcomes[1], singles[1]):
@@ -116,14 +112,14 @@ def test_a_population_that_pauses_ends_as_an_uninterrupted_one(tmp_path):
     configs = settings("ldfa", epochs=3)
     statuses = []
     while not statuses or statuses[-1] == {"paused"}:
-        outcomes = together(configs, checkpoint=tmp_path / "runs.pt", deadline=time.monotonic())
+        outcomes = train_together(configs, checkpoint=tmp_path / "runs.pt", deadline=time.monotonic())
         statuses.append({outcome.status for outcome in outcomes})
     assert statuses == [{"paused"}, {"paused"}, {"ok"}]
-    agree(outcomes, together(configs), rtol=0, atol=0)
+    agree(outcomes, train_together(configs), rtol=0, atol=0)
 
 
 def test_nothing_of_a_population_outlives_it():
-    (outcome, _) = together(settings("ldfa")[:2], steps=1)
+    (outcome, _) = train_together(settings("ldfa")[:2], steps=1)
     tensor = weakref.ref(outcome.learner.network.output.weight)
     population = weakref.ref(Population([outcome.learner]))
     del outcome, _

@@ -14,7 +14,6 @@ import torch
 from scipy import stats
 
 from bench import golden
-from bench.data import load_once
 from bench.errors import UsageError
 from bench.rules import RULES
 from bench.train import train
@@ -158,7 +157,7 @@ def retrained(model, rule):
     cell = next(cell for cell in cells if cell.config.rule == rule)
     records = {}
     for seed in range(cell.planned):
-        outcome = train(replace(cell.config, seed=seed), loader=load_once)
+        outcome = train(replace(cell.config, seed=seed))
         records[seed] = {"status": outcome.status, "final": outcome.final, "history": outcome.history}
     return pd.DataFrame(regression.rows(replace(cell, records=records)))
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from itertools import islice
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ LINEAR = Config(
 )
 
 
-def run(config, **options):
-    return train(config, **{"loader": load_once, **options})
+def train_on(data, config):
+    with patch("bench.learner.load_once", lambda name, seed: data):
+        return train(config)
 
 
 def under(rule, config=LDFA):
@@ -69,11 +71,11 @@ def result(outcome):
 
 
 def test_one_seed_is_one_result():
-    assert result(run(LDFA)) == result(run(LDFA))
+    assert result(train(LDFA)) == result(train(LDFA))
 
 
 def test_seeds_differ_in_weights_order_and_feedback():
-    one, other = run(LDFA), run(replace(LDFA, seed=1))
+    one, other = train(LDFA), train(replace(LDFA, seed=1))
     assert one.first_losses[0] != other.first_losses[0]
     learners = [build(replace(LDFA, seed=seed), load_once("digits", 0)) for seed in (0, 1)]
     assert not torch.equal(*(learner.layers["B1"].feedback["P"] for learner in learners))
@@ -82,11 +84,11 @@ def test_seeds_differ_in_weights_order_and_feedback():
 
 def test_rules_share_weights_data_order_and_augmentation():
     """While nothing moves every step has the same loss; afterwards the rules part."""
-    still = [run(under(rule, replace(LDFA, lr=0.0))).first_losses for rule in RULES.names()]
+    still = [train(under(rule, replace(LDFA, lr=0.0))).first_losses for rule in RULES.names()]
     assert len(still[0]) == 33 and len(set(still[0])) == 33
     assert all(losses == still[0] for losses in still)
-    assert run(under("bp")).first_losses[0] == run(under("fa")).first_losses[0] == still[0][0]
-    assert run(under("bp")).first_losses[2] != run(under("fa")).first_losses[2]
+    assert train(under("bp")).first_losses[0] == train(under("fa")).first_losses[0] == still[0][0]
+    assert train(under("bp")).first_losses[2] != train(under("fa")).first_losses[2]
 
 
 # Interruptions
@@ -105,10 +107,10 @@ def checkpoint(tmp_path):
 def test_a_run_paused_by_its_deadline_ends_as_an_uninterrupted_one(config, checkpoint):
     statuses = []
     while not statuses or statuses[-1] == "paused":
-        outcome = run(config, checkpoint=checkpoint, deadline=time.monotonic())
+        outcome = train(config, checkpoint=checkpoint, deadline=time.monotonic())
         statuses.append(outcome.status)
     assert statuses == ["paused"] * (len(statuses) - 1) + ["ok"] and len(statuses) > 2
-    assert result(outcome) == result(run(config))
+    assert result(outcome) == result(train(config))
 
 
 @pytest.mark.parametrize("last", [1, 2])
@@ -122,13 +124,13 @@ def test_a_run_that_broke_off_goes_on_from_its_checkpoint(last, checkpoint, monk
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        run(LDFA, checkpoint=checkpoint, progress=tell)
-    assert result(run(LDFA, checkpoint=checkpoint, progress=tell)) == result(run(LDFA))
+        train(LDFA, checkpoint=checkpoint, progress=tell)
+    assert result(train(LDFA, checkpoint=checkpoint, progress=tell)) == result(train(LDFA))
     assert told == [*range(1, last + 2), *range(last + 1, 4)]
 
 
 def test_checkpoints_wait_until_the_last_is_old_enough(checkpoint):
-    run(LDFA, checkpoint=checkpoint)
+    train(LDFA, checkpoint=checkpoint)
     assert not checkpoint.exists()
 
 
@@ -140,19 +142,19 @@ def test_the_test_split_judges_and_does_nothing_else():
     data = load_once("digits", 0)
     noise = torch.randint(0, 256, data.test.inputs.shape, generator=Generator().manual_seed(0)).to(torch.uint8)
     other = replace(data, test=Split(noise, data.test.targets))
-    judged, altered = run(LDFA), run(LDFA, loader=lambda name, seed: other)
+    judged, altered = train(LDFA), train_on(other, LDFA)
     assert judged.final != altered.final
     assert (judged.history, result(judged)[-1]) == (altered.history, result(altered)[-1])
     validation = replace(LDFA, split="validation")
-    assert result(run(validation)) == result(run(validation, loader=lambda name, seed: other))
-    assert run(validation).final != judged.final
+    assert result(train(validation)) == result(train_on(other, validation))
+    assert train(validation).final != judged.final
 
 
 def test_tests_along_training_change_nothing_and_are_those_of_a_run_that_ends_there():
     config = replace(LDFA, gamma=0.9)
-    plain, tested = run(config), run(replace(config, test_every=2))
+    plain, tested = train(config), train(replace(config, test_every=2))
     assert tested.final == plain.final
-    assert [entry.get("test") for entry in tested.history] == [None, run(replace(config, epochs=2)).final, None]
+    assert [entry.get("test") for entry in tested.history] == [None, train(replace(config, epochs=2)).final, None]
 
 
 SHORT = replace(LDFA, batch_size=64, epochs=2, epoch_examples=200)
@@ -167,7 +169,7 @@ def test_a_short_epoch_draws_its_own_examples_and_the_test_is_whole():
     assert sum(len(x) for x, _ in batches.in_order()) == len(data.train)
     whole = Batches(data.train, data, replace(SHORT, augment=(), epoch_examples=9999))
     assert sum(len(x) for x, _ in whole.shuffled(Generator().manual_seed(0))) == len(data.train)
-    assert len(run(SHORT).first_losses) == steps(SHORT) == 8
+    assert len(train(SHORT).first_losses) == steps(SHORT) == 8
 
 
 class Measured(MLP):
@@ -177,19 +179,19 @@ class Measured(MLP):
 
 
 def test_a_network_is_measured_once_trained_and_nothing_else_changes(monkeypatch):
-    plain = run(LDFA)
+    plain = train(LDFA)
     monkeypatch.setattr(bench.learner, "MODELS", {"mlp": Measured})
-    measured = run(LDFA)
+    measured = train(LDFA)
     assert plain.trained == {} and result(measured) == result(plain)
     first, _ = next(Batches(measured.data.train, measured.data, LDFA).in_order())
     norm = measured.learner.network.output.weight.norm().item()
     assert measured.trained == {"inputs": first.sum().item(), "training": False, "norm": norm}
-    assert run(replace(LDFA, lr=1e38)).trained == {}
+    assert train(replace(LDFA, lr=1e38)).trained == {}
 
 
 def test_measuring_a_trained_retina_leaves_it_as_it_is():
     config = replace(LDFA, model="retina", rank="B2=1", model_options={"channels": 2, "hidden": 8}, epochs=1)
-    outcome = run(config)
+    outcome = train(config)
     network = outcome.learner.network
 
     def state():
@@ -200,11 +202,11 @@ def test_measuring_a_trained_retina_leaves_it_as_it_is():
     inputs, _ = next(Batches(outcome.data.train, outcome.data, config).in_order())
     assert network.measure_trained(inputs) == outcome.trained
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
-    assert not network.training and run(config).trained == outcome.trained
+    assert not network.training and train(config).trained == outcome.trained
 
 
 def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test():
-    outcome = run(replace(LDFA, precision="float64"))
+    outcome = train(replace(LDFA, precision="float64"))
     data, network = outcome.data, outcome.learner.network
     assert network.hidden[0][1].num_batches_tracked == 3 * 11
     pixels, train_pixels = (split.inputs.double().flatten(1).numpy() / 255 for split in (data.test, data.train))
@@ -224,13 +226,13 @@ def test_batch_norm_uses_batches_in_training_and_running_statistics_in_the_test(
 
 
 def test_the_network_learns():
-    outcome = run(replace(LDFA, lr=0.01, rank="10", batch_size=32, epochs=4, augment=()))
+    outcome = train(replace(LDFA, lr=0.01, rank="10", batch_size=32, epochs=4, augment=()))
     assert outcome.status == "ok" and outcome.final["accuracy"] > 90
 
 
 def test_bfloat16_is_the_forward_pass_alone():
     """Its losses are float32's within the rounding of bfloat16, and not equal to them; what is kept is float32."""
-    mixed, single = (run(replace(LDFA, precision=precision)) for precision in ("bfloat16", "float32"))
+    mixed, single = (train(replace(LDFA, precision=precision)) for precision in ("bfloat16", "float32"))
     losses = torch.tensor([mixed.first_losses[:5], single.first_losses[:5]])
     assert 0 < (losses[0] - losses[1]).abs().max() < 0.05
     assert {p.dtype for p in mixed.learner.network.parameters()} == {torch.float32}
@@ -240,11 +242,11 @@ def test_a_gpu_without_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
     with pytest.raises(UsageError, match="Old GPU has no bfloat16; allowed: float32, float64"):
-        prepare(replace(LDFA, precision="bfloat16"), "cuda", load_once)
+        prepare(replace(LDFA, precision="bfloat16"), "cuda")
 
 
 def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
-    outcome = run(replace(LDFA, lr=1e38))
+    outcome = train(replace(LDFA, lr=1e38))
     assert outcome.status == "diverged"
     assert outcome.final == {} and len(outcome.history) < 3
 
@@ -252,7 +254,7 @@ def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
 def test_a_run_whose_test_loss_is_not_finite_is_diverged():
     data = load_once(LINEAR.dataset, 0)
     beyond = replace(data, test=Split(data.test.inputs * 1e200, data.test.targets))
-    outcome = run(LINEAR, loader=lambda name, seed: beyond)
+    outcome = train_on(beyond, LINEAR)
     assert outcome.status == "diverged" and outcome.final == {}
     assert [entry["epoch"] for entry in outcome.history] == [0, 1, 2, 3]
 
@@ -270,7 +272,7 @@ def test_a_run_whose_test_loss_is_not_finite_is_diverged():
 )
 def test_a_configuration_that_cannot_run(change, message):
     with pytest.raises(UsageError) as error:
-        run(replace(LDFA, **change))
+        train(replace(LDFA, **change))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -421,7 +423,7 @@ def test_the_linear_network_follows_the_discrete_updates(rule):
         return [tensor.detach().numpy().copy() for tensor in named] + [np.zeros((64, 4)), np.zeros((4, 64))]
 
     W1, W2, P, Q = tensors(build(config, data))[:4]
-    outcome = run(config)
+    outcome = train(config)
     losses, *expected = discrete(rule, data, W1, W2, P, Q, config.epochs)
     np.testing.assert_allclose(outcome.first_losses, losses, atol=1e-10)
     for found, wanted in zip(tensors(outcome.learner), expected, strict=False):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,7 +62,7 @@ def load(name: str, seed: int = 0) -> "Data":
 
 
 def load_once(name: str, seed: int = 0) -> "Data":
-    """As `load`; files are read once a process, whichever parts of their dataset are asked for."""
+    """As `load`; read or drawn once a process, files once for all parts of their dataset."""
     dataset, part = _dataset(name)
     if dataset.drawn:
         return _loaded(name, seed)
@@ -70,7 +70,7 @@ def load_once(name: str, seed: int = 0) -> "Data":
     return whole.classes(part) if part else whole
 
 
-@lru_cache(maxsize=2)
+@cache
 def _loaded(name: str, seed: int) -> "Data":
     return load(name, seed)
 

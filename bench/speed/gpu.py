@@ -8,7 +8,7 @@ import torch
 
 from bench.batches import Batches
 from bench.config import Config
-from bench.learner import prepare, step
+from bench.learner import build, placed, step
 from bench.optimisers import optimiser_of
 from bench.speed.base import Device, Measurement, Row, alternate, flops_of, quartiles
 from bench.speed.networks import images, of_protocol, settings
@@ -30,7 +30,8 @@ def vit(device: Device = "cuda", scale: str = "gpu", **changes: object) -> Measu
 
 def epoch(config: Config, device: Device = "cuda", examples: int = EXAMPLES) -> Measurement:
     """Seconds of an epoch after the first, data included: the images wait on the device."""
-    data, learner = prepare(config, device, lambda name, seed: images(examples))
+    data = placed(images(examples), config, device)
+    learner = build(config, data)
     learner.network.to(device).train()
     optimiser, batches = optimiser_of(config, learner), Batches(data.train, data, config)
     seconds = []

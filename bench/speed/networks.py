@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.config import Config
 from bench.conversion import convert
 from bench.data.base import Data, Split
-from bench.learner import build, step
+from bench.learner import build, placed, step
 from bench.metrics import first_batch
 from bench.optimisers import optimiser_of
 from bench.protocols import configure
@@ -57,7 +57,7 @@ def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Tim
 
 def of_protocol(config: Config, device: str = "cpu") -> Timed:
     """The network of a configuration, with its own optimiser, on its first batch of random images."""
-    data = images(config.batch_size).to(device)
+    data = placed(images(config.batch_size), config, device)
     learner = build(config, data)
     network = learner.network.to(device).train()
     optimiser = optimiser_of(config, learner)

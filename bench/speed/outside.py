@@ -47,7 +47,7 @@ def _run(config: Config, data: Data, rounds: Rounds) -> None:
             times["steps"] += clock() - start
         return given
 
-    loading = patch("bench.programs.load_once", lambda name, seed: data)
+    loading = patch("bench.learner.load_once", lambda name, seed: data)
     with TemporaryDirectory() as folder, patch("bench.train.step", timed), loading:
         starts = [clock() for clock, _ in clocks]
         bench.programs.run(config, Store(Path(folder)), "speed", "cpu", "cpu")

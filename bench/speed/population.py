@@ -8,7 +8,7 @@ import torch
 
 from bench.batches import Batches
 from bench.config import Config
-from bench.learner import build, step
+from bench.learner import build, placed, step
 from bench.optimisers import optimiser_of
 from bench.population import Population
 from bench.speed.base import Device, Measurement, Row, Side, alternate
@@ -39,7 +39,7 @@ def population(
 
 
 def _side(config: Config, members: int, device: Device, *, capturable: bool = False) -> Side:
-    data = images(config.batch_size).to(device)
+    data = placed(images(config.batch_size), config, device)
     learners = [build(replace(config, seed=seed), data) for seed in range(members)]
     for learner in learners:
         learner.network.to(device).train()

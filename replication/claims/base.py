@@ -150,12 +150,13 @@ def within(condition: str, interval: Interval, *, below: float = inf, above: flo
 def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
     """Several parts as one: the range of their numbers, whose intervals are in the table of the experiment."""
     estimates = [part.estimate for part in parts if part.n]
-    ends = dict.fromkeys(f"{end:.3g}" for end in (min(estimates), max(estimates))) if estimates else ()
+    ends = dict.fromkeys(f"{end:.3g}" for end in (min(estimates), max(estimates))) if estimates else {}
+    numbers = " to ".join(ends) + unit if ends else ""
     n = min((part.n for part in parts), default=0)
     verdict = all_of([part.verdict for part in parts])
-    needed = max((part.seeds_needed or 0 for part in parts), default=0) or None
-    open_ = needed if verdict is ClaimVerdict.INCONCLUSIVE else None
-    return Part(condition, verdict, f"{' to '.join(ends)}{unit if ends else ''}{_more_seeds(open_)}", n, nan, open_)
+    needed = [part.seeds_needed for part in parts if part.seeds_needed and verdict is ClaimVerdict.INCONCLUSIVE]
+    seeds = max(needed, default=None)
+    return Part(condition, verdict, f"{numbers}{_more_seeds(seeds)}", n, nan, seeds)
 
 
 def floor_remark(results: Results) -> str:

@@ -38,10 +38,10 @@ class TaskDimension(Claim):
         "at scale cpu among the first 50, or 40 for d = 20. There d = 75 and 200 and the width 1024 are left out, and "
         "an epoch on 100 classes takes half of the images, drawn anew. The training set shrinks with d (500 images a "
         "class), and the steps of an epoch with it. The authors train 100 epochs on class subsets. Each rule has the "
-        "rates tuned on CIFAR-10 at width 512, ranked rules at r = 10, for every d and width. Intervals hold for fresh"
-        " seeds on these classes, not for other classes. The output layer has d outputs, so that a rank above d is "
-        "capped at d there. r* has a margin of one point, which is stricter where accuracies are high, on few classes."
-        " The authors' numbers for 50 classes are of the output layer alone, a setting that is not run here.",
+        "rates tuned on CIFAR-10 at width 512, ranked rules at r = 10, for every d and width. Intervals hold for "
+        "fresh seeds on these classes, not for other classes. The output layer has d outputs, so that a rank above d "
+        "is capped at d there. r* has a margin of one point, which is stricter where accuracies are high, on few "
+        "classes. The authors' numbers for 50 classes are of the output layer alone, a setting that is not run here.",
     )
 
     def judge(self, results: Results) -> Judgement:

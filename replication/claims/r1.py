@@ -5,8 +5,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from bench.config import Config
-from bench.data import sizes
+from bench.estimate import examples
+from bench.experiments import alternative
 from bench.records import Record
 from bench.stats import compare, mean_interval, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
@@ -128,16 +128,12 @@ def _noise_remark(results: Results, bp: Cell) -> str:
     reason = f"Not judged: the models explain {part}, which count as noise below {FORMED:.0%}."
     if results.scale not in ("quick", "cpu"):
         return reason
-    longer = next(c for c in results.experiment.configs("gpu", choose=lambda names: names[0]) if c.rule == "bp")
+    longer = next(c for c in results.experiment.configs("gpu", alternative(0)) if c.rule == "bp")
+    here, there = (config.epochs * examples(config) for config in (bp.config, longer))
     return (
-        f"{reason} More seeds would not change that, longer training may: these runs see {_images(bp.config):,} "
-        f"images, those of scale `gpu` {_images(longer):,}, on a network that takes a GPU."
+        f"{reason} More seeds would not change that, longer training may: these runs see {here:,} images, those of "
+        f"scale `gpu` {there:,}, on a network that takes a GPU."
     )
-
-
-def _images(config: Config) -> int:
-    """Training images of a whole run."""
-    return config.epochs * (config.epoch_examples or sizes(config.dataset).train)
 
 
 CLAIM = ReceptiveFields()
