@@ -16,7 +16,7 @@ from replication.figures.base import save
 from replication.latex import latex_table
 from replication.leaderboard import leaderboard
 from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
-from replication.sections import INTRODUCTION, LIMITS, Finding, claim_section, summary, survey_section
+from replication.sections import LIMITS, Finding, claim_section, introduction, summary, survey_section
 from replication.tables import Table, csv, pipe_table, table_of
 
 REPORT = Path("REPORT.md")
@@ -69,7 +69,7 @@ def write_report() -> list[Finding]:
     rows = pipe_table(claims.text)
     rates = error_rates(on_accuracy())
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
-    _write(REPORT, "\n".join([INTRODUCTION + rows, *sections, section(rates), LIMITS]))
+    _write(REPORT, "\n".join([introduction() + rows, *sections, section(rates), speed.section(), LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
     _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")
     _write(FOLDER / "leaderboard.csv", csv(leaderboard()))

@@ -11,7 +11,7 @@ from bench.config import Config
 from bench.protocols import protocol
 from bench.stats import MIN_SEEDS
 from replication.claims.base import Claim, Judgement, Part
-from replication.results import FOLDER, Results
+from replication.results import FOLDER, LARGEST_FIRST, Results
 from replication.stats import ClaimVerdict
 from replication.tables import Table, paper_number, pipe_table
 
@@ -29,7 +29,6 @@ or failed counts as chance. Each claim is judged on the largest scale whose runs
 complete. The paper's numbers, mean ± standard deviation over the authors' n runs, were read off their published
 plots (`replication/paper_numbers.csv`). n is the number of seeds, r the rank of the feedback, d the number of classes,
 s the dimension of a linear teacher.
-
 """
 
 LIMITS = """\
@@ -46,7 +45,7 @@ LIMITS = """\
 - `cifar10-jpeg` is a lossy copy of CIFAR-10: compare differences with backpropagation before levels.
 - Scale `cpu` trains for an eighth of the paper's epochs or fewer, slim networks where they convolve or attend, with the
   same total decay of the learning rate. Short schedules favour rules that learn fast; feedback that has to learn first
-  is at a disadvantage. Scales that no section names are not recorded.
+  is at a disadvantage.
 """
 
 IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
@@ -69,6 +68,12 @@ class Finding:
     def scale(self) -> str:
         """That of the records; empty where there are none."""
         return self.results.scale if self.results else ""
+
+
+def introduction() -> str:
+    """How to read the report, and which scales have no records."""
+    missing = [f"`{scale}`" for scale in LARGEST_FIRST if not (FOLDER / scale / "records").exists()]
+    return f"{INTRODUCTION}\nScales without records: {', '.join(missing) or 'none'}.\n\n"
 
 
 def summary(findings: Sequence[Finding]) -> Table:

@@ -1,4 +1,4 @@
-"""Figures of what `bench speed --results results` measured: one a machine, beside its numbers."""
+"""What `bench speed --results results` measured: a figure a machine, its numbers, and a section of the report."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,50 @@ from matplotlib.figure import Figure
 
 from replication.figures.base import save
 from replication.results import FOLDER
+from replication.tables import pipe_table
 
 Rows = dict[str, dict[str, Any]]
+SPEED = FOLDER / "speed"
+HEADING = """\
+## Speed
+
+What `bench speed` measured on each machine: medians of ratios of two sides run in turn. The target was set before, the
+limit is what arithmetic allows. `docs/speed.md` says what is compared.
+"""
 
 
-def write(folder: Path = FOLDER / "speed") -> None:
+def write(folder: Path = SPEED) -> None:
     """Writes the figure of each machine of which there are measurements, and the numbers behind it."""
-    for path in sorted(folder.glob("*.json")):
-        measured = json.loads(path.read_text())
+    for path, measured in _machines(folder):
         rows = {row["name"]: row for row in measured["rows"] if row["value"] is not None}
         save(*draw(rows, measured["machine"]), path.with_suffix(""))
+
+
+def section(folder: Path = SPEED) -> str:
+    """The section of the report: of each machine the rows that it could measure, and the figure."""
+    parts = [HEADING]
+    for path, measured in _machines(folder):
+        rows = [_shown(row) for row in measured["rows"] if row["value"] is not None]
+        parts += [f"{_title(measured['machine'])}:\n", pipe_table(pd.DataFrame(rows))]
+        parts.append(f"![Time over rank, width and population]({path.with_suffix('.svg')})\n")
+    return "\n".join(parts)
+
+
+def _machines(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    return [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    value, low, high = (f"{number:.3g}" for number in (row["value"], *row["quartiles"]))
+    ends = {name: "" if row[name] is None else f"{row[name]:.3g}" for name in ("target", "limit")}
+    met = "" if row["target"] is None else "met" if row["value"] <= row["target"] else "missed"
+    shown = {"measured": f"{value} {row['unit']}".strip(), "quartiles": f"{low} to {high}"}
+    return {"row": f"`{row['name']}` {row['what']}"} | shown | ends | {"": met}
+
+
+def _title(machine: dict[str, Any]) -> str:
+    cpu = f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+    return ", ".join(filter(None, [cpu, machine["gpu"], f"torch {machine['torch']}"]))
 
 
 def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
@@ -28,7 +62,7 @@ def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     numbers = pd.concat([over_rank(rows), over_width(rows), over_population(rows)], ignore_index=True)
     figure = Figure(figsize=(10.0, 3.0), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    figure.suptitle(f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, torch {machine['torch']}")
+    figure.suptitle(_title(machine))
     part = {name: numbers[numbers["figure"] == name] for name in ("rank", "width", "population")}
     _times(left, part["rank"], "measured", "its FLOPs at full speed", "rank r", "feedback of one layer (ms)")
     _width(middle, part["width"])

@@ -169,6 +169,10 @@ def test_a_machine_has_a_file_name():
     assert slug(machine) == "intel-xeon-6-2-3ghz-2-cores-nvidia-h200"
 
 
+def keep(folder, rows):
+    (folder / "box.json").write_text(json.dumps({"machine": describe(), "rows": rows}))
+
+
 def test_the_figure_of_a_machine(tmp_path):
     """Counted beside measured: a rank whose FLOPs are a quarter of the full product's, a width at ratio 0.5."""
     measured = {
@@ -181,8 +185,7 @@ def test_the_figure_of_a_machine(tmp_path):
         "population-cpu": {"seconds": {"1 at once": 1.0, "3 at once": 2.0, "alone": 0.9}, "sizes": [1, 3]},
     }
     rows = [{"name": name, "value": 0.7, "quartiles": [0.6, 0.8], "numbers": n} for name, n in measured.items()]
-    rows.append({"name": "vit", "value": None})
-    (tmp_path / "box.json").write_text(json.dumps({"machine": describe(), "rows": rows}))
+    keep(tmp_path, [*rows, {"name": "vit", "value": None}])
     figures.write(tmp_path)
     assert (tmp_path / "box.png").exists()
     numbers = figures.over_rank({row["name"]: row for row in rows}).iloc[0]
@@ -191,3 +194,14 @@ def test_the_figure_of_a_machine(tmp_path):
     assert (numbers["x"], numbers["measured"], numbers["counted"], numbers["high"]) == (16, 0.7, 0.5, 0.8)
     numbers = figures.over_population({row["name"]: row for row in rows}).iloc[1]
     assert (numbers["x"], numbers["measured"], numbers["counted"]) == (3, 2000.0, pytest.approx(2700.0))
+
+
+def test_the_report_shows_what_a_machine_measured_against_its_target(tmp_path):
+    row = {"what": "a step", "unit": "", "value": 0.7, "quartiles": [0.61, 0.8], "limit": 0.5}
+    met, missed, open_ = ({"name": f"to {target}"} | row | {"target": target} for target in (0.7, 0.69, None))
+    keep(tmp_path, [met, missed, open_, {"name": "vit", "value": None}])
+    lines = figures.section(tmp_path).splitlines()
+    assert "| `to 0.7` a step | 0.7 | 0.61 to 0.8 | 0.7 | 0.5 | met |" in lines
+    assert "| `to 0.69` a step | 0.7 | 0.61 to 0.8 | 0.69 | 0.5 | missed |" in lines
+    assert "| `to None` a step | 0.7 | 0.61 to 0.8 |  | 0.5 |  |" in lines
+    assert "vit" not in figures.section(tmp_path) and f"({tmp_path / 'box.svg'})" in lines[-1]
