@@ -59,10 +59,10 @@ class Rotate(Augmentation):
         height, width = images.shape[-2:]
         x, y = _centres(width, drawn), _centres(height, drawn)[:, None]
         cos, sin = drawn.cos()[:, None, None], drawn.sin()[:, None, None]
-        grid = drawn.new_empty(len(images), height, width, 2)
-        torch.sub(cos * x, sin * y, out=grid[..., 0])
-        torch.add(sin * x, cos * y, out=grid[..., 1])
-        grid = grid.to(images.dtype)
+        grid = drawn.new_empty(len(images), 2, height, width)  # faster to fill and to read than pairs
+        torch.sub(cos * x, sin * y, out=grid[:, 0])
+        torch.add(sin * x, cos * y, out=grid[:, 1])
+        grid = grid.to(images.dtype).movedim(1, -1)
         return F.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
