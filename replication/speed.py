@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from replication.figures.base import save
 from replication.results import FOLDER
@@ -122,6 +123,8 @@ def _times(ax: Axes, numbers: pd.DataFrame, measured: str, counted: str, xlabel:
     ax.plot(numbers["x"], numbers["measured"], "o-", label=measured)
     ax.plot(numbers["x"], numbers["counted"], "--", color="0.4", label=counted)
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
     _finish(ax, numbers)
 
 
