@@ -17,7 +17,7 @@ from bench.protocols import departures
 from bench.records import task_of
 from bench.runs import Runs
 from bench.stats import compare, mean_interval
-from replication.results import FOLDER, LARGEST_FIRST, Cell, results
+from replication.results import FOLDER, LARGEST_FIRST, Cell, recorded_scales, results
 from replication.tables import columns
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
@@ -74,9 +74,7 @@ def leaderboard(folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for scale in LARGEST_FIRST:
-        if not (folder / scale / "records").exists():
-            continue
+    for scale in recorded_scales(folder):
         alike: defaultdict[str, list[Cell]] = defaultdict(list)
         for name in names():
             if scale in experiment(name).scales:

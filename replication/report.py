@@ -15,7 +15,7 @@ from replication.figures import FIGURES
 from replication.figures.base import save
 from replication.latex import latex_table
 from replication.leaderboard import leaderboard
-from replication.results import FOLDER, LARGEST_FIRST, Results, largest, results
+from replication.results import FOLDER, Results, largest, recorded_scales, results
 from replication.sections import LIMITS, Finding, claim_section, introduction, summary, survey_section
 from replication.tables import Table, csv, pipe_table, table_of
 
@@ -56,9 +56,8 @@ def write_report() -> list[Finding]:
     _, end, after = rest.partition(MARKS[1])
     if not end:
         raise UsageError(f"{README}: the marks around its table of results are missing: {' and '.join(MARKS)}")
-    for scale in LARGEST_FIRST:
-        if (FOLDER / scale / "records").exists():
-            write_scale(scale)
+    for scale in recorded_scales():
+        write_scale(scale)
     speed.write()
     findings = []
     for name, claim in _claims():

@@ -182,6 +182,11 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     return Results(found, scale, tuple(cells))
 
 
+def recorded_scales(folder: Path = FOLDER) -> list[str]:
+    """The scales that have records, the largest first."""
+    return [scale for scale in LARGEST_FIRST if (folder / scale / "records").exists()]
+
+
 def largest(name: str, folder: Path = FOLDER) -> Results | None:
     """The records at the largest scale whose runs are all there, else at the most complete; None without records."""
     scales = [scale for scale in LARGEST_FIRST if scale in experiment(name).scales]

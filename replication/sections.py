@@ -11,7 +11,7 @@ from bench.config import Config
 from bench.protocols import protocol
 from bench.stats import MIN_SEEDS
 from replication.claims.base import Claim, Judgement, Part
-from replication.results import FOLDER, LARGEST_FIRST, Results
+from replication.results import FOLDER, LARGEST_FIRST, Results, recorded_scales
 from replication.stats import ClaimVerdict
 from replication.tables import Table, paper_number, pipe_table
 
@@ -72,7 +72,7 @@ class Finding:
 
 def introduction() -> str:
     """How to read the report, and which scales have no records."""
-    missing = [f"`{scale}`" for scale in LARGEST_FIRST if not (FOLDER / scale / "records").exists()]
+    missing = [f"`{scale}`" for scale in LARGEST_FIRST if scale not in recorded_scales()]
     return f"{INTRODUCTION}\nScales without records: {', '.join(missing) or 'none'}.\n\n"
 
 

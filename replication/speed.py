@@ -1,6 +1,7 @@
 """What `bench speed --results results` measured: a figure a machine, its numbers, and a section of the report."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,25 @@ limit is what arithmetic allows. `docs/speed.md` says what is compared.
 
 def write(folder: Path = SPEED) -> None:
     """Writes the figure of each machine of which there are measurements, and the numbers behind it."""
-    for path, measured in _machines(folder):
-        rows = {row["name"]: row for row in measured["rows"] if row["value"] is not None}
-        save(*draw(rows, measured["machine"]), path.with_suffix(""))
+    for stem, machine, rows in _machines(folder):
+        save(*draw(rows, machine), stem)
 
 
 def section(folder: Path = SPEED) -> str:
     """The section of the report: of each machine the rows that it could measure, and the figure."""
     parts = [HEADING]
-    for path, measured in _machines(folder):
-        rows = [_shown(row) for row in measured["rows"] if row["value"] is not None]
-        parts += [f"{_title(measured['machine'])}:\n", pipe_table(pd.DataFrame(rows))]
-        parts.append(f"![Time over rank, width and population]({path.with_suffix('.svg')})\n")
+    for stem, machine, rows in _machines(folder):
+        parts += [f"{_title(machine)}:\n", pipe_table(pd.DataFrame(map(_shown, rows.values())))]
+        parts.append(f"![Time over rank, width and population]({stem}.svg)\n")
     return "\n".join(parts)
 
 
-def _machines(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    return [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+def _machines(folder: Path) -> Iterator[tuple[Path, dict[str, Any], Rows]]:
+    """Of each machine its file without the suffix, what it is, and the rows that it could measure, by name."""
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text())
+        rows = {row["name"]: row for row in found["rows"] if row["value"] is not None}
+        yield path.with_suffix(""), found["machine"], rows
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
