@@ -41,7 +41,9 @@ def test_a_record_says_what_ran_and_what_came_out(record):
     assert len(record["first_losses"]) == 6 and set(record["final"]) == {"loss", "accuracy"}
     assert len(record["data"]["sha256"]["train"]) == 64
     forward = 64 * 8 + 8 * 8 * 2 + 8 * 10 + 3 * 8 + 10 + 6 * 8
-    assert record["parameters"] == {"forward": forward, "feedback": 8 * 8 * 2 * 2 + (8 + 10) * 8}
+    feedback = 8 * 8 * 2 * 2 + (8 + 10) * 8
+    learning = forward + feedback - 2 * 8 * 8
+    assert record["parameters"] == {"forward": forward, "feedback": feedback, "trainable": learning}
     # 2 x 256 operations a weight: forward, dW, and the error down by P and Q and the gradient of Q where it goes down.
     layers = 2 * (64 * 8 + 8 * 8 * 2 + 8 * 10) * 2 + 2 * (8 * 8 * 3 * 2 + 8 * 10 + 8 * 8 * 2)
     assert record["flops_step"] > 256 * layers
