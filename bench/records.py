@@ -1,8 +1,8 @@
 """What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
 
-A record is valid for its numbers: its schema, the digest of its configuration and the version of its task must be
-today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as the golden
-trajectories hold that.
+A record is valid for its numbers: its schema, the digest of its configuration and the versions of its task and of its
+rule must be today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as
+the golden trajectories hold that.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from bench.config import Config, parse
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models import MODELS
+from bench.rules import RULES
 
 if TYPE_CHECKING:
     from bench.train import Outcome
@@ -37,6 +38,11 @@ class InvalidRecord(Exception):
 def task_of(model: str) -> str:
     """The task that results belong to, with its version: only results of one task compare."""
     return f"{model}/{MODELS.get(model).version}"
+
+
+def rule_of(rule: str) -> str:
+    """A rule with its version, to which results of the rule belong."""
+    return f"{rule}/{RULES.get(rule).version}"
 
 
 def seal(record: Record) -> str:
@@ -83,6 +89,7 @@ def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
     return {
         "schema": SCHEMA,
         "task": task_of(config.model),
+        "rule_version": RULES.get(config.rule).version,
         "scale": scale,
         "experiment": experiment,
         "digest": config.digest,
@@ -107,10 +114,11 @@ class Store:
         return self.folder / "records" / experiment / f"{config.slug}.json"
 
     def checkpoint(self, configs: Sequence[Config]) -> Path:
-        """Where a run, or the runs of one program, keep their state; another version of the task has another place."""
+        """Where a run, or the runs of one program, keep their state; another version of the task or rule, elsewhere."""
         digests = [config.digest for config in configs]
         name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
-        return self.folder / "checkpoints" / f"{task_of(configs[0].model).replace('/', '-')}-{name}.pt"
+        versions = f"{task_of(configs[0].model)}-{rule_of(configs[0].rule)}".replace("/", "-")
+        return self.folder / "checkpoints" / f"{versions}-{name}.pt"
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""
@@ -144,13 +152,15 @@ def read(path: Path, config: Config | None = None) -> Record:
         raise InvalidRecord(f"has schema {record['schema']}, not {SCHEMA}")
     try:
         found = parse(Config, record["config"], "configuration")
-        current = task_of(found.model)
+        task, rule = task_of(found.model), rule_of(found.rule)
     except UsageError as error:
         raise InvalidRecord(str(error)) from None
     if not record["digest"] == found.digest or path.stem != found.slug or (config and config.digest != found.digest):
         raise InvalidRecord("holds another configuration than its name says")
-    if record["task"] != current:
-        raise InvalidRecord(f"is stale: task {record['task']}, today {current}")
+    if record["task"] != task:
+        raise InvalidRecord(f"is stale: task {record['task']}, today {task}")
+    if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
+        raise InvalidRecord(f"is stale: rule {recorded}, today {rule}")
     return record
 
 

@@ -54,7 +54,7 @@ def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
         f"replication/experiments/{name}.yaml": [f"scales.{scale}"],
         f"bench/protocols/{model}.yaml": [scale],
-        f"bench/trajectories/{model}.json": ["version"],
+        f"bench/trajectories/{model}.json": ["version", "rules"],
     }
     (records,) = stage.outs
     assert paths(stage.outs) == {f"results/{scale}/records/{name}"}
