@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,12 +17,17 @@ from bench.errors import UsageError
 from bench.protocols import configure, protocol, searches, tuned
 from bench.records import Store
 from bench.tune import ROUNDS, WIDTH, choice, choose, trials
+from replication import tuning
 
 TUNE = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"]
 
 
 def ended(accuracy, loss=1.0, status="ok"):
     return {"status": status, "final": {"accuracy": accuracy, "loss": loss}}
+
+
+def trial(**changes):
+    return {"lr": 0.5, "weight_decay": 0.0, "accuracy": 50.0} | changes
 
 
 def rounds(records, rule="ldfa", scale="quick"):
@@ -129,10 +135,6 @@ def test_settings_of_a_results_folder_stand_above_the_committed_ones(tmp_path):
     assert configure("mlp", "bp", "quick", results=None).lr == protocol("mlp", "quick").settings["lr"]
 
 
-def trial(**changes):
-    return {"lr": 0.5, "weight_decay": 0.0, "accuracy": 50.0} | changes
-
-
 def write(results, content):
     path = results / "quick/tuned/mlp.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +152,7 @@ def write(results, content):
         ({"bp": {"chosen": {"lr": -0.1}, "trials": []}}, ["bp", "lr: -0.1"]),
         ({"bp": {"chosen": {"lrr": 0.1}, "trials": []}}, ["bp", "'lrr'", "did you mean 'lr'?"]),
         ({"bp": {"chosen": {"lr": 0.1}, "trials": [{"lr": 0.1}]}}, ["bp", "trial 1", "'accuracy' is missing"]),
+        ({"bp": {"chosen": {"lr": 0.1}, "trials": [trial()]}}, ["bp", "chosen", "none of its trials"]),
     ],
 )
 def test_a_broken_file_of_settings_is_named_in_one_line(content, words, tmp_path, capsys):
@@ -232,3 +235,39 @@ def test_tune_chooses_nothing_where_a_trial_failed(small, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("failed: the data are gone") == 2 and "trials failed: 2 of 2" in out
     assert not (small / "quick/tuned").exists()
+
+
+# The report
+
+
+def choice_of(*accuracies, second=()):
+    """A search whose trials have learning rates 0.1, 0.2 and so on; the old form, of one round, names none."""
+    rows = [trial(lr=(n + 1) / 10, accuracy=accuracy) for n, accuracy in enumerate((*accuracies, *second))]
+    if second:
+        rows = [row | {"round": 1 + (n >= len(accuracies))} for n, row in enumerate(rows)]
+    best = max(rows, key=lambda row: row["accuracy"])
+    return {"chosen": {"lr": best["lr"], "weight_decay": 0.0}, "trials": rows}
+
+
+def test_the_report_shows_best_against_trial_number(tmp_path):
+    write(tmp_path, {"bp": choice_of(40, 60, 50, 55, second=(61, 57)), "fa": choice_of(30, 20, 25, 20)})
+    section = tuning.section("quick", tmp_path / "quick", tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [["`bp`", "60.00", "", "", ""], ["`fa`", "30.00", "", "", ""]]
+    assert "0.5" in section and "(figures/tuning-mlp.svg)" in section
+    assert [line.split("|")[-2].strip() for line in section.splitlines() if line.startswith("| `")] == [
+        "lowest decay",
+        "lowest learning rate, lowest decay",
+    ]
+    assert tuning.section("cpu", tmp_path, tmp_path) == ""
+
+    tuning.write("quick", tmp_path)
+    numbers = pd.read_csv(tmp_path / "quick/figures/tuning-mlp.csv")
+    assert numbers[numbers["rule"] == "bp"]["best"].tolist() == [40, 60, 60, 60, 61, 61]
+    assert numbers["round"].tolist() == [1, 1, 1, 1, 2, 2, 1, 1, 1, 1]
+    figure = tuning.draw(searches("mlp", "quick", tmp_path))
+    bp, fa = figure.axes
+    between = [[line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"] for ax in (bp, fa)]
+    assert between == [[4.5], []]
+    circles = [[line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] for ax in (bp, fa)]
+    assert circles == [[5], [1]]

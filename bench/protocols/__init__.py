@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ class Choice:
         for number, trial in enumerate(self.trials, 1):
             if lacking := [name for name in (*self.chosen, "accuracy") if name not in trial]:
                 raise UsageError(f"trial {number}: key {lacking[0]!r} is missing")
+        if not any(self.chosen.items() <= trial.items() for trial in self.trials):
+            raise UsageError(f"chosen: {self.chosen} is none of its trials")
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,13 @@ def searches(model: str, scale: str, results: Path) -> dict[str, Choice]:
     Raises `UsageError` where the file is broken.
     """
     path = tuned_path(model, scale, results)
-    if not path.exists():
-        return {}
+    return _searches(path, path.read_text()) if path.exists() else {}
+
+
+@lru_cache
+def _searches(path: Path, text: str) -> dict[str, Choice]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(text)
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}; restore it, or delete it and run `bench tune` again") from None
     if not isinstance(content, dict):
