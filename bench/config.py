@@ -133,6 +133,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if origin in (Union, UnionType):
         for option in arguments:
+            if is_dataclass(option) and isinstance(value, dict):
+                return parse(option, value, where)
             try:
                 return _value(option, value, where)
             except UsageError:

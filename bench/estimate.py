@@ -1,15 +1,18 @@
 """How long runs will take, judged by the runs that are recorded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
 from bench.config import Config, parse
 from bench.data import sizes
 from bench.records import InvalidRecord, Store, read
+
+TIMED_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
     nearest = max((likeness for likeness, _ in alike), default=None)
     seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
     return median(seconds) * steps(config) if seconds else None
+
+
+def measured(config: Config, device: str) -> float:
+    """Seconds that a run will take here: its first few steps, timed, for its number of steps."""
+    from bench.train import train
+
+    seconds = []
+    for n in (1, 1, 1 + TIMED_STEPS):  # the first warms up
+        started = monotonic()
+        train(replace(config, measure_every=0), device=device, steps=n)
+        seconds.append(monotonic() - started)
+    return max(0.0, seconds[2] - seconds[1]) / TIMED_STEPS * steps(config)
 
 
 def steps(config: Config) -> int:

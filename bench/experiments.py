@@ -10,7 +10,7 @@ from typing import Any
 from bench.config import Config, parse, read_yaml
 from bench.data import groups, resolve
 from bench.errors import UsageError, unknown
-from bench.protocols import SCALES, configure, protocol
+from bench.protocols import COMMITTED, SCALES, configure, protocol
 from bench.records import Record, Store
 
 
@@ -40,8 +40,12 @@ class Experiment:
     """Experiments whose records count here too, where the configuration is the same."""
     name: str = ""
 
-    def configs(self, scale: str, choose: Callable[[str | list[str]], str] = resolve) -> list[Config]:
+    def configs(
+        self, scale: str, choose: Callable[[str | list[str]], str] = resolve, results: Path = COMMITTED
+    ) -> list[Config]:
         """The runs at a scale, all seeds of a setting together; `choose` takes one of alternative datasets.
+
+        Tuned settings are those of the folder `results`, as `configure` has them.
 
         Raises `UsageError` for a scale that it lacks, and by default for data that are not present.
         """
@@ -51,7 +55,14 @@ class Experiment:
             raise UsageError(f"--scale {scale}: experiment {self.name!r} has {', '.join(self.scales)} only")
         grid = self.scales[scale]
         return [
-            configure(self.model, scale=scale, seed=seed, choose=choose, **{"dataset": grid.datasets, **settings})
+            configure(
+                self.model,
+                scale=scale,
+                seed=seed,
+                choose=choose,
+                results=results,
+                **{"dataset": grid.datasets, **settings},
+            )
             for run in grid.runs
             for settings in _multiply(self._grouped(self._checked(run), scale, choose))
             for seed in range(grid.seeds)
@@ -64,7 +75,8 @@ class Experiment:
         """
 
         def runs(n: int) -> list[tuple[Config, Record | None]]:
-            return [(c, store.find(c, [self.name, *self.reuses])) for c in self.configs(scale, alternative(n))]
+            configs = self.configs(scale, alternative(n), store.folder.parent)
+            return [(config, store.find(config, [self.name, *self.reuses])) for config in configs]
 
         alternatives = len(self.scales[scale].datasets or protocol(self.model, scale).datasets)
         return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))

@@ -112,7 +112,7 @@ def _runs(rule: str, model: str, scale: str, results: Path) -> list[Runs]:
         if config.model == model and config.rule == rule:
             setting = replace(config, seed=0)
             found.setdefault(setting.digest, (setting, {}))[1].setdefault(config.seed, record)
-    return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale)]
+    return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale, results)]
 
 
 def _dataset(pair: Sequence[Side], dataset: str | None, where: str) -> str:

@@ -37,7 +37,8 @@ def train_one(
     force: bool,
 ) -> int:
     """Makes the record of a run, unless there is one, and prints its summary."""
-    config = override(configure(model, rule, scale, dataset=dataset, rank=rank, seed=seed), overrides)
+    protocol = configure(model, rule, scale, dataset=dataset, results=results, rank=rank, seed=seed)
+    config = override(protocol, overrides)
     store = Store(results / scale)
     record = None if force or save_weights else _recorded(config, store)
     if record is not None:

@@ -72,7 +72,7 @@ def of_protocol(config: Config, device: str = "cpu") -> Timed:
 
 def settings(model: str, rule: str, scale: str = "cpu", rank: int = RANK, **changes: Any) -> Config:
     """The protocol's settings, untuned, on random images; with the rank where the rule has one."""
-    config = configure(model, rule, scale, choose=lambda names: "random", chosen=False)
+    config = configure(model, rule, scale, choose=lambda names: "random", results=None)
     return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **changes)
 
 
