@@ -60,6 +60,8 @@ class Config:
     """Epochs between measures of the layers, in entries of the history only; 0 for none."""
     test_every: int = 0
     """Epochs between tests before the last, in entries of the history only; 0 for none."""
+    measure_dimension: bool = False
+    """Whether the record holds the dimension of the activity of each hidden layer at the end of training."""
     split: Literal["test", "validation"] = "test"
     """What judges: the test split, or a tenth held out of the training split."""
     seed: int = 0

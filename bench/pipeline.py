@@ -65,12 +65,15 @@ def _paths(outputs: "Iterable[Output]") -> set[Path]:
 
 
 def _lacks(store: Store, name: str, command: list[str]) -> str:
-    """What an experiment or a tuning lacks of what the command of its stage makes; empty where nothing."""
+    """What an experiment or a tuning lacks of what the command of its stage makes; empty where nothing.
+
+    Of an experiment that claims read, the runs that they do not read may be missing.
+    """
     scale = store.folder.name
     if name.startswith(TUNING):
         rules = {word for option, word in pairwise(command) if option == "--rule"}
         left = sorted(rules - searches(name.removeprefix(TUNING), scale, store.folder.parent).keys())
         return f"nothing is chosen yet for {', '.join(left)}" if left else ""
-    runs = experiment(name).recorded(scale, store)
+    runs = experiment(name).recorded(scale, store, needed=True)
     missing = sum(record is None or record["status"] == "failed" for _, record in runs)
     return f"{missing} of {len(runs)} runs have no record" if missing else ""

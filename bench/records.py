@@ -74,6 +74,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "flops": total(by_layer)._asdict(),
         "flops_layers": {label: flops._asdict() for label, flops in by_layer.items()},
         "peak_memory_bytes": peak_bytes,
+        **({"dimension": outcome.dimension} if outcome.dimension else {}),
     }
 
 

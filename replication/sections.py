@@ -202,7 +202,7 @@ def _parts(head: str, parts: tuple[Part, ...]) -> str:
 def _settings(found: Results) -> str:
     """The optimiser and the settings that are not the defaults, beside those of the paper where they differ."""
     grid = found.experiment.scales.get("paper")
-    paper = protocol(found.experiment.model, "paper").settings | (grid.runs[0] if grid else {})
+    paper = protocol(found.experiment.model, "paper").settings | ((grid.claims or grid.runs)[0] if grid else {})
     words = []
     for setting in fields(Config):
         if setting.name in IN_THE_TABLE:

@@ -25,15 +25,16 @@ def sweep(
     scale: str,
     *,
     results: Path,
+    claims: bool = False,
     dry_run: bool = False,
     budget: float | None = None,
     workers: int,
     population: int | None,
     device: str,
 ) -> int:
-    """Shows what an experiment lacks at a scale, and runs that."""
+    """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that."""
     started = time.monotonic()
-    configs = found.configs(scale, results=results)
+    configs = found.configs(scale, results=results, claims=claims)
     store = Store(results / scale)
     todo = missing(configs, store, [found.name, *found.reuses])
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import typer
 
+from bench.config import Config
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.provenance import differs, source
-from bench.records import InvalidRecord, Store, read
+from bench.records import InvalidRecord, Record, Store, read
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -54,7 +55,10 @@ def _invalid(store: Store) -> Iterator[str]:
 
 
 def _runs(store: Store) -> tuple[list[str], list[str]]:
-    """Runs that have no record or failed, of the experiments recorded here; and notes: records of no run."""
+    """Of the experiments recorded here, runs that have no record or failed; and notes: records of no run.
+
+    Runs that no claim reads may be missing where claims read others: a note counts them.
+    """
     lacking, notes = [], []
     scale = store.folder.name
     for folder in sorted(store.folder.glob("records/*")):
@@ -65,10 +69,13 @@ def _runs(store: Store) -> tuple[list[str], list[str]]:
         if name in names() and scale in (found := experiment(name)).scales:
             runs = found.recorded(scale, store)
             planned = {config.slug for config, _ in runs}
-            lacking += [
-                f"missing   {store.path(name, config)}"
-                for config, record in runs
-                if record is None or record["status"] == "failed"
-            ]
+            needed = _missing(found.recorded(scale, store, needed=True))
+            lacking += [f"missing   {store.path(name, config)}" for config in needed]
+            if others := len(_missing(runs)) - len(needed):
+                notes.append(f"open      {folder}: {others} of {len(runs)} runs, that no claim reads, have no record")
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in planned]
     return lacking, notes
+
+
+def _missing(runs: list[tuple[Config, Record | None]]) -> list[Config]:
+    return [config for config, record in runs if record is None or record["status"] == "failed"]
