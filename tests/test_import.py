@@ -340,13 +340,14 @@ def test_settings_are_chosen_from_all_trials_and_not_over_those_of_others(tuned,
     path, content = tuned
     others = json.loads(content)
     others["bp"]["trials"][0]["accuracy"] += 1
+    path.parent.mkdir(parents=True)
     path.write_text(json.dumps(others))
     assert "bp: not chosen: the settings here come from other trials" in bring("out", capsys)[1][0]
     assert json.loads(path.read_text()) == others
     path.unlink()
     for folder in ("out", "results"):
-        next(Path(folder, "gpu/records/tune-mlp").iterdir()).unlink()
-    assert "bp: not chosen: 1 of 2 trials are recorded" in bring("out", capsys)[1][0]
+        Store(Path(folder) / "gpu").path("tune-mlp", trials("mlp", "gpu", "bp")[0][0]).unlink()
+    assert "bp: not chosen: 0 of 2 trials are recorded" in bring("out", capsys)[1][0]
     assert not path.exists()
 
 
