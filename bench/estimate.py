@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.config import Config, parse
 from bench.data import sizes
-from bench.records import InvalidRecord, Store, read
+from bench.records import Store, read_all
 
 TIMED_STEPS = 5
 
@@ -30,11 +30,7 @@ def timings(results: Path, device: str) -> list[Timing]:
     """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
     found = []
     for folder in sorted(results.glob("*/records")):
-        for path in Store(folder.parent).paths():
-            try:
-                record = read(path)
-            except InvalidRecord:
-                continue
+        for path, record in read_all(Store(folder.parent).paths(), {}):
             config = parse(Config, record["config"], str(path))
             if record["status"] == "ok" and record["device"]["type"] == device:
                 seconds = record["seconds"] / steps(config)

@@ -98,8 +98,6 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
             (found.here if _is_here(incoming) else candidates).append(incoming)
         except (InvalidRecord, Misfit, UsageError) as error:
             found.refused.append((path, str(error)))
-        except KeyError as error:
-            found.refused.append((path, f"lacks {error}"))
     sampled: dict[str, tuple[Path, str]] = {}
     for incoming in candidates:
         setting = replace(incoming.config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest
@@ -125,8 +123,6 @@ def _incoming(path: Path, results: Path) -> Incoming:
         raise Misfit(f"is of experiment {record['experiment']} at scale {record['scale']}, not where it lies")
     if record["status"] == "failed":
         raise Misfit(f"failed there, so it has no result: {record['reason']}")
-    if record["data"]["name"] != config.dataset:
-        raise Misfit(f"was trained on {record['data']['name']}, not on {config.dataset} as its configuration says")
     if differs(record):
         raise Misfit(f"was trained on other data: {config.dataset} has another sha256 than the dataset")
     return Incoming(path, record, config, Store(results / scale), experiment)

@@ -13,14 +13,13 @@ from torch import Generator, nn
 
 from bench.batches import Batches
 from bench.config import Config
+from bench.consistency import FIRST_LOSSES
 from bench.data.base import Data
 from bench.files import write_atomically
 from bench.learner import Learner, Trainee, build, data_of, step, stream
 from bench.optimisers import optimiser_of, scheduler_of
 from bench.population import Population
 
-FIRST_LOSSES = 50
-"""Steps whose losses a record keeps."""
 CHECKPOINT_SECONDS = 20.0
 """Least seconds between checkpoints."""
 KEPT = ("status", "first_losses", "history", "seconds")

@@ -110,6 +110,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "reads_targets": runs.reads_targets,
         "feedback_parameters": runs.feedback_parameters,
         "benchmark": version(DISTRIBUTION),
+        "source": ", ".join(runs.sources),
         "records": runs.digest,
     }
 

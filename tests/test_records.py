@@ -134,7 +134,7 @@ def unknown_setting(path):
     [
         (cut_short, "is cut short or is not JSON"),
         (emptied, "is cut short or is not JSON"),
-        (no_object, "was edited"),
+        (no_object, "is JSON, but no object"),
         (better_accuracy, "was edited: its seal does not match its content"),
         (lost_seal, "was edited"),
         (renamed, "holds another configuration than its name says"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from bench.commands.show import console, duration, interrupted, outcome, table
+from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
 from bench.errors import UsageError
 from bench.estimate import estimate, measured, timings
@@ -36,7 +36,9 @@ def sweep(
     started = time.monotonic()
     configs = found.configs(scale, results=results, claims=claims)
     store = Store(results / scale)
-    todo = missing(configs, store, [found.name, *found.reuses])
+    experiments = [found.name, *found.reuses]
+    todo = missing(configs, store, experiments)
+    left_out(store.refused(experiments))
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
