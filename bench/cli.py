@@ -157,11 +157,13 @@ def compare(
 @app.command()
 def data(
     download: Annotated[str | None, typer.Option(metavar="NAME", help="Fetch a dataset into the data folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read and verify all files and the cache.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove the decoded images.")] = False,
 ) -> int:
     """Show where the datasets are, and whether their files are right."""
     from bench.commands.catalogue import data
 
-    return data(download)
+    return data(download, check, clear_cache)
 
 
 @app.command()

@@ -80,7 +80,7 @@ def test_images_are_decoded_and_trials_planned(bare, tmp_path):
     process = bare(
         "-c",
         "import sys, bench.data; from bench.data._parquet import read_split; from bench.tune import trials\n"
-        "split = read_split(bench.data.Path(sys.argv[1]))\n"
+        "split = read_split([bench.data.Path(sys.argv[1])], 10)\n"
         "print(split.inputs[0, :, 0, 0].tolist(), split.targets.tolist(), len(trials('mlp', 'quick', 'bp')[0]))\n"
         "bench.data.DATASETS.all()",
         tmp_path / "images.parquet",

@@ -237,11 +237,12 @@ def test_verify_wants_one_version_of_a_dataset(tiny, capsys, monkeypatch):
     paths = list(store.paths())[:2]
     for path, sha256 in zip(paths, ("0" * 64, "1" * 64), strict=True):
         record = json.loads(path.read_text())
-        store.write(record | {"data": {"name": "cifar10", "sha256": {"test_batch": sha256}}}, path)
+        store.write(record | {"data": {"name": "cifar10", "sha256": {"test": sha256}}}, path)
     monkeypatch.setenv("BENCH_DATA", str(tiny))
     assert main(["verify", "--results", str(tiny), "--no-golden"]) == 1
-    said, count = capsys.readouterr().out.splitlines()
-    assert f"{paths[1]}: cifar10 has another sha256 than in {paths[0]}" in said and "problems: 1" in count
+    first, second, count = capsys.readouterr().out.splitlines()
+    assert f"{paths[0]}: cifar10 has another sha256 than the dataset" in first
+    assert f"{paths[1]}: cifar10 has another sha256 than in {paths[0]}" in second and "problems: 2" in count
 
 
 YAMLS = {

@@ -14,6 +14,7 @@ from dvc.repo import Repo
 
 from bench.cli import main
 from bench.config import Config, parse
+from bench.data import DATASETS
 from bench.experiments import experiment
 from bench.models.mlp import MLP
 from bench.programs import run
@@ -179,7 +180,9 @@ def test_losses_are_not_checked_without_the_data(out, tmp_path, capsys, monkeypa
     record = {"schema": SCHEMA, "task": f"mlp/{MLP.version}", "scale": "quick", "experiment": "tiny", "status": "ok"}
     record |= {"digest": config.digest, "config": asdict(config), "first_losses": [2.3] * FIRST_LOSSES}
     store = Store(out / "quick")
-    store.write(record | {"data": {"name": "cifar10", "sha256": {"a": "0"}}}, store.path("tiny", config))
+    store.write(
+        record | {"data": {"name": "cifar10", "sha256": DATASETS.get("cifar10").sha256}}, store.path("tiny", config)
+    )
     status, lines = bring(out, capsys)
     assert status == 1 and "its first losses cannot be checked: no files of cifar10" in lines[0]
     assert not list(Path().iterdir())
