@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -60,6 +61,8 @@ class Config:
     """Epochs between measures of the layers, in entries of the history only; 0 for none."""
     test_every: int = 0
     """Epochs between tests before the last, in entries of the history only; 0 for none."""
+    measure_dimension: bool = False
+    """Whether the record holds the dimension of the activity of each hidden layer at the end of training."""
     split: Literal["test", "validation"] = "test"
     """What judges: the test split, or a tenth held out of the training split."""
     seed: int = 0
@@ -78,9 +81,7 @@ class Config:
 
         So a new field leaves the digest of every recorded run as it was; a default, once recorded, must not change.
         """
-        defaults = asdict(Config(self.model, self.dataset, self.rule))
-        changed = {name: value for name, value in asdict(self).items() if value != defaults[name]}
-        identity = {"model": self.model, "dataset": self.dataset, "rule": self.rule} | changed
+        identity = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _default(f)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -98,6 +99,11 @@ class Config:
         return " ".join([self.rule, *rank, *options])
 
 
+def _default(of: Field) -> Any:
+    """The default of a field, MISSING where it has none."""
+    return of.default if of.default_factory is MISSING else of.default_factory()
+
+
 def parse(cls: type, values: Any, where: str) -> Any:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 
@@ -106,7 +112,7 @@ def parse(cls: type, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {values!r}")
-    types = get_type_hints(cls)
+    types = _types(cls)
     for key in values:
         if key not in types:
             raise UsageError(f"{where}: {unknown('key', key, types)}")
@@ -120,19 +126,26 @@ def parse(cls: type, values: Any, where: str) -> Any:
         raise UsageError(f"{where}: {error}") from None
 
 
+@cache
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _value(kind: Any, value: Any, where: str) -> Any:
     """`value` as `kind`, where that loses nothing: whole numbers become floats, lists become tuples."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any or type(value) is kind:
+        return value
     if is_dataclass(kind):
         return parse(kind, value, where)
-    if kind is Any or (isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool)):
-        return value
-    if kind is bool and isinstance(value, bool):
+    origin, arguments = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if origin in (Union, UnionType):
         for option in arguments:
+            if is_dataclass(option) and isinstance(value, dict):
+                return parse(option, value, where)
             try:
                 return _value(option, value, where)
             except UsageError:

@@ -1,15 +1,18 @@
 """How long runs will take, judged by the runs that are recorded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
 from bench.config import Config, parse
 from bench.data import sizes
-from bench.records import InvalidRecord, Store, read
+from bench.records import Store, read_all
+
+TIMED_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,7 @@ def timings(results: Path, device: str) -> list[Timing]:
     """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
     found = []
     for folder in sorted(results.glob("*/records")):
-        for path in Store(folder.parent).paths():
-            try:
-                record = read(path)
-            except InvalidRecord:
-                continue
+        for path, record in read_all(Store(folder.parent).paths(), {}):
             config = parse(Config, record["config"], str(path))
             if record["status"] == "ok" and record["device"]["type"] == device:
                 seconds = record["seconds"] / steps(config)
@@ -53,6 +52,18 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
     nearest = max((likeness for likeness, _ in alike), default=None)
     seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
     return median(seconds) * steps(config) if seconds else None
+
+
+def measured(config: Config, device: str) -> float:
+    """Seconds that a run will take here: its first few steps, timed, for its number of steps."""
+    from bench.train import train
+
+    seconds = []
+    for n in (1, 1, 1 + TIMED_STEPS):  # the first warms up
+        started = monotonic()
+        train(replace(config, measure_every=0), device=device, steps=n)
+        seconds.append(monotonic() - started)
+    return max(0.0, seconds[2] - seconds[1]) / TIMED_STEPS * steps(config)
 
 
 def steps(config: Config) -> int:

@@ -10,23 +10,33 @@ from typing import Any
 from bench.config import Config, parse, read_yaml
 from bench.data import groups, resolve
 from bench.errors import UsageError, unknown
-from bench.protocols import SCALES, configure, protocol
+from bench.protocols import COMMITTED, SCALES, Scale, configure, protocol
 from bench.records import Record, Store
+
+OPTIONS = ("model_options", "rule_options")
+"""Fields of a run that stand above the protocol's one option at a time."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of an experiment at one scale."""
+    """The runs of an experiment at one scale. Raises `UsageError` where there are none."""
 
     seeds: int
-    runs: list[dict[str, Any]]
-    """Each a rule, and fields of `Config` to set; a list of values multiplies.
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    """The runs that claims read: they come first, and `bench sweep --claims` trains them alone.
 
-    `classes: [10, 20]` takes for `dataset` every disjoint group of 10 and of 20 classes of it, `among: 100` those among
-    its first 100 classes. A dataset that has fewer classes has no such run.
+    Each a rule, and fields of `Config` to set; a list of values multiplies. `classes: [10, 20]` takes for `dataset`
+    every disjoint group of 10 and of 20 classes of it, `among: 100` those among its first 100 classes. A dataset that
+    has fewer classes has no such run.
     """
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    """The other runs, written likewise: they fill tables and figures."""
     datasets: list[str] | None = None
     """Alternatives in order, above those of the protocol."""
+
+    def __post_init__(self) -> None:
+        if not (self.claims or self.runs):
+            raise UsageError("key 'runs' is missing; expected: runs, claims or both")
 
 
 @dataclass(frozen=True)
@@ -40,33 +50,56 @@ class Experiment:
     """Experiments whose records count here too, where the configuration is the same."""
     name: str = ""
 
-    def configs(self, scale: str, choose: Callable[[str | list[str]], str] = resolve) -> list[Config]:
-        """The runs at a scale, all seeds of a setting together; `choose` takes one of alternative datasets.
+    def configs(
+        self,
+        scale: str,
+        choose: Callable[[str | list[str]], str] = resolve,
+        results: Path = COMMITTED,
+        *,
+        claims: bool = False,
+    ) -> list[Config]:
+        """The runs at a scale, all seeds of a setting together; with `claims` those that claims read, alone.
 
-        Raises `UsageError` for a scale that it lacks, and by default for data that are not present.
+        `choose` takes one of alternative datasets. Tuned settings are those of the folder `results`, as `configure` has
+        them. Raises `UsageError` for a scale that it lacks, with `claims` where no claim reads it, and by default for
+        data that are not present.
         """
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
         if scale not in self.scales:
             raise UsageError(f"--scale {scale}: experiment {self.name!r} has {', '.join(self.scales)} only")
         grid = self.scales[scale]
+        if claims and not grid.claims:
+            raise UsageError(f"--claims: no claim reads experiment {self.name!r} at scale {scale}; leave it out")
+        found = protocol(self.model, scale)
         return [
-            configure(self.model, scale=scale, seed=seed, choose=choose, **{"dataset": grid.datasets, **settings})
-            for run in grid.runs
+            configure(
+                self.model,
+                scale=scale,
+                seed=seed,
+                choose=choose,
+                results=results,
+                **{"dataset": grid.datasets, **settings, **_options(settings, found)},
+            )
+            for run in (grid.claims if claims else [*grid.claims, *grid.runs])
             for settings in _multiply(self._grouped(self._checked(run), scale, choose))
             for seed in range(grid.seeds)
         ]
 
-    def recorded(self, scale: str, store: Store) -> list[tuple[Config, Record | None]]:
+    def recorded(self, scale: str, store: Store, *, needed: bool = False) -> list[tuple[Config, Record | None]]:
         """The runs at a scale with their records, on the one alternative dataset that most of them are recorded on.
 
-        Reads records alone: no data need be present.
+        With `needed` only those that claims read, or all where no claim reads any. Reads records alone: no data need be
+        present.
         """
+        grid = self.scales[scale]
+        claims = needed and bool(grid.claims)
 
         def runs(n: int) -> list[tuple[Config, Record | None]]:
-            return [(c, store.find(c, [self.name, *self.reuses])) for c in self.configs(scale, alternative(n))]
+            configs = self.configs(scale, alternative(n), store.folder.parent, claims=claims)
+            return [(config, store.find(config, [self.name, *self.reuses])) for config in configs]
 
-        alternatives = len(self.scales[scale].datasets or protocol(self.model, scale).datasets)
+        alternatives = len(grid.datasets or protocol(self.model, scale).datasets)
         return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
 
     def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +129,12 @@ class Experiment:
 def alternative(n: int) -> Callable[[str | list[str]], str]:
     """Takes the dataset at index n of alternatives, the last where there are fewer, present or not."""
     return lambda names: names if isinstance(names, str) else names[min(n, len(names) - 1)]
+
+
+def _options(settings: dict[str, Any], found: Scale) -> dict[str, Any]:
+    """The options that a run names, with those of the protocol that it does not."""
+    standard = found.settings | found.rules.get(settings["rule"], {})
+    return {name: standard.get(name, {}) | settings[name] for name in OPTIONS if name in settings}
 
 
 def _multiply(run: dict[str, Any]) -> list[dict[str, Any]]:

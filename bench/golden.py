@@ -1,9 +1,10 @@
 """Golden trajectories: they keep records valid while the code changes.
 
 Every built-in network has fixed tiny runs in float64, one for each built-in rule, whose losses and norms are committed:
-`trajectories/<network>/<run>.json`, and the network's `version` in `trajectories/<network>.json`. Code that reproduces
-them leaves every record standing; code that moves them on purpose raises the version. `python -m bench.golden` then
-writes them anew, and adds those of a new rule or network.
+`trajectories/<network>/<run>.json`, and in `trajectories/<network>.json` the `version` of the network and, where it is
+above 1, of each of the `rules`. Code that reproduces them leaves every record standing; code that moves them on purpose
+raises the version of a rule or of a network. `python -m bench.golden` then writes those of that rule or network anew,
+and adds those of a new one.
 """
 
 import json
@@ -95,8 +96,7 @@ BASE = {
     ),
 }
 """Settings of every rule's run. The clip binds on some of the entries. With its seed no rotated pixel of the MLP's run
-comes near a tie between two neighbours, which rounding would decide. Without decay the gradient of a full-rank P would
-be nothing but rounding errors, which an optimiser scales up."""
+comes near a tie between two neighbours, which rounding would decide."""
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "linear": {"bp-balanced": {"rule": "bp", "rank": None, "model_options": {"start": "balanced"}}},
@@ -125,9 +125,10 @@ Trajectory = dict[str, float]
 
 
 class Golden(NamedTuple):
-    """What is committed of a network: `version` is None where nothing is."""
+    """What is committed of a network: `version` is None where nothing is, `rules` has the versions above 1."""
 
     version: int | None
+    rules: dict[str, int]
     tolerance: float
     runs: dict[str, Trajectory]
 
@@ -165,28 +166,43 @@ def check(models: Iterable[str] | None = None) -> list[str]:
         elif golden.version != version:
             problems.append(f"{model}: version {version}, golden trajectories {golden.version}; {WRITE}")
         else:
-            found, runs = _rerun(model), golden.runs
+            found, runs, raised = _rerun(model), golden.runs, _raised(model, golden)
             problems += [f"{model}/{name}: no golden trajectory; {WRITE}" for name in found if name not in runs]
             problems += [f"{model}/{name}: no such run; {WRITE}" for name in runs if name not in found]
-            problems += _moves(model, golden, found)
+            problems += [f"{model}/{name}: {versions}; {WRITE}" for name, versions in raised.items() if name in runs]
+            problems += _moves(model, golden, {name: found[name] for name in found if name not in raised})
     return problems
 
 
 def write() -> None:
-    """Writes what is missing, and all of a network whose version was raised; keeps the rest as it is.
+    """Writes what is missing, and all of a network or rule whose version was raised; keeps the rest as it is.
 
-    Raises `UsageError` where numbers moved and the version did not.
+    Raises `UsageError` where numbers moved and neither version did.
     """
     for model in BASE:
         golden, found, version = _read(model), _rerun(model), MODELS.get(model).version
-        if golden.version == version and (moves := _moves(model, golden, found)):
+        stands = found.keys() - _raised(model, golden) if golden.version == version else set()
+        kept = {name: trajectory for name, trajectory in golden.runs.items() if name in stands}
+        if moves := _moves(model, golden, {name: found[name] for name in kept}):
             raise UsageError(moves[0])
-        kept = golden.runs if golden.version == version else {}
         for name in golden.runs.keys() - found:
             _path(model, name).unlink()
         for name in found.keys() - kept:
             _write(_path(model, name), found[name])
-        _write(_path(model), {"version": version, "tolerance": TOLERANCE})
+        rules = {config.rule: RULES.get(config.rule).version for config in configs(model).values()}
+        above = {rule: rules[rule] for rule in sorted(rules) if rules[rule] > 1}
+        _write(_path(model), {"version": version, "tolerance": TOLERANCE, "rules": above})
+
+
+def _raised(model: str, golden: Golden) -> dict[str, str]:
+    """The runs whose rule has another version than their golden trajectory, each with the two versions."""
+    rules = {name: config.rule for name, config in configs(model).items()}
+    versions = {rule: (RULES.get(rule).version, golden.rules.get(rule, 1)) for rule in set(rules.values())}
+    return {
+        name: f"version {versions[rule][0]} of {rule}, golden trajectory {versions[rule][1]}"
+        for name, rule in rules.items()
+        if len(set(versions[rule])) > 1
+    }
 
 
 def _path(model: str, run: str | None = None) -> Path:
@@ -196,10 +212,10 @@ def _path(model: str, run: str | None = None) -> Path:
 def _read(model: str) -> Golden:
     settings = json.loads(_path(model).read_text()) if _path(model).exists() else {}
     runs = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / model).glob("*.json"))}
-    return Golden(settings.get("version"), settings.get("tolerance", TOLERANCE), runs)
+    return Golden(settings.get("version"), settings.get("rules", {}), settings.get("tolerance", TOLERANCE), runs)
 
 
-def _write(path: Path, content: dict[str, float]) -> None:
+def _write(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=0) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -219,8 +235,11 @@ def _moves(model: str, golden: Golden, found: dict[str, Trajectory]) -> list[str
         for what in expected | numbers:
             old, new = expected.get(what, math.nan), numbers.get(what, math.nan)
             if not math.isclose(new, old, rel_tol=golden.tolerance):
-                raised = f"raise {MODELS.get(model).__name__}.version if on purpose"
-                lines.append(f"{model}/{name}: {what} is {new:.9g}, golden {old:.9g}: the numbers moved; {raised}")
+                owners = (
+                    f"{RULES.get(configs(model)[name].rule).__name__}.version or {MODELS.get(model).__name__}.version"
+                )
+                moved = f"{what} is {new:.9g}, golden {old:.9g}: the numbers moved"
+                lines.append(f"{model}/{name}: {moved}; raise {owners} if on purpose")
                 break
     return lines
 

@@ -15,11 +15,12 @@ from bench.config import Config, parse
 from bench.data import resolve
 from bench.errors import UsageError
 from bench.files import write_atomically
+from bench.protocols import searches
 from bench.provenance import differs
 from bench.records import InvalidRecord, Record, Store, read
 from bench.replay import disagreement
 from bench.sweep import lock
-from bench.tune import EXPERIMENT, choice, choose, recorded, trials
+from bench.tune import EXPERIMENT, ROUNDS, choice, choose, ended, trials
 
 ALLOWED = "allowed: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
 
@@ -97,8 +98,6 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
             (found.here if _is_here(incoming) else candidates).append(incoming)
         except (InvalidRecord, Misfit, UsageError) as error:
             found.refused.append((path, str(error)))
-        except KeyError as error:
-            found.refused.append((path, f"lacks {error}"))
     sampled: dict[str, tuple[Path, str]] = {}
     for incoming in candidates:
         setting = replace(incoming.config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest
@@ -124,8 +123,6 @@ def _incoming(path: Path, results: Path) -> Incoming:
         raise Misfit(f"is of experiment {record['experiment']} at scale {record['scale']}, not where it lies")
     if record["status"] == "failed":
         raise Misfit(f"failed there, so it has no result: {record['reason']}")
-    if record["data"]["name"] != config.dataset:
-        raise Misfit(f"was trained on {record['data']['name']}, not on {config.dataset} as its configuration says")
     if differs(record):
         raise Misfit(f"was trained on other data: {config.dataset} has another sha256 than the dataset")
     return Incoming(path, record, config, Store(results / scale), experiment)
@@ -178,20 +175,18 @@ def tune(records: Sequence[Incoming]) -> list[Tuned]:
 
 def _tuned(folder: Path, model: str, rule: str, dataset: str) -> str:
     store, scale = Store(folder), folder.name
+
+    def find(config: Config) -> Record | None:
+        return store.find(config, [EXPERIMENT.format(model=model)])
+
     try:
-        configs = trials(model, scale, rule, dataset)
+        known = [config for of_round in trials(model, scale, rule, find, dataset) for config in of_round]
+        if (n := sum(ended(find(config)) for config in known)) < sum(ROUNDS):
+            return f"{n} of {sum(ROUNDS)} trials are recorded"
+        before = searches(model, scale, folder.parent).get(rule)
+        if before not in (None, choice(model, scale, rule, find, dataset)):
+            return "the settings here come from other trials, and are kept"
+        choose(model, scale, rule, find, folder.parent, dataset)
     except UsageError as error:
         return str(error)
-    found = {config.digest: store.find(config, [EXPERIMENT.format(model=model)]) for config in configs}
-    ended = [record for record in found.values() if record is not None and record["status"] != "failed"]
-    if len(ended) < len(found):
-        return f"{len(ended)} of {len(found)} trials are here"
-
-    def find(config: Config) -> Record:
-        return found[config.digest]
-
-    before = recorded(model, scale).get(rule)
-    if before not in (None, choice(model, scale, rule, find, dataset)):
-        return "the settings here come from other trials, and are kept"
-    choose(model, scale, rule, find, dataset)
     return ""

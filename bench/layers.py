@@ -42,8 +42,12 @@ class _Layer(torch.autograd.Function):
         feedback = dict(zip(layer.feedback, tensors, strict=True))
         g, x = g.to(W.dtype), x.to(W.dtype)
         direct = None if layer.source is None else layer.source.error.to(W.dtype)
-        signals = Signals(layer.operator, W, x, g, targets, direct)
+        fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[5:], strict=True) if not asked}
+        signals = Signals(layer.operator, W, x, g, targets, direct, fixed)
         sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
+        if disputed := gradients.keys() & fixed & layer.fixed:
+            named = ", ".join(sorted(disputed))
+            raise UsageError(f"{type(layer.rule).__name__} says that {named} is fixed, and gives a gradient for it")
         if layer.clip is not None:
             sent = sent.clamp(-layer.clip, layer.clip)
         db = layer.operator.rows(g).sum(0) if ctx.needs_input_grad[3] else None
@@ -107,6 +111,8 @@ class RuleLayer(nn.Module, ABC):
 
     `targets` is set at the output layer, before each backward pass: one-hot labels, or the targets of a regression
     (rows, out).
+
+    What the rule holds `fixed` is a parameter that does not require a gradient.
     """
 
     plain: ClassVar[type[nn.Module]]
@@ -145,7 +151,8 @@ class RuleLayer(nn.Module, ABC):
         self.rule, self.rank, self.clip, self.source = rule, rank, clip, source
         self.targets: Tensor | None = None
         start = rule.start(self.operator, feedback_like(plain.weight.detach(), source), rank, generator)
-        self.feedback = nn.ParameterDict({name: nn.Parameter(tensor) for name, tensor in start.items()})
+        self.fixed = frozenset(rule.fixed(start))
+        self.feedback = nn.ParameterDict({n: nn.Parameter(tensor, n not in self.fixed) for n, tensor in start.items()})
 
     @staticmethod
     @abstractmethod

@@ -41,7 +41,7 @@ class Trainee(ABC):
 
     @abstractmethod
     def feedback(self) -> list[nn.Parameter]:
-        """All feedback tensors."""
+        """The feedback tensors that learn, or parts of them."""
 
     @abstractmethod
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,10 +67,14 @@ class Learner(Trainee):
     precision: str = "float32"
 
     def weights(self):
-        held = set(map(id, self.feedback()))
+        held = set(map(id, self.all_feedback()))
         return [p for p in self.network.parameters() if id(p) not in held]
 
     def feedback(self):
+        return [tensor for tensor in self.all_feedback() if tensor.requires_grad]
+
+    def all_feedback(self) -> list[nn.Parameter]:
+        """The feedback tensors, those too that are fixed."""
         return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
 
     @property

@@ -22,9 +22,10 @@ from bench.rules.base import Rule, Signals
 
 
 def parameters_of(learner: Learner) -> dict[str, int]:
-    """Numbers of forward parameters and of feedback parameters."""
-    feedback = sum(tensor.numel() for tensor in learner.feedback())
-    return {"forward": sum(p.numel() for p in learner.network.parameters()) - feedback, "feedback": feedback}
+    """Numbers of forward parameters, of feedback parameters, and of those among both that learn."""
+    weights, feedback = learner.weights(), learner.all_feedback()
+    kinds = {"forward": weights, "feedback": feedback, "trainable": weights + learner.feedback()}
+    return {kind: sum(tensor.numel() for tensor in tensors) for kind, tensors in kinds.items()}
 
 
 def first_batch(config: Config, data: Data) -> tuple[Tensor, Tensor]:

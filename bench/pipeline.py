@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import UsageError
 from bench.experiments import experiment
-from bench.protocols import tuned, tuned_path
+from bench.protocols import searches, tuned_path
 from bench.records import Store
 from bench.tune import EXPERIMENT
 
@@ -38,7 +38,7 @@ def commit(store: Store, names: Iterable[str]) -> list[Stage]:
         raise UsageError("not installed here: install it, then the same import again records them") from None
     changed = {(store.folder / "records" / name).resolve(): name for name in names}
     changed |= {
-        tuned_path(name.removeprefix(TUNING), store.folder.name).resolve(): name
+        tuned_path(name.removeprefix(TUNING), store.folder.name, store.folder.parent).resolve(): name
         for name in changed.values()
         if name.startswith(TUNING)
     }
@@ -65,12 +65,15 @@ def _paths(outputs: "Iterable[Output]") -> set[Path]:
 
 
 def _lacks(store: Store, name: str, command: list[str]) -> str:
-    """What an experiment or a tuning lacks of what the command of its stage makes; empty where nothing."""
+    """What an experiment or a tuning lacks of what the command of its stage makes; empty where nothing.
+
+    Of an experiment that claims read, the runs that they do not read may be missing.
+    """
     scale = store.folder.name
     if name.startswith(TUNING):
         rules = {word for option, word in pairwise(command) if option == "--rule"}
-        left = sorted(rules - tuned(name.removeprefix(TUNING), scale).keys())
+        left = sorted(rules - searches(name.removeprefix(TUNING), scale, store.folder.parent).keys())
         return f"nothing is chosen yet for {', '.join(left)}" if left else ""
-    runs = experiment(name).recorded(scale, store)
+    runs = experiment(name).recorded(scale, store, needed=True)
     missing = sum(record is None or record["status"] == "failed" for _, record in runs)
     return f"{missing} of {len(runs)} runs have no record" if missing else ""

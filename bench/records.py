@@ -1,17 +1,18 @@
 """What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
 
-A record is valid for its numbers: its schema, the digest of its configuration and the version of its task must be
-today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as the golden
-trajectories hold that.
+A record is valid for its numbers: its schema, the digest of its configuration and the versions of its task and of its
+rule must be today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as
+the golden trajectories hold that.
 """
 
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
-import subprocess
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -19,9 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config import Config, parse
+from bench.consistency import check_numbers
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models import MODELS
+from bench.rules import RULES
+from bench.schema import check_fields
+from bench.source import source_of, used
 
 if TYPE_CHECKING:
     from bench.train import Outcome
@@ -30,8 +35,17 @@ SCHEMA = 1
 Record = dict[str, Any]
 
 
+LARGEST_FILE = 64 << 20
+"""Bytes that a record may have."""
+LONGEST_REASON = 300
+
+
 class InvalidRecord(Exception):
-    """A file that is no record, or a record that no longer counts; the message says why."""
+    """A file that is no record, or a record that no longer counts; the message, one line, says why."""
+
+    def __init__(self, reason: str) -> None:
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason[:LONGEST_REASON])
+        super().__init__(shown + "..." * (len(reason) > LONGEST_REASON))
 
 
 def task_of(model: str) -> str:
@@ -39,10 +53,15 @@ def task_of(model: str) -> str:
     return f"{model}/{MODELS.get(model).version}"
 
 
+def rule_of(rule: str) -> str:
+    """A rule with its version, to which results of the rule belong."""
+    return f"{rule}/{RULES.get(rule).version}"
+
+
 def seal(record: Record) -> str:
-    """SHA-256 of a record's content, seal aside."""
+    """SHA-256 of a record's content, seal aside. Raises `ValueError` for a number that is not finite."""
     content = {key: value for key, value in record.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def record_of(config: Config, experiment: str, scale: str, device: str, outcome: "Outcome") -> Record:
@@ -57,10 +76,10 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},
         "rule": {"reads_weights": learner.rule.reads_weights, "reads_targets": learner.rule.reads_targets},
         "notes": learner.notes,
-        "first_losses": outcome.first_losses,
-        "history": outcome.history,
+        "first_losses": _finite(outcome.first_losses),
+        "history": _finite(outcome.history),
         "final": outcome.final,
-        "trained": outcome.trained,
+        "trained": _finite(outcome.trained),
         "seconds": outcome.seconds,
         "population": outcome.population,
         "parameters": parameters_of(learner),
@@ -68,6 +87,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
         "flops": total(by_layer)._asdict(),
         "flops_layers": {label: flops._asdict() for label, flops in by_layer.items()},
         "peak_memory_bytes": peak_bytes,
+        **({"dimension": outcome.dimension} if outcome.dimension else {}),
     }
 
 
@@ -83,11 +103,12 @@ def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
     return {
         "schema": SCHEMA,
         "task": task_of(config.model),
+        "rule_version": RULES.get(config.rule).version,
         "scale": scale,
         "experiment": experiment,
         "digest": config.digest,
         "config": asdict(config),
-        "source": source_revision(),
+        "source": asdict(source_of(config)),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
         "device": {
             "type": "cuda" if on_gpu else "cpu",
@@ -107,10 +128,11 @@ class Store:
         return self.folder / "records" / experiment / f"{config.slug}.json"
 
     def checkpoint(self, configs: Sequence[Config]) -> Path:
-        """Where a run, or the runs of one program, keep their state; another version of the task has another place."""
+        """Where a run, or the runs of one program, keep their state; another version of the task or rule, elsewhere."""
         digests = [config.digest for config in configs]
         name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
-        return self.folder / "checkpoints" / f"{task_of(configs[0].model).replace('/', '-')}-{name}.pt"
+        versions = f"{task_of(configs[0].model)}-{rule_of(configs[0].rule)}".replace("/", "-")
+        return self.folder / "checkpoints" / f"{versions}-{name}.pt"
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""
@@ -123,7 +145,7 @@ class Store:
         for experiment in experiments:
             try:
                 return read(self.path(experiment, config), config)
-            except (FileNotFoundError, NotADirectoryError, InvalidRecord):
+            except InvalidRecord:
                 continue
         return None
 
@@ -131,27 +153,94 @@ class Store:
         """All record files, of one experiment or of all, in order."""
         yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
 
+    def refused(self, experiments: Iterable[str]) -> dict[Path, str]:
+        """The record files of experiments that are no valid records, and why."""
+        found: dict[Path, str] = {}
+        for experiment in experiments:
+            for _ in read_all(self.paths(experiment), found):
+                pass
+        return found
+
 
 def read(path: Path, config: Config | None = None) -> Record:
-    """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not."""
+    """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not.
+
+    What it gives may be trusted: its fields are those of `bench.schema`, its numbers such as its run can have, and its
+    rule, network and dataset are installed.
+    """
     try:
-        record = json.loads(path.read_text())
+        record = _content(path)
+        if record.get("schema") != SCHEMA:
+            raise InvalidRecord(f"has schema {record.get('schema')!r}, not {SCHEMA}")
+        check_fields(record)
+        found = parse(Config, record["config"], "configuration")
+        for registry, name in used(found).items():
+            if name not in registry.names():
+                raise InvalidRecord(f"needs the {registry.kind} {name!r}, which is not installed")
+            registry.get(name)
+        named = path.stem == found.slug and config in (None, found)
+        if not named or record["digest"] != found.digest:
+            raise InvalidRecord("holds another configuration than its name says")
+        task, rule = task_of(found.model), rule_of(found.rule)
+        if record["task"] != task:
+            raise InvalidRecord(f"is stale: task {record['task']}, today {task}")
+        if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
+            raise InvalidRecord(f"is stale: rule {recorded}, today {rule}")
+        check_numbers(record, found)
+    except RecursionError:
+        raise InvalidRecord("is nested too deeply") from None
+    except (UsageError, OverflowError) as error:
+        raise InvalidRecord(str(error)) from None
+    return record
+
+
+def read_all(paths: Iterable[Path], refused: dict[Path, str]) -> Iterator[tuple[Path, Record]]:
+    """The valid records among files; `refused` is given the reason for each other one."""
+    for path in paths:
+        try:
+            yield path, read(path)
+        except InvalidRecord as error:
+            refused[path] = str(error)
+
+
+def _content(path: Path) -> Record:
+    """What is in a record's file, its seal checked."""
+    try:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidRecord("is no regular file")
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise InvalidRecord(f"cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_FILE:
+        raise InvalidRecord(f"is larger than {LARGEST_FILE >> 20} MiB")
+    try:
+        record = json.loads(content.decode())
     except ValueError:
         raise InvalidRecord("is cut short or is not JSON") from None
-    if not isinstance(record, dict) or record.get("seal") != seal(record):
-        raise InvalidRecord("was edited: its seal does not match its content")
-    if record["schema"] != SCHEMA:
-        raise InvalidRecord(f"has schema {record['schema']}, not {SCHEMA}")
+    if not isinstance(record, dict):
+        raise InvalidRecord("is JSON, but no object")
     try:
-        found = parse(Config, record["config"], "configuration")
-        current = task_of(found.model)
-    except UsageError as error:
-        raise InvalidRecord(str(error)) from None
-    if not record["digest"] == found.digest or path.stem != found.slug or (config and config.digest != found.digest):
-        raise InvalidRecord("holds another configuration than its name says")
-    if record["task"] != current:
-        raise InvalidRecord(f"is stale: task {record['task']}, today {current}")
+        sound = record.get("seal") == seal(record)
+    except ValueError:
+        raise InvalidRecord("holds NaN or an infinite number, which JSON has not") from None
+    if not sound:
+        raise InvalidRecord("was edited: its seal does not match its content")
     return record
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file; a FIFO without waiting for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None, as JSON has it, for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def writable(folder: Path) -> None:
@@ -163,16 +252,6 @@ def writable(folder: Path) -> None:
         reason = error.strerror
     if reason:
         raise UsageError(f"--results: {folder} cannot be written ({reason}); allowed: a folder that can")
-
-
-@cache
-def source_revision() -> str:
-    """The commit of the code, `-dirty` where it was edited; read once a process, so ask as it starts."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 @cache

@@ -28,8 +28,7 @@ class Registry(Generic[T]):
 
     def built_in(self) -> list[str]:
         """The names of the package's own modules, sorted, none imported."""
-        modules = pkgutil.iter_modules(import_module(self.package).__path__)
-        return sorted(m.name.replace("_", "-") for m in modules if m.name != "base" and not m.name.startswith("_"))
+        return list(_modules(self.package))
 
     def names(self) -> list[str]:
         """The names of all modules, sorted, none imported. Raises `UsageError` where two have one name."""
@@ -69,6 +68,10 @@ class Registry(Generic[T]):
                 self._warnings.add(warning)
         return offered
 
+    def plugin(self, name: str) -> EntryPoint | None:
+        """The entry point of the module called `name`, None where it is built in or does not exist."""
+        return self._found().get(name)
+
     def _found(self) -> dict[str, EntryPoint | None]:
         """The plug-in of each name, None where it is built in."""
         found: dict[str, EntryPoint | None] = dict.fromkeys(self.built_in())
@@ -79,6 +82,12 @@ class Registry(Generic[T]):
                 raise UsageError(f"two {self.kind}s are called {plugin.name!r}: {first} and plug-in {plugin.value}")
             found[plugin.name] = plugin
         return found
+
+
+@cache
+def _modules(package: str) -> tuple[str, ...]:
+    modules = pkgutil.iter_modules(import_module(package).__path__)
+    return tuple(sorted(m.name.replace("_", "-") for m in modules if m.name != "base" and not m.name.startswith("_")))
 
 
 @cache

@@ -27,11 +27,12 @@ SPREAD = 6.0
 """Standard deviations over draws, in which a loss may lie from their mean."""
 
 
-def disagreement(config: Config, recorded: list[float]) -> str:
-    """What differs between the first losses of a record and those here; empty where they agree.
+def disagreement(config: Config, recorded: Sequence[float | None]) -> str:
+    """What differs between the first losses of a record, None where not finite, and those here; empty if they agree.
 
     Raises `UsageError` where the run cannot be made here, for lack of its data for example.
     """
+    recorded = [math.nan if loss is None else loss for loss in recorded]
     here = first_losses(config)
     if len(recorded[:STEPS]) != len(here):
         return f"holds the losses of {len(recorded)} steps, expected at least {len(here)}"

@@ -11,6 +11,7 @@ from bench.data import sizes
 from bench.estimate import steps
 from bench.models import MODELS
 from bench.records import Record
+from bench.source import shown
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Runs:
     def devices(self) -> list[str]:
         """Names of the processors that they ran on."""
         return sorted({record["device"]["name"] for record in self.records.values()})
+
+    @property
+    def sources(self) -> list[str]:
+        """The code that they ran, as `Source` puts it: commits, `+` where the code was not that of the commit."""
+        return sorted({shown(record["source"]) for record in self.records.values()})
 
     @property
     def reads_weights(self) -> str | None:

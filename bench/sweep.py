@@ -18,7 +18,8 @@ from bench.config import Config
 from bench.errors import UsageError
 from bench.process import train_alone
 from bench.programs import ONE_BY_ONE, cut, parts, train_first
-from bench.records import Record, Store, failed_record, source_revision, writable
+from bench.records import Record, Store, failed_record, writable
+from bench.source import source
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -125,7 +126,7 @@ def run_all(
 def _start_worker() -> None:
     """Readies a worker for one run at a time; no worker outlives its sweep."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source_revision()
+    source()
     train_alone()
 
     def follow_parent() -> None:

@@ -126,6 +126,29 @@ class RuleContract:
         layer.feedback["Q"].data.copy_(Vh.view_as(layer.feedback["Q"]))
         torch.testing.assert_close(gradients_of(layer, x, g)["x"], gradients_of(plain(place), x, g)["x"], **CLOSE)
 
+    @pytest.mark.parametrize("rank", [2, None], ids=["rank 2", "full rank"])
+    @everywhere
+    def test_what_is_fixed_gets_no_gradient_and_the_rest_gets_one(self, place, rank):
+        layer, x, g = self.step(place, rank=rank)
+        assert layer.fixed <= layer.feedback.keys()
+        assert {name for name, tensor in layer.feedback.items() if not tensor.requires_grad} == layer.fixed
+        layer(x).backward(g)
+        assert {name for name, tensor in layer.feedback.items() if tensor.grad is None} == layer.fixed
+
+    @pytest.mark.parametrize("rank", [2, None], ids=["rank 2", "full rank"])
+    @everywhere
+    def test_what_is_fixed_stays_to_the_bit_under_decay_and_double_backward(self, place, rank):
+        """The optimiser has all parameters, and the loss the norm of the error sent down."""
+        layer, x, g = self.step(place, rank=rank)
+        optimiser = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.1)
+        before = {name: layer.feedback[name].detach().clone() for name in layer.fixed}
+        y = layer(x.requires_grad_())
+        (sent,) = torch.autograd.grad(y, x, g, create_graph=True)
+        (sent.square().sum() + (y * g).sum()).backward()
+        optimiser.step()
+        torch.testing.assert_close({name: layer.feedback[name].detach() for name in before}, before, **SAME)
+        assert not any(layer.feedback[name] in optimiser.state for name in before)
+
     @everywhere
     def test_one_seed_gives_one_result(self, place):
         first, second = (gradients_of(*self.step(place)) for _ in range(2))
@@ -230,6 +253,6 @@ def gradients_of(layer: nn.Module, x: Tensor, g: Tensor, seed: int = 0) -> dict[
     """
     torch.manual_seed(seed)
     tensors = {"x": x.detach().requires_grad_(), **dict(layer.named_parameters())}
-    return dict(
-        zip(tensors, torch.autograd.grad(layer(tensors["x"]), tensors.values(), g, allow_unused=True), strict=True)
-    )
+    asked = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
+    found = torch.autograd.grad(layer(tensors["x"]), asked.values(), g, allow_unused=True)
+    return dict.fromkeys(tensors) | dict(zip(asked, found, strict=True))

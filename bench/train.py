@@ -13,14 +13,13 @@ from torch import Generator, nn
 
 from bench.batches import Batches
 from bench.config import Config
+from bench.consistency import FIRST_LOSSES
 from bench.data.base import Data
 from bench.files import write_atomically
 from bench.learner import Learner, Trainee, build, data_of, step, stream
 from bench.optimisers import optimiser_of, scheduler_of
 from bench.population import Population
 
-FIRST_LOSSES = 50
-"""Steps whose losses a record keeps."""
 CHECKPOINT_SECONDS = 20.0
 """Least seconds between checkpoints."""
 KEPT = ("status", "first_losses", "history", "seconds")
@@ -56,6 +55,8 @@ class Outcome:
     final: dict[str, float] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
     """What the network says of itself once trained."""
+    dimension: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Of the activity that each layer under the rule receives, once trained; empty where it is not measured."""
     seconds: float = 0.0
     """Of a member of a population, its share."""
     population: int = 1
@@ -182,6 +183,10 @@ def train_together(
         if math.isfinite(final["loss"]):
             outcome.final = final
             outcome.trained = outcome.learner.network.measure_trained(next(batches.in_order())[0])
+            if config.measure_dimension:
+                from bench.dimension import measure
+
+                outcome.dimension = measure(outcome.learner, judged)
         else:
             outcome.status = "diverged"
     return outcomes

@@ -1,11 +1,16 @@
-"""Chooses each rule's settings on the validation split, every rule with the same small budget.
+"""Chooses each rule's settings on the validation split, every rule with the same small budget of trials.
 
-The trials of every rule are the same points: a Sobol sequence over the logarithms of learning rate, decay and feedback
-rate (Bergstra and Bengio 2012 on random search). Rules whose feedback has no rate of its own leave that one at 1.
+A search has two rounds, over the logarithms of learning rate, decay and feedback rate. The first spreads its trials
+over the ranges of the protocol by a Sobol sequence, the same points for every rule (Bergstra and Bengio 2012 on random
+search); the second spreads its own over a box half as wide around the best of them, which may leave the ranges. Rules
+whose feedback has no rate of its own leave that one at 1. A trial lasts a third of a run, on the schedule of the run.
 """
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,76 +19,117 @@ from scipy.stats import qmc
 from bench.config import Config
 from bench.errors import UsageError
 from bench.files import write_atomically
-from bench.protocols import configure, protocol, tuned_path
+from bench.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
 from bench.records import Record
 from bench.rules import RULES
 
-TRIALS = 8
+ROUNDS = (10, 6)
+"""Trials per round."""
+WIDTH = 0.5
+"""Of the box of the second round, over that of the first, in the logarithm."""
+SHARE = 1 / 3
+"""Length of a trial, over that of a run."""
 EXPERIMENT = "tune-{model}"
+MEASURES = ("measure_every", "test_every", "measure_dimension")
+"""What trials leave out: it takes time and changes no accuracy."""
+
+Find = Callable[[Config], Record | None]
 
 
-def trials(model: str, scale: str, rule: str, dataset: str | None = None) -> list[Config]:
-    """The configurations that `rule` is tried with, on `dataset` or else the first of the protocol that is here.
+def trials(
+    model: str, scale: str, rule: str, find: Find = lambda config: None, dataset: str | None = None
+) -> list[list[Config]]:
+    """The rounds that are known: the second only once `find` has a record of every trial of the first that ended.
 
-    Raises `UsageError` where nothing is tuned at the scale.
+    On `dataset`, or else the first of the protocol that is present. Raises `UsageError` where nothing is tuned at the
+    scale.
     """
     found = protocol(model, scale)
-    search = found.tune
-    if search is None:
+    if found.tune is None:
         raise UsageError(f"--scale {scale}: nothing is tuned for model {model!r} at this scale")
-    kind, searched = RULES.get(rule), _searched(rule)
-    low, high = np.log([getattr(search, name) for name in ("lr", "weight_decay", "feedback_rate")]).T
-    points = np.exp(qmc.scale(qmc.Sobol(d=3, rng=0).random(TRIALS), low, high))
-    fixed = {"epochs": search.epochs, "split": "validation"}
-    if "gamma" in found.settings:
-        gamma = found.settings["gamma"] ** (found.settings["epochs"] / search.epochs)
-        fixed["gamma"] = float(f"{gamma:.3g}")
-    return [
-        configure(
-            model,
-            rule,
-            scale,
-            dataset=dataset,
-            chosen=False,
-            rank=search.rank if kind.ranked else None,
-            **fixed,
-            **{name: float(f"{value:.2g}") for name, value in zip(searched, point[: len(searched)], strict=True)},
-        )
-        for point in points
-    ]
+    kind, fixed = RULES.get(rule), _schedule(found.settings | found.rules.get(rule, {}))
+    names = SEARCHED if kind.own_feedback_rate else SEARCHED[:-1]
+    rank = found.tune.rank if kind.ranked else None
+    ranges = np.log([getattr(found.tune, name) for name in names]).T
+
+    def configs(number: int, centre: np.ndarray, width: np.ndarray) -> list[Config]:
+        points = np.exp(centre + width * (_points(number)[:, : len(names)] - 0.5))
+        settings = [{name: float(f"{x:.2g}") for name, x in zip(names, point, strict=True)} for point in points]
+        return [
+            configure(model, rule, scale, dataset=dataset, results=None, rank=rank, **fixed, **setting)
+            for setting in settings
+        ]
+
+    first = configs(0, ranges.mean(axis=0), np.ptp(ranges, axis=0))
+    if not all(map(ended, records := [find(config) for config in first])):
+        return [first]
+    best = first[_best(first, records)]
+    return [first, configs(1, np.log([getattr(best, name) for name in names]), WIDTH * np.ptp(ranges, axis=0))]
 
 
-def _searched(rule: str) -> list[str]:
-    return ["lr", "weight_decay"] + ["feedback_rate"] * RULES.get(rule).own_feedback_rate
+def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
+    """Length and learning rates of a trial: it goes through the whole schedule of a run, in a third of its epochs."""
+    epochs = math.ceil(settings["epochs"] * SHARE)
+    fixed = {"epochs": epochs, "split": "validation"}
+    fixed |= {name: getattr(Config, name) for name in MEASURES if name in settings}
+    if "gamma" in settings:
+        fixed["gamma"] = float(f"{settings['gamma'] ** (settings['epochs'] / epochs):.3g}")
+    if settings.get("warmup"):
+        fixed["warmup"] = max(1, round(settings["warmup"] * epochs / settings["epochs"]))
+    return fixed
 
 
-def choice(
-    model: str, scale: str, rule: str, find: Callable[[Config], Record], dataset: str | None = None
-) -> dict[str, Any]:
-    """The rule's `trials`, each with its validation accuracy, and the settings of the best of them, `chosen`."""
-    searched = _searched(rule)
+def _points(number: int) -> np.ndarray:
+    """The points of a round in the unit cube, (trials, searched): the first of a scrambled Sobol sequence."""
+    size = ROUNDS[number]
+    return qmc.Sobol(d=len(SEARCHED), rng=number).random_base2(math.ceil(math.log2(size)))[:size]
+
+
+def ended(record: Record | None) -> bool:
+    """Whether a trial has a result; one that failed is to be repeated."""
+    return record is not None and record["status"] != "failed"
+
+
+def _best(configs: list[Config], records: list[Record]) -> int:
+    """Index of the best trial: by accuracy, then by the lower loss, then by the lower learning rate.
+
+    So where all diverged the search goes on at lower rates.
+    """
+
+    def merit(n: int) -> tuple[float, float, float]:
+        loss = records[n]["final"]["loss"] if records[n]["status"] == "ok" else math.inf
+        return accuracy_of(records[n]), -loss, -configs[n].lr
+
+    return max(range(len(configs)), key=merit)
+
+
+def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = None) -> Choice:
+    """The rule's `trials`, all of which have ended, each with its accuracy, and the settings of the best of them.
+
+    Raises `UsageError` where every trial diverged.
+    """
+    rounds = trials(model, scale, rule, find, dataset)
+    configs = [config for of_round in rounds for config in of_round]
+    records = [find(config) for config in configs]
+    if not any(record["status"] == "ok" for record in records):
+        raise UsageError(f"every trial of {rule} diverged, so nothing is chosen: lower lr in the protocol of {model}")
+    names = SEARCHED if RULES.get(rule).own_feedback_rate else SEARCHED[:-1]
+    settings = [{name: getattr(config, name) for name in names} for config in configs]
+    numbers = [number for number, of_round in enumerate(rounds, 1) for _ in of_round]
     rows = [
-        {name: getattr(config, name) for name in searched} | {"accuracy": accuracy_of(find(config))}
-        for config in trials(model, scale, rule, dataset)
+        setting | {"accuracy": accuracy_of(record), "round": number}
+        for setting, record, number in zip(settings, records, numbers, strict=True)
     ]
-    best = max(rows, key=lambda row: row["accuracy"])
-    return {"chosen": {name: best[name] for name in searched}, "trials": rows}
+    return Choice(settings[_best(configs, records)], rows)
 
 
-def choose(
-    model: str, scale: str, rule: str, find: Callable[[Config], Record], dataset: str | None = None
-) -> dict[str, float]:
-    """Writes the rule's `choice` among the tuned settings of the model; returns the chosen settings."""
-    content = recorded(model, scale) | {rule: choice(model, scale, rule, find, dataset)}
+def choose(model: str, scale: str, rule: str, find: Find, results: Path, dataset: str | None = None) -> Choice:
+    """Writes the rule's `choice` among the tuned settings of the model below `results`."""
+    found = choice(model, scale, rule, find, dataset)
+    content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(tuned_path(model, scale), lambda file: file.write(text.encode()))
-    return content[rule]["chosen"]
-
-
-def recorded(model: str, scale: str) -> dict[str, dict[str, Any]]:
-    """The `choice` of each rule that was tuned, by rule."""
-    path = tuned_path(model, scale)
-    return json.loads(path.read_text()) if path.exists() else {}
+    write_atomically(tuned_path(model, scale, results), lambda file: file.write(text.encode()))
+    return found
 
 
 def accuracy_of(record: Record) -> float:

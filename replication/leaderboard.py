@@ -15,6 +15,7 @@ import pandas as pd
 from bench.experiments import experiment, names
 from bench.protocols import departures
 from bench.records import task_of
+from bench.rules import RULES
 from bench.runs import Runs
 from bench.stats import compare, mean_interval
 from replication.results import FOLDER, LARGEST_FIRST, Cell, recorded_scales, results
@@ -93,6 +94,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "task": task_of(config.model),
         "dataset": config.dataset,
         "rule": config.rule,
+        "rule_version": RULES.get(config.rule).version,
         "rank": config.rank,
         "setting": _words(entry.departures),
         "measure": runs.measure,
@@ -108,6 +110,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "reads_targets": runs.reads_targets,
         "feedback_parameters": runs.feedback_parameters,
         "benchmark": version(DISTRIBUTION),
+        "source": ", ".join(runs.sources),
         "records": runs.digest,
     }
 

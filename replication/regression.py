@@ -47,7 +47,7 @@ def grid(model: str) -> Experiment:
     runs = [{"rule": rule, **({"rank": RANKS[model]} if RULES.get(rule).ranked else {})} for rule in rules]
     runs += [run | {"rule_options": {"source": "hidden"}} for run in runs if run["rule"] == "ldfa-direct"]
     runs = [run | SETTINGS.get(model, {}) for run in runs]
-    scales = {SCALE: Grid(SEEDS[model], runs)}
+    scales = {SCALE: Grid(SEEDS[model], runs=runs)}
     return Experiment(f"every rule on {model}", model, scales, name=f"regression-{model}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.files import write_atomically
-from replication import speed
+from replication import speed, tuning
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, Judgement, judged
 from replication.error_rates import error_rates, on_accuracy, section
@@ -40,7 +40,8 @@ def write_scale(scale: str) -> list[Finding]:
     for name, found in ({finding.claim.figure: finding.results for finding in findings} | surveys).items():
         figure, numbers = FIGURES.get(name)(found)
         save(figure, numbers, folder / "figures" / name)
-    sections = _sections(findings, surveys, tables, folder)
+    tuning.write(scale)
+    sections = [*_sections(findings, surveys, tables, folder), tuning.section(scale, folder)]
     _write(folder / "REPORT.md", "\n".join([f"# Results at scale `{scale}`\n", *sections]))
     return findings
 
@@ -68,7 +69,8 @@ def write_report() -> list[Finding]:
     rows = pipe_table(claims.text)
     rates = error_rates(on_accuracy())
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
-    _write(REPORT, "\n".join([introduction() + rows, *sections, section(rates), speed.section(), LIMITS]))
+    searched = map(tuning.section, recorded_scales())
+    _write(REPORT, "\n".join([introduction() + rows, *sections, *searched, section(rates), speed.section(), LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
     _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")
     _write(FOLDER / "leaderboard.csv", csv(leaderboard()))

@@ -38,10 +38,10 @@ LIMITS = """\
   every rule.
 - At the output layer `ldfa` learns P from the targets, as the authors' runs did; A1 compares the option
   `output=error`, which reads no targets.
-- On a network every rule was tuned with the same budget: 8 trials of learning rate, decay and feedback rate on the
+- On a network every rule was tuned with the same budget of trials of learning rate, decay and feedback rate on the
   validation split, one seed a trial, a third of the recorded runs' length, ranked rules at one rank. A rule that
   profits from more tuning is understated: on the MLP the feedback rate chosen for `ldfa` and `ldfa-q` is the highest
-  that was tried. The trials are in `bench/protocols/*-tuned.json`. The linear network has the authors' rates, untuned.
+  that was tried. The trials are in `results/<scale>/tuned/`. The linear network has the authors' rates, untuned.
 - `cifar10-jpeg` is a lossy copy of CIFAR-10: compare differences with backpropagation before levels.
 - Scale `cpu` trains for an eighth of the paper's epochs or fewer, slim networks where they convolve or attend, with the
   same total decay of the learning rate. Short schedules favour rules that learn fast; feedback that has to learn first
@@ -202,7 +202,7 @@ def _parts(head: str, parts: tuple[Part, ...]) -> str:
 def _settings(found: Results) -> str:
     """The optimiser and the settings that are not the defaults, beside those of the paper where they differ."""
     grid = found.experiment.scales.get("paper")
-    paper = protocol(found.experiment.model, "paper").settings | (grid.runs[0] if grid else {})
+    paper = protocol(found.experiment.model, "paper").settings | ((grid.claims or grid.runs)[0] if grid else {})
     words = []
     for setting in fields(Config):
         if setting.name in IN_THE_TABLE:

@@ -1,25 +1,61 @@
 """What several files of tests use."""
 
+import math
+
 import pytest
 
+from bench.data import sizes
+from bench.models import MODELS
 from bench.records import Store, failed_record
+
+
+def history_of(config, loss, test):
+    """A history as long as a run of `config`, every loss the same."""
+    epochs = [*range(config.log_every, config.epochs, config.log_every), config.epochs]
+    accuracy = {} if MODELS.get(config.model).regression else {"accuracy": 100.0}
+    history = [{"epoch": epoch, "loss": loss} | accuracy for epoch in epochs]
+    for entry in history[:-1]:
+        if config.test_every and entry["epoch"] % config.test_every == 0:
+            entry["test"] = test
+    if config.measure_every:
+        history.insert(0, {"epoch": 0})
+        for entry in history:
+            if entry["epoch"] in (0, config.epochs) or entry["epoch"] % config.measure_every == 0:
+                entry["layers"] = {}
+    return history
 
 
 @pytest.fixture
 def made_up(tmp_path):
-    """Writes the record of a run that never was into `tmp_path`: with an accuracy, or diverged where it is None."""
+    """Writes the record of a run that never was into `tmp_path`: with an accuracy, or diverged where it is None.
 
-    def write(config, accuracy, scale="cpu", experiment="run", **more):
+    `losses` are those of its first steps and of its history.
+    """
+
+    def write(config, accuracy, scale="cpu", experiment="run", losses=(2.0, 1.0), **more):
         store = Store(tmp_path / scale)
+        first, last = losses
+        test = {"loss": 1.0} | ({} if MODELS.get(config.model).regression else {"accuracy": accuracy})
+        train = sizes(config.dataset).train
+        steps = config.epochs * math.ceil(min(train, config.epoch_examples or train) / (config.batch_size or train))
         record = failed_record(config, experiment, scale, "cpu", "") | {
             "status": "ok" if accuracy is not None else "diverged",
             "data": {"name": config.dataset, "sha256": {"train": "a"}},
             "rule": {"reads_weights": "no", "reads_targets": True},
-            "final": {"accuracy": accuracy},
-            "flops_step": 1000,
+            "notes": [],
+            "first_losses": [first] * min(50, steps),
+            "history": history_of(config, last, test),
+            "final": test if accuracy is not None else {},
+            "trained": {},
             "seconds": 60.0 + config.seed,
+            "population": 1,
             "parameters": {"forward": 7, "feedback": 5},
+            "flops_step": 1000,
+            "flops": {"forward": 300, "error_path": 200, "weight_gradient": 300, "feedback_update": 0},
+            "flops_layers": {},
+            "peak_memory_bytes": 10**9,
         }
+        del record["reason"]
         store.write(record | more, store.path(experiment, config))
         return store.path(experiment, config)
 

@@ -81,11 +81,11 @@ def test_images_are_decoded_and_trials_planned(bare, tmp_path):
         "-c",
         "import sys, bench.data; from bench.data._parquet import read_split; from bench.tune import trials\n"
         "split = read_split(bench.data.Path(sys.argv[1]))\n"
-        "print(split.inputs[0, :, 0, 0].tolist(), split.targets.tolist(), len(trials('mlp', 'quick', 'bp')))\n"
+        "print(split.inputs[0, :, 0, 0].tolist(), split.targets.tolist(), len(trials('mlp', 'quick', 'bp')[0]))\n"
         "bench.data.DATASETS.all()",
         tmp_path / "images.parquet",
     )
-    assert (process.stdout, process.stderr) == ("[7, 8, 9] [3] 8\n", "")
+    assert (process.stdout, process.stderr) == ("[7, 8, 9] [3] 10\n", "")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The command line: what it prints, what it records, its exit status, and what it says of bad input."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -9,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from bench.cli import main
 from bench.config import Config, parse
-from bench.errors import UsageError
 from bench.records import Store
 
 RUN = ["run", "--model", "mlp", "--rule", "bp", "--scale", "quick", "--set", "epochs=1"]
@@ -212,40 +209,6 @@ def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkey
     assert process.returncode == 130
     assert err == "interrupted; 4 runs recorded, the rest resume\n"
     assert len(list(Store(tmp_path / "quick").paths())) == 4
-
-
-def test_tune_keeps_the_trials_and_the_best_settings(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("bench.tune.TRIALS", 2)
-    monkeypatch.setattr("bench.protocols.HERE", tmp_path / "protocols")
-    (tmp_path / "protocols").mkdir()
-    protocols = Path(__file__).parents[1] / "bench/protocols/mlp.yaml"
-    (tmp_path / "protocols/mlp.yaml").write_text(protocols.read_text().replace("epochs: 4", "epochs: 1"))
-    tune = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--results", str(tmp_path), "--workers", "1"]
-    assert main([*tune, "--budget", "0"]) == 0
-    assert capsys.readouterr().out.endswith("stopped by the budget, 2 trials missing, so nothing is chosen yet\n")
-    assert main(tune) == 0
-    out = capsys.readouterr().out
-    kept = json.loads((tmp_path / "protocols/mlp-quick-tuned.json").read_text())["bp"]
-    assert kept["chosen"].items() <= max(kept["trials"], key=lambda trial: trial["accuracy"]).items()
-    assert len(list(Store(tmp_path / "quick").paths("tune-mlp"))) == 2
-    assert "2/2" in out and out.count("chosen") == 1
-    assert main(tune) == 0
-    assert "2/2" not in capsys.readouterr().out
-
-
-def test_tune_chooses_nothing_where_a_trial_failed(tmp_path, capsys, monkeypatch):
-    def refuse(*arguments, **options):
-        raise UsageError("the data are gone")
-
-    monkeypatch.setattr("bench.tune.TRIALS", 2)
-    monkeypatch.setattr("bench.tune.tuned_path", lambda model, scale: tmp_path / "tuned.json")
-    monkeypatch.setattr("bench.sweep.CONTEXT", multiprocessing.get_context("fork"))
-    monkeypatch.setattr("bench.train.train_together", refuse)
-    tune = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--results", str(tmp_path), "--workers", "1"]
-    assert main(tune) == 1
-    out = capsys.readouterr().out
-    assert out.count("failed: the data are gone") == 2 and "trials failed: 2 of 2" in out
-    assert not (tmp_path / "tuned.json").exists()
 
 
 def test_verify_names_what_is_wrong(tiny, capsys):

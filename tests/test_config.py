@@ -121,6 +121,7 @@ CHANGES = [
     {"log_every": 2},
     {"measure_every": 1},
     {"test_every": 1},
+    {"measure_dimension": True},
     {"split": "validation"},
     {"seed": 1},
 ]

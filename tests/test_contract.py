@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
+from bench.errors import UsageError
 from bench.rules import RULES
 from bench.rules.fa import FeedbackAlignment
 from bench.testing import PLACES, RuleContract
@@ -57,6 +58,35 @@ class Remembering(FeedbackAlignment):
         return super().backward(op, signals, feedback)
 
 
+class Undeclared(FeedbackAlignment):
+    def fixed(self, feedback):
+        return set()
+
+
+class Disputed(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        return super().backward(op, signals, feedback)[0], {"B": signals.dW}
+
+
+class Unknown(FeedbackAlignment):
+    def fixed(self, feedback):
+        return {"B", "C"}
+
+
+class Drifting(FeedbackAlignment):
+    def backward(self, op, signals, feedback):
+        feedback["B"].data.mul_(0.9)
+        return super().backward(op, signals, feedback)
+
+
+def gradients_of_what_learns(contract, place):
+    contract.test_what_is_fixed_gets_no_gradient_and_the_rest_gets_one(place, 2)
+
+
+def to_the_bit(contract, place):
+    contract.test_what_is_fixed_stays_to_the_bit_under_decay_and_double_backward(place, 2)
+
+
 @pytest.mark.parametrize(
     ("rule", "test"),
     [
@@ -65,6 +95,10 @@ class Remembering(FeedbackAlignment):
         (Overwriting, RuleContract.test_backward_pass_changes_no_tensor),
         (Doubling, RuleContract.test_the_error_goes_down_through_the_feedback_matrix),
         (Doubling, RuleContract.test_a_feedback_matrix_that_is_the_weight_sends_the_exact_error),
+        (Undeclared, gradients_of_what_learns),
+        (Disputed, gradients_of_what_learns),
+        (Unknown, gradients_of_what_learns),
+        (Drifting, to_the_bit),
         (NotSeeded, RuleContract.test_one_seed_gives_one_result),
         (LeavingTorch, RuleContract.test_a_population_is_its_networks_one_by_one),
         (Remembering, RuleContract.test_no_graph_is_kept_between_steps),
@@ -75,5 +109,5 @@ def test_a_rule_that_breaks_the_contract_is_caught(rule, test):
     contract.rule = "fa"
     test(contract, PLACES["hidden"])
     contract.rule = rule()
-    with pytest.raises((AssertionError, RuntimeError)):
+    with pytest.raises((AssertionError, RuntimeError, UsageError)):
         test(contract, PLACES["hidden"])

@@ -1,5 +1,6 @@
 """The golden trajectories hold, and notice what would move the numbers."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -85,7 +86,8 @@ def test_a_change_of_the_numbers_is_noticed(written, monkeypatch, where, name, m
 def test_moved_numbers_are_overwritten_only_with_a_new_version(written, monkeypatch):
     before = (written / "mlp/ldfa.json").read_text()
     monkeypatch.setattr(Linear, "_take_over", no_clip)
-    with pytest.raises(UsageError, match=r"^mlp/ldfa: loss of step \d+ is .* raise MLP.version if on purpose$"):
+    either = r"raise LowDimensionalFeedback\.version or MLP\.version if on purpose$"
+    with pytest.raises(UsageError, match=rf"^mlp/ldfa: loss of step \d+ is .* {either}"):
         golden.write()
     assert (written / "mlp/ldfa.json").read_text() == before
     monkeypatch.setattr(MLP, "version", MLP.version + 1)
@@ -94,13 +96,39 @@ def test_moved_numbers_are_overwritten_only_with_a_new_version(written, monkeypa
     assert problems() == []
 
 
-def test_a_new_rule_adds_files_and_edits_none(written, monkeypatch):
-    before = {path: path.read_text() for path in written.rglob("*.json")}
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.json")}
+
+
+def test_a_raised_version_of_a_rule_rewrites_its_runs_and_no_others(written, monkeypatch):
+    """On every network; of a rule that moved beside it, without a raise, the numbers stay and are named."""
     monkeypatch.setattr(RULES, "built_in", lambda: ["bp", "ldfa"])
     golden.write()
-    after = {path: path.read_text() for path in written.rglob("*.json")}
+    before, raised = contents(written), LowDimensionalFeedback.version + 1
+    monkeypatch.setattr(LowDimensionalFeedback, "backward", fixed_q)
+    monkeypatch.setattr(LowDimensionalFeedback, "version", raised)
+    assert problems() == [
+        f"{model}/ldfa: version {raised} of ldfa, golden trajectory {raised - 1}" for model in ("linear", "mlp")
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.learner, "stream", lambda seed, purpose: seed)
+        with pytest.raises(UsageError, match=r"^linear/bp: .* raise Backpropagation\.version or Linear"):
+            golden.write()
+    assert contents(written) == before
+    golden.write()
+    assert problems() == []
+    changed = {name for name, text in contents(written).items() if text != before[name]}
+    assert changed == {f"{model}{end}.json" for model in BOTH for end in ("", "/ldfa")}
+    assert json.loads(contents(written)["mlp.json"])["rules"] == {"ldfa": raised}
+
+
+def test_a_new_rule_adds_files_and_edits_none(written, monkeypatch):
+    before = contents(written)
+    monkeypatch.setattr(RULES, "built_in", lambda: ["bp", "ldfa"])
+    golden.write()
+    after = contents(written)
     assert after.items() >= before.items()
-    assert after.keys() - before == {written / model / "bp.json" for model in BOTH}
+    assert after.keys() - before == {f"{model}/bp.json" for model in BOTH}
 
 
 def test_a_rule_a_run_or_a_network_without_golden_trajectory_is_named(written, monkeypatch):

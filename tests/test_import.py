@@ -279,10 +279,11 @@ def checkout(tmp_path, monkeypatch):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.protocols.HERE", tmp_path / "bench/protocols")
-    monkeypatch.setattr("bench.tune.TRIALS", 2)
-    for name in Path("bench/protocols").glob("*-tuned.json"):
-        name.unlink()
-    change("bench/protocols/mlp.yaml", gpu={"tune": {"epochs": 1}, "datasets": ["digits"], "settings": {"augment": []}})
+    monkeypatch.setattr("bench.protocols.COMMITTED", tmp_path / "results")
+    for module in ("bench.tune", "bench.imports", "bench.commands.sweep"):
+        monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
+    settings = {"augment": [], "epochs": 3}
+    change("bench/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})
     change("replication/experiments/mlp-all-layers.yaml", scales={"gpu": {"seeds": 2, "runs": [RUN]}})
     change("dvc.yaml", stages={"tune": {"foreach": {"mlp": "--rule bp"}}})
     return tmp_path
@@ -303,14 +304,15 @@ def change(path, **changes):
 @pytest.fixture
 def tuned(checkout):
     """The tuned settings as the other machine has them, where they go; its results are in `out`."""
-    configs = trials("mlp", "gpu", "bp")
-    make("tune-mlp", "gpu", configs, Path("out"))
-    choose("mlp", "gpu", "bp", lambda config: Store(Path("out/gpu")).find(config, ["tune-mlp"]))
-    make("mlp-all-layers", "gpu", experiment("mlp-all-layers").configs("gpu"), Path("out"))
-    path = Path("bench/protocols/mlp-gpu-tuned.json")
-    content = path.read_text()
-    path.unlink()
-    return path, content
+
+    def find(config):
+        return Store(Path("out/gpu")).find(config, ["tune-mlp"])
+
+    for number in range(2):
+        make("tune-mlp", "gpu", trials("mlp", "gpu", "bp", find)[number], Path("out"))
+    choose("mlp", "gpu", "bp", find, Path("out"))
+    make("mlp-all-layers", "gpu", experiment("mlp-all-layers").configs("gpu", results=Path("out")), Path("out"))
+    return Path("results/gpu/tuned/mlp.json"), Path("out/gpu/tuned/mlp.json").read_text()
 
 
 def test_dvc_takes_what_is_complete_and_tuned(tuned, capsys):
@@ -338,13 +340,14 @@ def test_settings_are_chosen_from_all_trials_and_not_over_those_of_others(tuned,
     path, content = tuned
     others = json.loads(content)
     others["bp"]["trials"][0]["accuracy"] += 1
+    path.parent.mkdir(parents=True)
     path.write_text(json.dumps(others))
     assert "bp: not chosen: the settings here come from other trials" in bring("out", capsys)[1][0]
     assert json.loads(path.read_text()) == others
     path.unlink()
     for folder in ("out", "results"):
-        next(Path(folder, "gpu/records/tune-mlp").iterdir()).unlink()
-    assert "bp: not chosen: 1 of 2 trials are here" in bring("out", capsys)[1][0]
+        Store(Path(folder) / "gpu").path("tune-mlp", trials("mlp", "gpu", "bp")[0][0]).unlink()
+    assert "bp: not chosen: 0 of 2 trials are recorded" in bring("out", capsys)[1][0]
     assert not path.exists()
 
 

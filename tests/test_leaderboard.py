@@ -100,6 +100,7 @@ def test_a_setting_is_one_row_over_all_experiments(recorded, tmp_path):
     assert list(row[["mean", "mean_low", "mean_high"]]) == pytest.approx([level.estimate, level.low, level.high], 1e-5)
     assert (row["minus_bp"], row["n_paired"], row["verdict"]) == (pytest.approx(0.5), 5, str(versus.verdict))
     assert (row["task"], row["dataset"], row["measure"]) == ("mlp/1", "cifar10", "accuracy (%)")
+    assert set(found.loc["ldfa"]["rule_version"]) == {2} and row["rule_version"] == 1
     assert (row["training_flops"], row["seconds"], row["feedback_parameters"]) == (1000 * 12 * 391, 62, 5)
     assert (row["reads_weights"], row["reads_targets"]) == ("no", True)
     seals = sorted(json.loads(recorded["kp", False, s].read_text())["seal"] for s in range(5))
@@ -141,7 +142,7 @@ def test_a_stale_or_edited_record_never_counts(recorded, tmp_path, monkeypatch):
 
 
 def test_a_diverged_run_counts_as_chance_and_other_data_are_not_paired(recorded, tmp_path):
-    rewrite(recorded["kp", False, 0], status="diverged")
+    rewrite(recorded["kp", False, 0], status="diverged", final={})
     rewrite(recorded["kp", False, 1], data={"name": "cifar10", "sha256": {"train": "b"}})
     row = board(tmp_path).loc["kp", "", ""]
     assert (row["n"], row["n_ok"], row["n_paired"]) == (5, 4, 4)
@@ -154,7 +155,7 @@ def test_a_regression_is_ranked_by_loss_and_not_judged(tmp_path, monkeypatch, ma
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
     for config in runs("linear"):
         left = {"bp": 1.0, "fa": 4.0}[config.rule] + config.seed
-        made_up(config, 0.0, experiment="linear", first_losses=[50.0], history=[{"loss": left}])
+        made_up(config, 0.0, experiment="linear", losses=(50.0, left))
     found = board(tmp_path)
     assert list(found["mean"]) == [3.0, 9.0]
     assert found.loc["fa", "", ""]["minus_bp"] == 6.0

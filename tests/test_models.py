@@ -24,11 +24,17 @@ def pictures(channels=3, height=32, width=32):
 
 DATA = {"digits": load("digits"), "pictures": pictures()}
 SMALL = {
+    "mlp": {"width": 8, "dropout": 0.3},
     "cnn": {"width": 4},
     "vit": {"width": 16, "depth": 2, "heads": 4},
     "retina": {"channels": 3, "hidden": 8},
 }
-PLAIN = {"cnn": {"blocks.0.0", "classifier.0", "classifier.3"}, "vit": {"embed"}, "retina": {"retina.0"}}
+PLAIN = {
+    "mlp": {"hidden.0.0"},
+    "cnn": {"blocks.0.0", "classifier.0", "classifier.3"},
+    "vit": {"embed"},
+    "retina": {"retina.0"},
+}
 
 every_network = pytest.mark.parametrize("name", SMALL)
 every_dataset = pytest.mark.parametrize("dataset", DATA)
@@ -145,6 +151,8 @@ def test_the_retina_sees_luminance():
     ("name", "data", "options", "message"),
     [
         ("cnn", pictures(1, 7, 9), {}, "images of 7 x 9 pixels are too small; allowed: 8 x 8 or more"),
+        ("mlp", DATA["digits"], {"dropout": 1}, "model mlp: dropout 1 is not allowed; expected: 0 or more, below 1"),
+        ("mlp", DATA["digits"], {"dropout": -0.1}, "dropout -0.1 is not allowed"),
         ("vit", DATA["digits"], {"patch": 5}, "patch 5 does not divide images of 8 x 8 pixels"),
         ("vit", DATA["digits"], {"patch": 0}, "patch 0 does not divide"),
         ("vit", DATA["digits"], {"heads": 3}, "3 heads do not divide width 16"),

@@ -11,7 +11,7 @@ import yaml
 from dvc.repo import Repo
 
 from bench.experiments import experiment, names
-from bench.protocols import tuned_path
+from bench.protocols import COMMITTED, tuned_path
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = {"gpu": "dvc.yaml"} | {scale: f"pipelines/{scale}/dvc.yaml" for scale in ("quick", "cpu", "paper")}
@@ -55,7 +55,7 @@ def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
         f"replication/experiments/{name}.yaml": [f"scales.{scale}"],
         f"bench/protocols/{model}.yaml": [scale],
-        f"bench/trajectories/{model}.json": ["version"],
+        f"bench/trajectories/{model}.json": ["version", "rules"],
     }
     (records,) = stage.outs
     assert paths(stage.outs) == {f"results/{scale}/records/{name}"}
@@ -63,8 +63,8 @@ def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     assert not records.use_cache
 
     needs = {f"results/{scale}/records/{reused}" for reused in experiment(name).reuses}
-    if tuned_path(model, scale).exists():
-        needs.add(os.path.relpath(tuned_path(model, scale), ROOT))
+    if tuned_path(model, scale, COMMITTED).exists():
+        needs.add(f"results/{scale}/tuned/{model}.json")
     before = networkx.descendants(graph, stage) | {stage}
     assert needs <= {path for upstream in before for path in paths(upstream.deps)}
 
@@ -94,6 +94,7 @@ def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path
         shutil.copy(ROOT / name, tmp_path / name)
     for name in ("bench", "pipelines", "replication"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.lock"))
+    shutil.copytree(ROOT / "results/quick/tuned", tmp_path / "results/quick/tuned")
     grid = tmp_path / "replication/experiments/mlp-all-layers.yaml"
     content = yaml.safe_load(grid.read_text())
     content["scales"]["quick"] = {"seeds": 1, "runs": [{"rule": "bp", "epochs": 1}]}

@@ -10,7 +10,6 @@ import pytest
 
 from bench import golden
 from bench.cli import main
-from bench.protocols import tuned_path
 from bench.records import Store
 from bench.rules import RULES
 from bench.testing import RuleContract
@@ -81,7 +80,6 @@ def test_a_network_trains_as_the_yaml_beside_it_says(my_bench, tmp_path):
     record = trained(tmp_path, "--model", "shallow", "--rule", "fa-sparse", "--dataset", "stripes")
     assert (record["config"]["batch_size"], record["config"]["gamma"]) == (32, 0.62)
     assert record["task"] == "shallow/1" and record["final"]["accuracy"] > 90
-    assert tuned_path("shallow", "quick") == my_bench / "shallow-quick-tuned.json"
 
 
 def test_an_experiment_finds_plug_ins(my_bench, tmp_path, capsys, monkeypatch):

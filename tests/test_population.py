@@ -145,5 +145,5 @@ def test_members_are_views_of_the_population():
     with torch.no_grad():
         for tensor in [*population.weights(), *population.feedback()]:
             tensor.fill_(2.0)
-    assert all((p == 2).all() for learner in learners for p in learner.network.parameters())
+    assert all((p == 2).all() == p.requires_grad for learner in learners for p in learner.network.parameters())
     assert [len(learner.layers["B1"].feedback["Q"]) for learner in learners] == [3, 16, 1, 7]

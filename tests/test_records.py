@@ -11,8 +11,10 @@ from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models.mlp import MLP
 from bench.records import SCHEMA, InvalidRecord, Store, failed_record, read, record_of, seal, writable
+from bench.rules.ldfa import LowDimensionalFeedback
 from bench.train import train
 
+VERSION = LowDimensionalFeedback.version
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="99", model_options={"width": 8}, batch_size=256)
 
 
@@ -34,14 +36,17 @@ def path(store, record):
 
 
 def test_a_record_says_what_ran_and_what_came_out(record):
-    assert record["status"] == "ok" and record["task"] == f"mlp/{MLP.version}" and record["schema"] == SCHEMA
+    assert record["status"] == "ok" and record["schema"] == SCHEMA
+    assert record["task"] == f"mlp/{MLP.version}" and record["rule_version"] == VERSION
     assert record["config"] == asdict(CONFIG) and record["digest"] == CONFIG.digest
     assert record["rule"] == {"reads_weights": "no", "reads_targets": True}
     assert record["notes"] == [f"rank 99 of {label} capped at 8, its full rank" for label in ("B1", "B2", "B3")]
     assert len(record["first_losses"]) == 6 and set(record["final"]) == {"loss", "accuracy"}
     assert len(record["data"]["sha256"]["train"]) == 64
     forward = 64 * 8 + 8 * 8 * 2 + 8 * 10 + 3 * 8 + 10 + 6 * 8
-    assert record["parameters"] == {"forward": forward, "feedback": 8 * 8 * 2 * 2 + (8 + 10) * 8}
+    feedback = 8 * 8 * 2 * 2 + (8 + 10) * 8
+    learning = forward + feedback - 2 * 8 * 8
+    assert record["parameters"] == {"forward": forward, "feedback": feedback, "trainable": learning}
     # 2 x 256 operations a weight: forward, dW, and the error down by P and Q and the gradient of Q where it goes down.
     layers = 2 * (64 * 8 + 8 * 8 * 2 + 8 * 10) * 2 + 2 * (8 * 8 * 3 * 2 + 8 * 10 + 8 * 8 * 2)
     assert record["flops_step"] > 256 * layers
@@ -111,6 +116,11 @@ def stale(path):
     return edit(path, lambda record: record.update(task=f"mlp/{MLP.version - 1}"), sealed=True)
 
 
+def stale_rule(path):
+    """Of the time before rules had versions."""
+    return edit(path, lambda record: record.pop("rule_version"), sealed=True)
+
+
 def other_schema(path):
     return edit(path, lambda record: record.update(schema=SCHEMA + 1), sealed=True)
 
@@ -124,12 +134,13 @@ def unknown_setting(path):
     [
         (cut_short, "is cut short or is not JSON"),
         (emptied, "is cut short or is not JSON"),
-        (no_object, "was edited"),
+        (no_object, "is JSON, but no object"),
         (better_accuracy, "was edited: its seal does not match its content"),
         (lost_seal, "was edited"),
         (renamed, "holds another configuration than its name says"),
         (other_seed, "holds another configuration than its name says"),
         (stale, f"is stale: task mlp/{MLP.version - 1}, today mlp/{MLP.version}"),
+        (stale_rule, f"is stale: rule ldfa/1, today ldfa/{VERSION}"),
         (other_schema, f"has schema {SCHEMA + 1}, not {SCHEMA}"),
         (unknown_setting, "unknown key 'momentum'"),
     ],
@@ -148,6 +159,26 @@ def test_a_raised_version_makes_records_stale(store, path, monkeypatch):
     with pytest.raises(InvalidRecord, match="is stale"):
         read(path)
     assert store.find(CONFIG, ["all"]) is None
+
+
+def test_a_raised_version_of_a_rule_makes_its_records_stale_and_its_checkpoints_void(store, path, monkeypatch):
+    """Those of no other rule, not even of one that inherits from it; a record without a version is of the first."""
+    kp, derived = replace(CONFIG, rule="kp", rank=None), replace(CONFIG, rule="ldfa-direct")
+    for config in (kp, derived):
+        store.write(failed_record(config, "all", "quick", "cpu", "reason"), store.path("all", config))
+    edit(store.path("all", kp), lambda record: record.pop("rule_version"), sealed=True)
+    configs = [CONFIG, kp, derived]
+    before = [store.checkpoint([config]) for config in configs]
+    monkeypatch.setattr(LowDimensionalFeedback, "version", VERSION + 1)
+    with pytest.raises(InvalidRecord, match=f"^is stale: rule ldfa/{VERSION}, today ldfa/{VERSION + 1}$"):
+        read(path)
+    assert [store.find(config, ["all"]) is None for config in configs] == [True, False, False]
+    after = [store.checkpoint([config]) for config in configs]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
+
+
+def test_a_rule_inherits_no_version():
+    assert VERSION > 1 and type("Derived", (LowDimensionalFeedback,), {}).version == 1
 
 
 def test_a_record_is_asked_for_by_its_configuration(path):

@@ -19,7 +19,7 @@ import bench.train
 from bench.config import Config
 from bench.data import DATASETS, load_once
 from bench.errors import UsageError
-from bench.experiments import experiment, names
+from bench.experiments import alternative, experiment, names
 from bench.records import Store
 from bench.sweep import lock, missing, run_all
 
@@ -274,6 +274,37 @@ def test_lists_multiply_in_order_and_seeds_of_a_setting_stand_together(write):
         *(("bp", None, 128, seed) for seed in (0, 1)),
     ]
     assert {(c.model, c.dataset) for c in configs} == {("mlp", "digits")}
+
+
+def test_the_runs_that_claims_read_come_first_and_can_stand_alone(write, tmp_path):
+    trial = write([{"rule": "fa"}], grid={"claims": [{"rule": ["bp", "kp"]}]})
+    assert [(c.rule, c.seed) for c in trial.configs("quick")] == [(r, s) for r in ("bp", "kp", "fa") for s in (0, 1)]
+    assert {c.rule for c in trial.configs("quick", claims=True)} == {"bp", "kp"}
+    store = Store(tmp_path)
+    assert [len(trial.recorded("quick", store, needed=needed)) for needed in (False, True)] == [6, 4]
+    plain = write([{"rule": "fa"}])
+    assert len(plain.recorded("quick", store, needed=True)) == 2
+    with pytest.raises(UsageError, match=r"^--claims: no claim reads experiment 'trial' at scale quick"):
+        plain.configs("quick", claims=True)
+
+
+def test_options_of_a_run_stand_above_those_of_the_protocol_one_by_one(write):
+    (config, _) = write([{"rule": "bp", "model_options": {"dropout": 0.1}}]).configs("quick")
+    assert config.model_options == {"width": 128, "dropout": 0.1}
+    (config, _) = write([{"rule": "bp", "model_options": {"width": 9}}]).configs("quick")
+    assert config.model_options == {"width": 9}
+
+
+@pytest.mark.parametrize("scale", ["quick", "cpu", "gpu", "paper"])
+def test_experiments_on_the_mlp_share_the_runs_that_they_have_in_common(scale):
+    """They measure alike, so that each reuses what another trained."""
+    mlp = [each for name in names() if (each := experiment(name)).model == "mlp" and name != "mlp-classes"]
+    configs = [config for each in mlp for config in each.configs(scale, alternative(0))]
+    assert len({(c.setting, c.seed) for c in configs}) == len({c.digest for c in configs})
+    base = {c.digest for c in experiment("mlp-all-layers").configs(scale, alternative(0))}
+    for each in mlp:
+        shared = base & {config.digest for config in each.configs(scale, alternative(0))}
+        assert each.name == "mlp-all-layers" or (shared and "mlp-all-layers" in each.reuses)
 
 
 def test_settings_of_a_run_stand_above_the_protocol(write):

@@ -35,11 +35,12 @@ Rows = tuple[list[str], Iterable[Iterable[Any]]]
 def rules() -> Rows:
     from bench.metrics import example
 
-    columns = ["reads weights", "reads targets", "has a rank", "extra parameters", "error path FLOPs"]
+    columns = ["version", "reads weights", "reads targets", "has a rank", "extra parameters", "error path FLOPs"]
     return ["rule", "what it does", *columns], [
         [
             name,
             _title(rule).removeprefix(f"`{name}`: "),
+            rule.version,
             rule.reads_weights,
             _yes(rule.reads_targets),
             _yes(rule.ranked),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from bench.commands.show import duration, table
+from bench.commands.show import duration, left_out, table
 from bench.config import Config, parse
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
 from bench.protocols import SCALES, departures
-from bench.records import InvalidRecord, Record, Store, read, task_of
+from bench.records import Record, Store, read_all, task_of
 from bench.rules import RULES
 from bench.runs import Runs
 from bench.stats import MARGIN, MIN_SEEDS, Comparison, Verdict, mean_interval, number
@@ -51,7 +51,8 @@ def compare(rule: str, baseline: str, task: str, *, scale: str | None, dataset: 
         raise unknown("scale", scale, SCALES)
     if asked[0] == asked[1]:
         raise UsageError(f"{rule} {baseline}: the same twice; allowed: two rules, or one at two ranks")
-    scale, pair = _recorded(asked, model, [scale] if scale else SCALES[::-1], results)
+    refused: dict[Path, str] = {}
+    scale, pair = _recorded(asked, model, [scale] if scale else SCALES[::-1], results, refused)
     where = f"{task_of(model)} at scale {scale}"
     dataset = _dataset(pair, dataset, where)
     ours, theirs = (_one_rank(side, side.on(dataset), where) for side in pair)
@@ -59,6 +60,7 @@ def compare(rule: str, baseline: str, task: str, *, scale: str | None, dataset: 
     if not shared:
         seeds = "; ".join(f"{_of(runs)} has {_listed(sorted(runs.records))}" for runs in (ours, theirs))
         raise UsageError(f"{rule} {baseline}: no seed of {where} is recorded for both on the same data; {seeds}")
+    left_out(refused)
     _show(ours, theirs, shared, f"{task_of(model)} on {dataset}, scale {scale}")
     return 0
 
@@ -82,11 +84,13 @@ def _model(task: str) -> str:
     return model
 
 
-def _recorded(sides: Sequence[Side], model: str, scales: Iterable[str], results: Path) -> tuple[str, list[Side]]:
-    """The first scale at which both are recorded, and what is."""
+def _recorded(
+    sides: Sequence[Side], model: str, scales: Iterable[str], results: Path, refused: dict[Path, str]
+) -> tuple[str, list[Side]]:
+    """The first scale at which both are recorded, and what is; `refused` as in `read_all`."""
     there = []
     for scale in scales:
-        found = [replace(side, recorded=tuple(_runs(side.rule, model, scale, results))) for side in sides]
+        found = [replace(side, recorded=tuple(_runs(side.rule, model, scale, results, refused))) for side in sides]
         if all(side.datasets for side in found):
             return scale, found
         names = _sorted(runs for side in found for runs in side.recorded)
@@ -98,21 +102,16 @@ def _recorded(sides: Sequence[Side], model: str, scales: Iterable[str], results:
     )
 
 
-def _runs(rule: str, model: str, scale: str, results: Path) -> list[Runs]:
+def _runs(rule: str, model: str, scale: str, results: Path, refused: dict[Path, str]) -> list[Runs]:
     """All valid recorded runs of a rule with the settings of its protocol, a rank and dataset each."""
     found: dict[str, tuple[Config, dict[int, Record]]] = {}
-    for path in Store(results / scale).paths():
-        if not path.name.startswith(f"{rule}-"):
-            continue
-        try:
-            record = read(path)
-        except InvalidRecord:
-            continue
+    named = (path for path in Store(results / scale).paths() if path.name.startswith(f"{rule}-"))
+    for path, record in read_all(named, refused):
         config = parse(Config, record["config"], str(path))
         if config.model == model and config.rule == rule:
             setting = replace(config, seed=0)
             found.setdefault(setting.digest, (setting, {}))[1].setdefault(config.seed, record)
-    return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale)]
+    return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale, results)]
 
 
 def _dataset(pair: Sequence[Side], dataset: str | None, where: str) -> str:

@@ -15,7 +15,8 @@ from bench.errors import UsageError
 from bench.process import train_alone
 from bench.programs import run
 from bench.protocols import configure
-from bench.records import Record, Store, source_revision, writable
+from bench.records import Record, Store, writable
+from bench.source import source
 from bench.sweep import check
 
 EXPERIMENT = "run"
@@ -37,7 +38,8 @@ def train_one(
     force: bool,
 ) -> int:
     """Makes the record of a run, unless there is one, and prints its summary."""
-    config = override(configure(model, rule, scale, dataset=dataset, rank=rank, seed=seed), overrides)
+    protocol = configure(model, rule, scale, dataset=dataset, results=results, rank=rank, seed=seed)
+    config = override(protocol, overrides)
     store = Store(results / scale)
     record = None if force or save_weights else _recorded(config, store)
     if record is not None:
@@ -96,7 +98,7 @@ def _recorded(config: Config, store: Store) -> Record | None:
 
 def _train(config: Config, store: Store, scale: str, device: str, weights: Path | None) -> Record:
     train_alone()
-    source_revision()
+    source()
 
     def progress(entry: dict[str, Any]) -> None:
         accuracy = f"  training accuracy {entry['accuracy']:.2f} %" if "accuracy" in entry else ""

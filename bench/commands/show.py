@@ -1,7 +1,8 @@
 """How results and times are put in words, and tables on the terminal."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -40,6 +41,16 @@ def outcome(record: Record) -> str:
         return "paused"
     split, final = record["config"]["split"], record["final"]
     return f"{split} accuracy {final['accuracy']:.2f} %" if "accuracy" in final else f"{split} loss {final['loss']:.4g}"
+
+
+def left_out(refused: Mapping[Path, str]) -> None:
+    """Names files that are no valid records, on standard error: a line for each reason, with the first such file."""
+    by_reason: dict[str, list[Path]] = {}
+    for path, reason in refused.items():
+        by_reason.setdefault(reason, []).append(path)
+    for reason, (first, *others) in by_reason.items():
+        more = f" and {len(others)} more" if others else ""
+        typer.echo(f"warning: left out: {first}{more}: {reason}", err=True)
 
 
 def duration(seconds: float) -> str:

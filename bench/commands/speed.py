@@ -14,7 +14,8 @@ from bench.commands.show import table
 from bench.errors import UsageError, unknown
 from bench.files import write_atomically
 from bench.process import train_alone
-from bench.records import peak_memory, source_revision, writable
+from bench.records import peak_memory, writable
+from bench.source import source
 from bench.speed import ROWS
 from bench.speed.base import Row
 from bench.speed.machine import describe, slug
@@ -40,7 +41,7 @@ def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -
     for name in names or ROWS:
         typer.echo(f"{name} ...", err=True)
         measured.append(measure(ROWS[name]))
-    found = {"schema": SCHEMA, "source": source_revision(), "machine": machine, "rows": measured}
+    found = {"schema": SCHEMA, "source": str(source()), "machine": machine, "rows": measured}
     if results:
         text = json.dumps(found, indent=1) + "\n"
         write_atomically(results / "speed" / f"{slug(machine)}.json", lambda file: file.write(text.encode()))

@@ -1,6 +1,5 @@
 """`bench sweep` and `bench tune`: many runs, of which the recorded ones are kept."""
 
-import json
 import math
 import time
 from collections import Counter
@@ -10,14 +9,15 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from bench.commands.show import console, duration, interrupted, outcome, table
+from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
 from bench.errors import UsageError
-from bench.estimate import estimate, timings
+from bench.estimate import estimate, measured, timings
 from bench.experiments import Experiment
 from bench.programs import parts
 from bench.records import Record, Store
 from bench.sweep import check, lock, missing, run_all
+from bench.tune import EXPERIMENT, ROUNDS, choose, trials
 
 
 def sweep(
@@ -25,17 +25,20 @@ def sweep(
     scale: str,
     *,
     results: Path,
+    claims: bool = False,
     dry_run: bool = False,
     budget: float | None = None,
     workers: int,
     population: int | None,
     device: str,
 ) -> int:
-    """Shows what an experiment lacks at a scale, and runs that."""
+    """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that."""
     started = time.monotonic()
-    configs = found.configs(scale)
+    configs = found.configs(scale, results=results, claims=claims)
     store = Store(results / scale)
-    todo = missing(configs, store, [found.name, *found.reuses])
+    experiments = [found.name, *found.reuses]
+    todo = missing(configs, store, experiments)
+    left_out(store.refused(experiments))
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
@@ -65,31 +68,40 @@ def tune(
     workers: int,
     device: str,
 ) -> int:
-    """Runs the trials of each rule that are missing, shows all, and keeps the best settings of each rule.
+    """Runs the trials of each rule that are missing, a round of all rules after the other, and keeps the best settings.
 
-    Nothing is chosen where a trial failed, or where the budget ended them.
+    Nothing is chosen where a trial failed, or where the budget ended them. Raises `UsageError` for a budget too short
+    for one trial, before anything is trained.
     """
     started = time.monotonic()
-    from bench.protocols import tuned_path
-    from bench.tune import EXPERIMENT, choose, trials
-
-    name = EXPERIMENT.format(model=model)
     store = Store(results / scale)
-    todo = missing([config for rule in rules for config in trials(model, scale, rule)], store, [name])
-    estimates = [] if budget is None else _estimates(todo, scale, results, device)
-    deadline = started + _usable(budget, todo, estimates, 1)
-    ended = _run(todo, store, name, scale, device, workers, 1, deadline) if todo else Counter()
-    if failed := ended["failed"]:
-        typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
-        return 1
-    if left := len(todo) - ended["ok"] - ended["diverged"]:
-        typer.echo(f"stopped by the budget, {left} trials missing, so nothing is chosen yet")
-        return 0
+    name = EXPERIMENT.format(model=model)
+
+    def find(config: Config) -> Record | None:
+        return store.find(config, [name])
+
+    deadline = math.inf
+    for number, size in enumerate(ROUNDS, 1):
+        plans = [trials(model, scale, rule, find)[:number] for rule in rules]
+        todo = missing([config for plan in plans for of_round in plan for config in of_round], store, [name])
+        if not todo:
+            continue
+        if budget is not None and deadline == math.inf:
+            check(todo)
+            deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
+        typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
+        ended = _run(todo, store, name, scale, device, workers, 1, deadline)
+        if failed := ended["failed"]:
+            typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
+            return 1
+        if left := len(todo) - ended["ok"] - ended["diverged"]:
+            later = sum(ROUNDS[number:]) * len(rules)
+            typer.echo(f"stopped by the budget, {left + later} trials missing, so nothing is chosen yet")
+            return 0
     for rule in rules:
-        chosen = choose(model, scale, rule, lambda config: store.find(config, [name]))
-        tried = json.loads(tuned_path(model, scale).read_text())[rule]["trials"]
-        rows = ([*trial.values(), "chosen" if chosen.items() <= trial.items() else ""] for trial in tried)
-        table(f"{rule}: trials for {model} at scale {scale}", [*tried[0], ""], rows)
+        found = choose(model, scale, rule, find, results)
+        rows = ([*trial.values(), "chosen" if found.chosen.items() <= trial.items() else ""] for trial in found.trials)
+        table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
     return 0
 
 

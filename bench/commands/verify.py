@@ -5,10 +5,11 @@ from pathlib import Path
 
 import typer
 
+from bench.config import Config
 from bench.errors import UsageError
 from bench.experiments import experiment, names
 from bench.provenance import differs, source
-from bench.records import InvalidRecord, Store, read
+from bench.records import Record, Store, read_all
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -36,12 +37,8 @@ def verify(results: Path, golden: bool) -> int:
 def _invalid(store: Store) -> Iterator[str]:
     """Records that do not count, and those of other data than was declared or than others of their dataset."""
     first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
-    for path in store.paths():
-        try:
-            record = read(path)
-        except InvalidRecord as error:
-            yield f"invalid   {path}: {error}"
-            continue
+    refused: dict[Path, str] = {}
+    for path, record in read_all(store.paths(), refused):
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
@@ -51,24 +48,37 @@ def _invalid(store: Store) -> Iterator[str]:
             yield f"data      {path}: {name} has another sha256 than in {other}"
         elif differs(record):
             yield f"data      {path}: {name} has another sha256 than the dataset"
+    for path, reason in refused.items():
+        yield f"invalid   {path}: {reason}"
 
 
 def _runs(store: Store) -> tuple[list[str], list[str]]:
-    """Runs that have no record or failed, of the experiments recorded here; and notes: records of no run."""
+    """Of the experiments recorded here, runs that have no record or failed; and notes: records of no run.
+
+    Runs that no claim reads may be missing where claims read others: a note counts them. An experiment whose runs
+    cannot be told, as its network is not installed for example, is a line of the first.
+    """
     lacking, notes = [], []
     scale = store.folder.name
     for folder in sorted(store.folder.glob("records/*")):
         name = folder.name
         if name == "run" or name.startswith("tune-"):
             continue
-        planned = set()
-        if name in names() and scale in (found := experiment(name)).scales:
-            runs = found.recorded(scale, store)
-            planned = {config.slug for config, _ in runs}
-            lacking += [
-                f"missing   {store.path(name, config)}"
-                for config, record in runs
-                if record is None or record["status"] == "failed"
-            ]
-        notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in planned]
+        try:
+            found = experiment(name) if name in names() else None
+            planned = found is not None and scale in found.scales
+            runs = found.recorded(scale, store) if planned else []
+            needed = _missing(found.recorded(scale, store, needed=True)) if planned else []
+        except UsageError as error:
+            lacking.append(f"plan      {name}: {error}")
+            continue
+        lacking += [f"missing   {store.path(name, config)}" for config in needed]
+        if others := len(_missing(runs)) - len(needed):
+            notes.append(f"open      {folder}: {others} of {len(runs)} runs, that no claim reads, have no record")
+        slugs = {config.slug for config, _ in runs}
+        notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in slugs]
     return lacking, notes
+
+
+def _missing(runs: list[tuple[Config, Record | None]]) -> list[Config]:
+    return [config for config, record in runs if record is None or record["status"] == "failed"]

@@ -30,6 +30,7 @@ class Cifar(Dataset):
     columns: tuple[str, str]
     note = "Krizhevsky (2009), Learning multiple layers of features from tiny images. No licence stated: research use."
     sizes = (50_000, 10_000)
+    balanced = True
 
     @property
     def files(self) -> tuple[str, ...]:

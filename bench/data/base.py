@@ -100,6 +100,7 @@ class Dataset(ABC):
 
     name: the module's, with hyphens. note: what it is, and its licence. how_to_get: one line for whoever lacks it.
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
+    balanced: whether every class has as many examples in the training split, and in the test split.
     files: what it needs below a data folder; empty where the program makes the data. drawn: whether it is drawn at
     random, from a seed.
     """
@@ -109,6 +110,7 @@ class Dataset(ABC):
     how_to_get: str
     outputs: int
     sizes: tuple[int, int]
+    balanced: bool = False
     files: tuple[str, ...] = ()
     drawn: bool = False
 

@@ -12,6 +12,7 @@ class Cifar10Jpeg(ParquetImages):
     how_to_get = "copy train.parquet and test.parquet into cifar10-jpeg/ of a data folder"
     outputs = 10
     sizes = (50_000, 10_000)
+    balanced = True
     sha256 = {
         "train.parquet": "baf49bdcff4033020fb56ba4936dad5a6b7a47484d067ed48567b30d90be0cb2",
         "test.parquet": "b28c0aa6e509f24fb7960572273fc0698766357b4380e90019e2533a3e5cbf7d",

@@ -6,6 +6,7 @@ each feedback tensor gets. "Gradient" is what the optimiser descends.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -24,7 +25,8 @@ class Signals:
 
     op: its linear map. W: forward weight. x: input. g: error at the output, dL/dY. targets: one-hot labels or
     regression targets (rows, out) at the output layer, None elsewhere. direct: under a direct rule the error at its
-    source, (examples, width of the source); None at the layer that gives the source its error.
+    source, (examples, width of the source); None at the layer that gives the source its error. fixed: names of the
+    feedback tensors whose gradient nobody asks for.
     """
 
     op: Operator
@@ -33,6 +35,7 @@ class Signals:
     g: Tensor
     targets: Tensor | None = None
     direct: Tensor | None = None
+    fixed: Set[str] = frozenset()
 
     @cached_property
     def dW(self) -> Tensor:
@@ -44,6 +47,8 @@ class Signals:
 class Rule(ABC):
     """A learning rule. Subclasses are frozen dataclasses whose fields are the rule's options."""
 
+    version: ClassVar[int] = 1
+    """Raised where a change moves the rule's numbers on purpose; never inherited: a rule that says none has 1."""
     reads_weights: ClassVar[Literal["no", "sign", "yes"]] = "no"
     """Whether the error path or the feedback's learning reads W, or its sign."""
     reads_targets: ClassVar[bool] = False
@@ -59,6 +64,9 @@ class Rule(ABC):
     resets: ClassVar[int] = 0
     """How often an epoch `reset` is called."""
 
+    def __init_subclass__(cls) -> None:
+        cls.version = vars(cls).get("version", 1)
+
     @abstractmethod
     def start(self, op: Operator, W: Tensor, rank: int, generator: Generator) -> Feedback:
         """The layer's feedback tensors at their initial values, by name.
@@ -66,9 +74,16 @@ class Rule(ABC):
         Under a direct rule W stands for a map from the layer's input channels to the source, (width, in).
         """
 
+    def fixed(self, feedback: Feedback) -> Set[str]:
+        """Names of the feedback tensors, given at their initial values, that never change; by default all learn."""
+        return frozenset()
+
     @abstractmethod
     def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
-        """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns."""
+        """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns.
+
+        That of one in `signals.fixed` is asked for by nobody, and need not be computed.
+        """
 
     def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor | None:
         """The tensor in the shape of W that stands where W stands in backpropagation.

@@ -12,6 +12,9 @@ class FeedbackAlignment(Rule):
     def start(self, op, W, rank, generator):
         return {"B": like_weight(W, W.shape[0], generator)}
 
+    def fixed(self, feedback):
+        return {"B"}
+
     def backward(self, op, signals, feedback):
         return op.transpose(feedback["B"], signals.g, signals.x.shape), {}
 

@@ -24,6 +24,9 @@ class LowRankFeedbackAlignment(Rule):
             P.uniform_(-(rank**-0.5), rank**-0.5, generator=generator)
         return {"P": P, "Q": like_weight(W, rank, generator)}
 
+    def fixed(self, feedback):
+        return {"P", "Q"}
+
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
         return op.transpose(feedback["Q"], low, signals.x.shape), {}

@@ -14,6 +14,9 @@ class FixedMagnitudeSign(Rule):
     def start(self, op, W, rank, generator):
         return {"M": like_weight(W, W.shape[0], generator).abs()}
 
+    def fixed(self, feedback):
+        return {"M"}
+
     def backward(self, op, signals, feedback):
         return op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
 

@@ -9,6 +9,9 @@ from bench.rules.fa import FeedbackAlignment
 class KolenPollack(FeedbackAlignment):
     """`kp`: the feedback weights learn with the gradient of the forward weights."""
 
+    def fixed(self, feedback):
+        return set()
+
     def backward(self, op, signals, feedback):
         return op.transpose(feedback["B"], signals.g, signals.x.shape), {"B": signals.dW}
 

@@ -9,9 +9,14 @@ from bench.rules.ldfa_p import LowDimensionalFeedbackP
 class LowDimensionalFeedback(LowDimensionalFeedbackP):
     """`ldfa`: P follows the principal subspace of the error, Q follows the forward weights seen through P."""
 
+    version = 2
+
+    def fixed(self, feedback):
+        return self.fixed_p(feedback["P"])
+
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
-        gradients = {"P": self.p_gradient(op, signals, feedback["P"], low), "Q": op.outer(low, signals.x)}
+        gradients = self.p_gradient(op, signals, feedback["P"], low) | {"Q": op.outer(low, signals.x)}
         return op.transpose(feedback["Q"], low, signals.x.shape), gradients
 
 

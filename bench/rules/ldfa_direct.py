@@ -18,6 +18,8 @@ from bench.rules.ldfa_p import oja
 class DirectLowDimensionalFeedback(LowDimensionalFeedback):
     """`ldfa-direct`: r numbers an example reach each layer directly, through factors that learn."""
 
+    version = 2
+
     source: Literal["output", "hidden"] = "output"
     """Where the error comes from: the network's output, or its last hidden layer."""
 
@@ -25,7 +27,9 @@ class DirectLowDimensionalFeedback(LowDimensionalFeedback):
         if signals.direct is None:
             return super().backward(op, signals, feedback)
         low = signals.direct @ feedback["P"]
-        gradients = {"P": oja(feedback["P"], signals.direct, low), "Q": low.T @ op.pool(signals.x)}
+        gradients = {"Q": low.T @ op.pool(signals.x)}
+        if "P" not in signals.fixed:
+            gradients["P"] = oja(feedback["P"], signals.direct, low)
         return op.spread(low @ feedback["Q"], signals.x.shape), gradients
 
 

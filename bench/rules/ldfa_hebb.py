@@ -20,6 +20,9 @@ class LowDimensionalFeedbackHebb(LowRankFeedbackAlignment):
     def start(self, op, W, rank, generator):
         return svd_factors(W, rank) if self.initial == "svd" else super().start(op, W, rank, generator)
 
+    def fixed(self, feedback):
+        return set()
+
     def backward(self, op, signals, feedback):
         P, Q = feedback["P"], feedback["Q"]
         low = op.project(P, signals.g)

@@ -5,6 +5,9 @@ Error sent down: G P Q. Gradient of P: Oja's subspace rule (Oja 1989, Internatio
     -(I - P P') (S'S / rows) P,   S = signal centred a column, over its largest column standard deviation + 1e-8.
 
 The signal is the layer's error G; at the output layer it is the targets, or the error, as `output` says. Q is fixed.
+
+A square P (rank = out) that starts orthonormal is fixed as well: there the gradient is zero, and in floating point
+rounding noise, which Adam would scale up to steps of the full learning rate.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from typing import Literal
 from torch import Tensor
 
 from bench.operators import Operator
-from bench.rules.base import Signals, column_variances
+from bench.rules.base import Feedback, Signals, column_variances
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
@@ -33,22 +36,32 @@ def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
 class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
     """`ldfa-p`: P follows the principal subspace of the error; Q stays random."""
 
+    version = 2
     reads_targets = True
     own_feedback_rate = True
 
     output: Literal["targets", "error"] = "targets"
     """What P learns from at the output layer."""
 
+    def fixed(self, feedback):
+        return {"Q"} | self.fixed_p(feedback["P"])
+
+    def fixed_p(self, P: Tensor) -> set[str]:
+        """P, where it has nothing to learn."""
+        rows, rank = P.shape
+        return {"P"} if self.initial == "orthonormal" and rows == rank else set()
+
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
-        gradients = {"P": self.p_gradient(op, signals, feedback["P"], low)}
-        return op.transpose(feedback["Q"], low, signals.x.shape), gradients
+        return op.transpose(feedback["Q"], low, signals.x.shape), self.p_gradient(op, signals, feedback["P"], low)
 
-    def p_gradient(self, op: Operator, signals: Signals, P: Tensor, low: Tensor) -> Tensor:
+    def p_gradient(self, op: Operator, signals: Signals, P: Tensor, low: Tensor) -> Feedback:
         """Oja's rule on the targets at the output layer, on the error, which low = G P projects, elsewhere."""
+        if "P" in signals.fixed:
+            return {}
         if signals.targets is not None and self.output == "targets":
-            return oja(P, signals.targets, signals.targets @ P)
-        return oja(P, op.rows(signals.g), op.rows(low))
+            return {"P": oja(P, signals.targets, signals.targets @ P)}
+        return {"P": oja(P, op.rows(signals.g), op.rows(low))}
 
 
 RULE = LowDimensionalFeedbackP

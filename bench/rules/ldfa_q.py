@@ -12,6 +12,9 @@ class LowDimensionalFeedbackQ(LowRankFeedbackAlignment):
 
     own_feedback_rate = True
 
+    def fixed(self, feedback):
+        return {"P"}
+
     def backward(self, op, signals, feedback):
         low = op.project(feedback["P"], signals.g)
         return op.transpose(feedback["Q"], low, signals.x.shape), {"Q": op.outer(low, signals.x)}

@@ -17,6 +17,9 @@ class ProductFeedback(Rule):
         wide = W.new_empty(m, 1)
         return {"B": orthonormal(wide, W.shape[0], generator).T.contiguous(), "R": like_weight(W, m, generator)}
 
+    def fixed(self, feedback):
+        return {"B"}
+
     def backward(self, op, signals, feedback):
         wide = op.project(feedback["B"], signals.g)
         return op.transpose(feedback["R"], wide, signals.x.shape), {"R": op.outer(wide, signals.x)}

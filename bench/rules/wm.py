@@ -25,6 +25,9 @@ class WeightMirror(FeedbackAlignment):
         if self.samples < 1:
             raise UsageError(f"samples: {self.samples} is not allowed; allowed: 1 or more")
 
+    def fixed(self, feedback):
+        return set()
+
     def backward(self, op, signals, feedback):
         W, B = signals.W, feedback["B"]
         noise = W.new_empty(self.samples, W[0].numel()).normal_()

@@ -18,6 +18,8 @@ from bench.rules import RULES
 
 RANK = 10
 BATCH = 256
+UNMEASURED = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
+"""Fields of `Config` under which a run does nothing but train, and test at the end."""
 
 
 @dataclass
@@ -71,9 +73,9 @@ def of_protocol(config: Config, device: str = "cpu") -> Timed:
 
 
 def settings(model: str, rule: str, scale: str = "cpu", rank: int = RANK, **changes: Any) -> Config:
-    """The protocol's settings, untuned, on random images; with the rank where the rule has one."""
-    config = configure(model, rule, scale, choose=lambda names: "random", chosen=False)
-    return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **changes)
+    """The protocol's settings, untuned, on random images, nothing measured; with the rank where the rule has one."""
+    config = configure(model, rule, scale, choose=lambda names: "random", results=None)
+    return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **(UNMEASURED | changes))
 
 
 def images(examples: int) -> Data:

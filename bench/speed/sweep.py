@@ -10,6 +10,7 @@ from bench.programs import run
 from bench.protocols import configure
 from bench.records import Store
 from bench.speed.base import Measurement, Row, alternate
+from bench.speed.networks import UNMEASURED
 from bench.sweep import run_all
 
 EPOCHS = 80
@@ -22,7 +23,7 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
     The runs are MLPs on the digits, of a quarter of a minute each. Each process trains with one thread.
     """
     cores = len(os.sched_getaffinity(0))
-    base = replace(configure("mlp", "ldfa", "quick", rank="10", chosen=False), epochs=epochs)
+    base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
     configs = [replace(base, seed=seed) for seed in range(2 * cores)]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
