@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,8 +73,13 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
     if not all(tensor.isfinite().all() for each in layers for tensor in (each.sent, each.signals.dW)):
         return {}
     floors = [VANISHED * max(_norm(each.signals.g) for each in heard.values()) for heard in passes]
+    signals = {label: heard.signals for label, heard in passes[0].items()}
+    ranks = effective_ranks([each.dW.flatten(1) for each in signals.values()])
+    projected = {k: layer.feedback["P"] for k, layer in learner.layers.items() if "P" in layer.feedback}
+    kept = kept_energies([(P, _read(learner.layers[label], signals[label])) for label, P in projected.items()])
+    energies = dict(zip(projected, kept, strict=True))
     measures = {}
-    for label, layer in learner.layers.items():
+    for (label, layer), rank in zip(learner.layers.items(), ranks, strict=True):
         errors = [heard[label].sent for heard in passes]
         norms = [_norm(error) for error in errors]
         directed = all(norm > floor for norm, floor in zip(norms, floors, strict=True))
@@ -80,23 +87,24 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
             "error_angle": angle(*errors) if directed else math.nan,
             "error_norm": norms[0],
             "bp_norm": norms[1],
-            **_feedback_and_update(layer, passes[0][label].signals),
+            "weight_angle": _weight_angle(layer, signals[label]),
+            "kept_energy": energies.get(label, math.nan),
+            "update_rank": rank,
         }
         measures[label] = {k: float(f"{x:.6g}") if math.isfinite(x) else None for k, x in numbers.items()}
     return measures
 
 
-def _feedback_and_update(layer: RuleLayer, signals: Signals) -> dict[str, float]:
-    feedback = dict(layer.feedback)
-    if signals.direct is None:
-        read, stands_for_W = layer.operator.rows(signals.g), layer.rule.feedback_matrix(signals.W, feedback)
-    else:
-        read, stands_for_W = signals.direct, None
-    return {
-        "weight_angle": math.nan if stands_for_W is None else angle(stands_for_W, signals.W),
-        "kept_energy": kept_energy(feedback["P"], read) if "P" in feedback else math.nan,
-        "update_rank": effective_rank(signals.dW.flatten(1)),
-    }
+def _read(layer: RuleLayer, signals: Signals) -> Tensor:
+    """What P projects: the error at the layer, or under a direct rule that of the source."""
+    return layer.operator.rows(signals.g) if signals.direct is None else signals.direct
+
+
+def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
+    if signals.direct is not None:
+        return math.nan
+    stands_for_W = layer.rule.feedback_matrix(signals.W, dict(layer.feedback))
+    return math.nan if stands_for_W is None else angle(stands_for_W, signals.W)
 
 
 def angle(a: Tensor, b: Tensor) -> float:
@@ -109,24 +117,46 @@ def angle(a: Tensor, b: Tensor) -> float:
     return math.degrees(2 * math.atan2(_norm(u - v), _norm(u + v)))
 
 
-def kept_energy(P: Tensor, G: Tensor) -> float:
-    """Part of the energy of G (rows, out) in the span of P (out, r); nan where G is zero.
+def kept_energies(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    """Part of the energy of G (rows, out) in the span of P (out, r), of each pair P, G; nan where G is zero.
 
-    |G U|^2 / |G|^2, with the columns of U an orthonormal basis of the span: the left singular vectors of P whose
-    singular values are above rounding.
+    |G U|^2 / |G|^2, with the columns of U an orthonormal basis of the span: P v / sqrt(l) for each eigenvector v of
+    P'P whose eigenvalue l is above rounding.
     """
-    U, singular, _ = torch.linalg.svd(P, full_matrices=False)
-    basis = U[:, singular > singular[0] * max(P.shape) * torch.finfo(P.dtype).eps]
-    return ((G.double() @ basis.double()).square().sum() / G.double().square().sum()).item()
+    doubles = [(P.double(), G.double()) for P, G in pairs]
+    spectra = _by_size(torch.linalg.eigh, [P.T @ P for P, _ in doubles])
+    kept = []
+    for (given, _), (P, G), (values, vectors) in zip(pairs, doubles, spectra, strict=True):
+        size = max(P.shape)
+        rounding = max((size * torch.finfo(given.dtype).eps) ** 2, size * torch.finfo(P.dtype).eps)
+        energies = (G @ (P @ vectors)).square().sum(0) / values
+        kept.append(energies.where(values > rounding * values[-1], 0).sum() / G.square().sum())
+    return torch.stack(kept).tolist() if kept else []
 
 
-def effective_rank(matrix: Tensor) -> float:
-    """Exponential of the entropy of the singular values over their sum; nan where the matrix is zero.
+def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
+    """Exponential of the entropy of the singular values over their sum, of each matrix; nan where it is zero.
 
-    Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality.
+    Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality. The squares of the singular values
+    are the eigenvalues of the smaller Gram matrix, which in float64 are closer than singular values in float32.
     """
-    singular = torch.linalg.svdvals(matrix)
-    return torch.special.entr(singular / singular.sum()).sum().exp().item()
+    doubles = [matrix.double() if len(matrix) <= matrix.shape[1] else matrix.double().T for matrix in matrices]
+    ranks = []
+    for values in _by_size(torch.linalg.eigvalsh, [matrix @ matrix.T for matrix in doubles]):
+        singular = values.clamp(min=0).sqrt()
+        ranks.append(torch.special.entr(singular / singular.sum()).sum().exp())
+    return torch.stack(ranks).tolist()
+
+
+def _by_size(function: Callable[[Tensor], Any], matrices: Sequence[Tensor]) -> list[Any]:
+    """`function` of square matrices, those of one size in one batch: with each the CPU waits for a GPU."""
+    found = {}
+    for size in {len(matrix) for matrix in matrices}:
+        places = [place for place, matrix in enumerate(matrices) if len(matrix) == size]
+        together = function(torch.stack([matrices[place] for place in places]))
+        apart = zip(*together, strict=True) if isinstance(together, tuple) else together
+        found |= zip(places, apart, strict=True)
+    return [found[place] for place in range(len(matrices))]
 
 
 def _norm(tensor: Tensor) -> float:

@@ -5,7 +5,7 @@ between -1 and 1; the sign is drawn at random, and has no meaning where a change
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,16 +31,31 @@ class AutoAugment(Augmentation):
         return torch.rand(n, 5, generator=generator)
 
     def apply(self, images, drawn):
-        images = images.clone()
-        pairs = self.policy.to(drawn.device)[(drawn[:, 0] * len(self.policy)).long()]
+        self.policy = self.policy.to(drawn.device)  # which copies for the first batch alone
+        pairs = self.policy[(drawn[:, 0] * len(self.policy)).long()]
         for change, made, sign in ((pairs[:, 0], drawn[:, 1], drawn[:, 2]), (pairs[:, 1], drawn[:, 3], drawn[:, 4])):
             which, probability, magnitude = change.unbind(1)
             magnitude = torch.where(sign < 0.5, -magnitude, magnitude)
-            for index, make in enumerate(CHANGES.values()):
-                rows = ((which == index) & (made < probability)).nonzero()[:, 0]
-                if len(rows):
-                    images[rows] = make(images[rows], magnitude[rows].to(images.dtype))
+            magnitude = magnitude.to(images.dtype)
+            chosen = [(which == index) & (made < probability) for index in range(len(CHANGES))]
+            images = (_all_changed if images.is_cuda else _some_changed)(images, magnitude, chosen)
         return images
+
+
+def _some_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+    """Each change of the images that it is chosen for (N,), and of no other."""
+    images = images.clone()
+    for rows, make in zip(chosen, CHANGES.values(), strict=True):
+        if len(rows := rows.nonzero()[:, 0]):
+            images[rows] = make(images[rows], magnitude[rows])
+    return images
+
+
+def _all_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+    """The same by every change of every image: a GPU has them sooner than it could say which rows were chosen."""
+    for rows, make in zip(chosen, CHANGES.values(), strict=True):
+        images = torch.where(rows[:, None, None, None], make(images, magnitude), images)
+    return images
 
 
 def _rotate(x: Tensor, m: Tensor) -> Tensor:
@@ -82,6 +97,16 @@ def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
     return change
 
 
+def _smooth(x: Tensor, factor: float) -> Tensor:
+    """`tv.adjust_sharpness` at factor 0, whose kernel would be copied to the GPU anew for each batch."""
+    kernel = x.new_full((x.shape[1], 1, 3, 3), 1 / 13)
+    kernel[:, :, 1, 1].fill_(5 / 13)
+    smooth, blurred = x.clone(), F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+    inner = smooth[..., 1:-1, 1:-1]
+    inner += blurred[..., 1:-1, 1:-1] - inner
+    return smooth.clamp_(0, 1)
+
+
 def _posterize(x: Tensor, m: Tensor) -> Tensor:
     """Clears the last round(4 |m|) of 8 bits."""
     step = (4 * m.abs()).round().exp2()[:, None, None, None]
@@ -106,7 +131,7 @@ CHANGES: dict[str, Change] = {
     "Invert": lambda x, m: 1 - x,
     "Posterize": _posterize,
     "Rotate": _rotate,
-    "Sharpness": _blend(tv.adjust_sharpness),
+    "Sharpness": _blend(_smooth),
     "ShearY": _shear_y,
     "Solarize": _solarize,
     "TranslateX": _translate_x,

@@ -52,9 +52,9 @@ class Config:
     """Bound on each entry of the errors sent down."""
     clip_gradients: float | None = None
     """Bound on each entry of the parameters' gradients."""
-    precision: Literal["float32", "float64", "bfloat16"] = "float32"
-    """bfloat16: the forward pass is under autocast. Weights, feedback and the backward pass of the layers under a rule
-    stay float32, on a GPU with TF32 products."""
+    precision: Literal["float32", "float64", "bfloat16", "tf32"] = "float32"
+    """tf32: all is float32, and a GPU multiplies it as TF32, matrices and convolutions alike; a CPU as float32.
+    bfloat16: the same, and the forward pass is under autocast."""
     log_every: int = 1
     """Epochs between entries of the history."""
     measure_every: int = 0

@@ -21,7 +21,7 @@ from bench.models.base import Network
 from bench.rules import RULES
 from bench.rules.base import Rule
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32, "tf32": torch.float32}
 """Of weights, feedback and inputs, by precision."""
 
 
@@ -169,12 +169,13 @@ def placed(data: Data, config: Config, device: str) -> Data:
 
 
 def _set_products(config: Config) -> None:
-    """How a GPU multiplies float32 matrices. Raises `UsageError` where it lacks the precision of the run."""
-    mixed = config.precision == "bfloat16"
-    if mixed and not torch.cuda.is_bf16_supported(including_emulation=False):
+    """How a GPU multiplies and convolves float32. Raises `UsageError` where it lacks the precision of the run."""
+    short = config.precision in ("bfloat16", "tf32")
+    if short and not torch.cuda.is_bf16_supported(including_emulation=False):  # TF32 came with bfloat16
         gpu = torch.cuda.get_device_name()
-        raise UsageError(f"precision: {gpu} has no bfloat16; allowed: float32, float64")
-    torch.set_float32_matmul_precision("high" if mixed else "highest")
+        raise UsageError(f"precision: {gpu} has no {config.precision}; expected: float32, float64")
+    torch.set_float32_matmul_precision("high" if short else "highest")
+    torch.backends.cudnn.allow_tf32 = short
 
 
 def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:

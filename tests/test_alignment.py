@@ -10,7 +10,7 @@ import torch
 from torch import Generator, nn
 from torch.nn import functional as F
 
-from bench.alignment import PROBE, angle, effective_rank, kept_energy, measure
+from bench.alignment import PROBE, angle, effective_ranks, kept_energies, measure
 from bench.batches import Batches
 from bench.config import Config
 from bench.conversion import put_under
@@ -67,15 +67,38 @@ def test_angles_by_hand():
 def test_kept_energy_by_hand(P, kept):
     """Of an error along (3, 0, 4); it depends on the span of P alone."""
     G = torch.tensor([[3.0, 0.0, 4.0], [-6.0, 0.0, -8.0]])
-    assert kept_energy(torch.tensor(P, dtype=torch.float32), G) == pytest.approx(kept)
-    assert math.isnan(kept_energy(torch.ones(3, 1), torch.zeros(2, 3)))
+    other = torch.ones(3, 1), torch.zeros(2, 3)
+    found, vanished = kept_energies([(torch.tensor(P, dtype=torch.float32), G), other])
+    assert found == pytest.approx(kept) and math.isnan(vanished)
 
 
 def test_effective_rank_of_known_matrices():
-    assert effective_rank(3 * torch.eye(7)) == pytest.approx(7)
-    assert effective_rank(torch.outer(torch.arange(1.0, 5), torch.ones(9)).double()) == pytest.approx(1)
-    assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(4 / 3**0.75)
-    assert math.isnan(effective_rank(torch.zeros(3, 4)))
+    matrices = [
+        torch.eye(7),
+        torch.outer(torch.arange(1.0, 5), torch.ones(9)).double(),
+        torch.diag(torch.tensor([3.0, 1])),
+    ]
+    assert effective_ranks(matrices) == pytest.approx([7, 1, 4 / 3**0.75])
+    assert math.isnan(effective_ranks([torch.zeros(3, 4)])[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_measures_of_many_matrices_are_those_of_their_singular_values(dtype):
+    """Some wide, some tall, some of one size, some of lower rank than their size."""
+    generator = Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, dtype=dtype, generator=generator)
+
+    matrices = [random(5, 9), random(9, 5), random(40, 30), random(20, 3) @ random(3, 20), random(5, 7)]
+    for matrix, rank in zip(matrices, effective_ranks(matrices), strict=True):
+        singular = torch.linalg.svdvals(matrix.double())
+        assert rank == pytest.approx(torch.special.entr(singular / singular.sum()).sum().exp().item(), rel=1e-5)
+    pairs = [(P, random(11, len(P))) for P in matrices]
+    for (P, G), kept in zip(pairs, kept_energies(pairs), strict=True):
+        U, singular, _ = torch.linalg.svd(P.double(), full_matrices=False)
+        basis = U[:, singular > 1e-5 * singular[0]]
+        assert kept == pytest.approx(((G.double() @ basis).norm() / G.double().norm()).square().item(), rel=1e-6)
 
 
 def error_at_inputs(network, layers, inputs, targets):
@@ -131,7 +154,7 @@ def test_a_direct_rule_has_no_weight_angle_and_keeps_part_of_the_output_error():
     outputs = learner.network(inputs)
     error = (outputs.softmax(1) - F.one_hot(targets, 10)).detach()
     for label, layer in measure(learner, inputs, targets).items():
-        kept = kept_energy(learner.layers[label].feedback["P"].detach(), error)
+        (kept,) = kept_energies([(learner.layers[label].feedback["P"].detach(), error)])
         assert layer["weight_angle"] is None and layer["kept_energy"] == pytest.approx(kept, rel=1e-5)
 
 

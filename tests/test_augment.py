@@ -7,6 +7,7 @@ from torch import Generator
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
+import bench.autoaugment
 from bench.augment import ALLOWED, Crop, Cutout, augmentation
 from bench.errors import UsageError
 
@@ -100,3 +101,10 @@ def test_an_augmentation_written_otherwise(spec):
     with pytest.raises(UsageError) as error:
         augmentation(spec)
     assert str(error.value) == f"augment: {spec!r} is not allowed; allowed: {ALLOWED}"
+
+
+def test_autoaugment_of_all_images_at_once_as_on_a_gpu_is_that_of_each(monkeypatch):
+    x, drawn = images(n=300, height=32, width=32), draws("autoaugment", 300)
+    expected = augmentation("autoaugment").apply(x, drawn)
+    monkeypatch.setattr(bench.autoaugment, "_some_changed", bench.autoaugment._all_changed)
+    torch.testing.assert_close(augmentation("autoaugment").apply(x, drawn), expected, rtol=0, atol=1e-6)

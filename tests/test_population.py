@@ -10,6 +10,7 @@ import torch
 
 from bench.config import Config
 from bench.data import load_once
+from bench.data.base import Data, Split
 from bench.learner import build
 from bench.population import Population
 from bench.rules import RULES
@@ -79,6 +80,16 @@ def test_convolutions_and_tokens(model, options, rule):
     changes = {"model": model, "model_options": options, "epochs": 1, "epoch_examples": 300}
     ranks = ["1", "full"] if RULES.get(rule).ranked else [None] * 2
     configs = [replace(BASE, rule=rule, rank=rank, seed=seed, **changes) for seed, rank in enumerate(ranks)]
+    agree(train_together(configs), alone(configs))
+
+
+def test_convolutions_of_images_in_colour(monkeypatch):
+    inputs = torch.randint(0, 256, (100, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    split = Split(inputs, torch.arange(100) % 10)
+    monkeypatch.setattr("bench.learner.load_once", lambda name, seed: Data("colours", split, split, 10, {}))
+    options = {"width": 2, "dropout": 0.0}
+    changes = {"model": "cnn", "model_options": options, "batch_size": 20, "optimiser": "sgd", "lr": 0.01}
+    configs = [replace(BASE, rank=rank, seed=seed, **changes) for seed, rank in enumerate(["1", "full"])]
     agree(train_together(configs), alone(configs))
 
 

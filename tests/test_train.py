@@ -238,11 +238,33 @@ def test_bfloat16_is_the_forward_pass_alone():
     assert {p.dtype for p in mixed.learner.network.parameters()} == {torch.float32}
 
 
-def test_a_gpu_without_bfloat16(monkeypatch):
+def test_a_gpu_without_short_products(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
-    with pytest.raises(UsageError, match="Old GPU has no bfloat16; allowed: float32, float64"):
-        prepare(replace(LDFA, precision="bfloat16"), "cuda")
+    for precision in ("bfloat16", "tf32"):
+        with pytest.raises(UsageError, match=f"Old GPU has no {precision}; expected: float32, float64"):
+            prepare(replace(LDFA, precision=precision), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "short"), [("float32", False), ("float64", False), ("bfloat16", True), ("tf32", True)]
+)
+def test_a_gpu_multiplies_and_convolves_alike(precision, short, monkeypatch):
+    """Whatever ran before; the flags are PyTorch's, and hold without a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("highest" if short else "high")
+        torch.backends.cudnn.allow_tf32 = not short
+        bench.learner._set_products(replace(LDFA, precision=precision))
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == short
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_tf32_is_float32_on_the_cpu():
+    assert result(train(replace(LDFA, precision="tf32"))) == result(train(LDFA))
 
 
 def test_a_run_whose_loss_becomes_infinite_stops_as_diverged():
