@@ -1,8 +1,19 @@
 """What several files of tests use."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.records import Store, failed_record
+
+settings.register_profile(
+    "bench",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("bench")
 
 
 @pytest.fixture
