@@ -230,15 +230,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         message = str(not_installed(error))
     except OSError as error:
-        message = f"{error.filename or 'standard output'}: {error.strerror or error}"
-        _leave_output()
+        where = "standard output" if _output_fails() else error.filename
+        message = ": ".join(filter(None, [where, error.strerror or str(error)]))
     print("error:", one_line(" ".join(message.split())), file=sys.stderr)
     return 2
 
 
-def _leave_output() -> None:
-    """Drops what standard output holds, where it cannot be written, so that Python does not try again as it ends."""
+def _output_fails() -> bool:
+    """Whether standard output cannot be written. What it holds is dropped then, or Python tries again as it ends."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

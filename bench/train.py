@@ -20,6 +20,7 @@ from bench.errors import one_line
 from bench.learner import Learner, Trainee, build, data_of, step, stream
 from bench.optimisers import optimiser_of, scheduler_of
 from bench.population import Population
+from bench.process import asked_to_pause
 
 FIRST_LOSSES = 50
 """Steps whose losses a record keeps."""
@@ -87,8 +88,8 @@ def train_together(
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
     that finds the file resumes from it, to bitwise the same end on the CPU. One that is damaged, or of other runs, is
     set aside with a warning, and the runs start anew.
-    Past `deadline` (of `time.monotonic`) all is saved and comes back `paused`. `progress` is told of each entry of a
-    history. Raises `UsageError` for a configuration that cannot run.
+    Past `deadline` (of `time.monotonic`), or once asked to pause, all is saved and comes back `paused`. `progress` is
+    told of each entry of a history. Raises `UsageError` for a configuration that cannot run.
 
     `steps`, at most `FIRST_LOSSES`, stops after so many, `paused` and unsaved. `draws` names the random numbers
     of the network and the rule (dropout and the like): another name gives others, everything else staying the same.
@@ -192,7 +193,7 @@ def _train(
                 outcome.status = "diverged"
         if all(outcome.status == "diverged" for outcome in outcomes):
             return outcomes
-        late = time.monotonic() > deadline and epoch < config.epochs
+        late = (time.monotonic() > deadline or asked_to_pause()) and epoch < config.epochs
         if checkpoint is not None and (late or time.monotonic() - saved > between_saves):
             began = time.monotonic()
             save(checkpoint, runs, epoch, state, outcomes)

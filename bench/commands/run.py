@@ -12,7 +12,8 @@ import yaml
 from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse
 from bench.errors import UsageError
-from bench.process import train_alone
+from bench.files import is_writable_name
+from bench.process import Terminated, pausing, train_alone
 from bench.programs import run
 from bench.protocols import configure
 from bench.records import Record, Store, source_revision, writable
@@ -43,8 +44,8 @@ def train_one(
     if record is not None:
         typer.echo("recorded already, so not trained again (--force does)", err=True)
     else:
-        if save_weights is not None and (save_weights.is_dir() or not os.access(save_weights.parent, os.W_OK)):
-            raise UsageError(f"--save-weights {save_weights}: cannot be written; allowed: a file in a folder that can")
+        if save_weights is not None and not _writable(save_weights):
+            raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a folder that can")
         check([config])
         writable(store.path(EXPERIMENT, config).parent)
         record = _train(config, store, scale, device, save_weights)
@@ -103,6 +104,15 @@ def _train(config: Config, store: Store, scale: str, device: str, weights: Path 
         typer.echo(f"epoch {entry['epoch']}/{config.epochs}  training loss {entry['loss']:.4g}{accuracy}", err=True)
 
     try:
-        return run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
-    except KeyboardInterrupt:
-        interrupted(0)
+        with pausing():
+            record = run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
+        if record["status"] == "paused":
+            raise Terminated
+    except KeyboardInterrupt as error:
+        interrupted(error, 0)
+    return record
+
+
+def _writable(path: Path) -> bool:
+    """Whether a regular file may be written to `path`; links are followed."""
+    return is_writable_name(path) and os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)
