@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         message = str(not_installed(error))
     except OSError as error:
-        where = "standard output" if _output_fails() else error.filename
+        where = error.filename or (_output_fails() and "standard output")
         message = ": ".join(filter(None, [where, error.strerror or str(error)]))
     print("error:", one_line(" ".join(message.split())), file=sys.stderr)
     return 2
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _output_fails() -> bool:
     """Whether standard output cannot be written. What it holds is dropped then, or Python tries again as it ends."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True

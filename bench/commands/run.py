@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from bench.commands.show import duration, interrupted, outcome
-from bench.config import Config, parse
-from bench.errors import UsageError
+from bench.config import Config, parse, parse_yaml
+from bench.errors import UsageError, shown
 from bench.files import is_writable_name
 from bench.process import Terminated, pausing, train_alone
 from bench.programs import run
@@ -79,10 +78,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 
 
 def _value(assignment: str, text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {assignment}: the value is not YAML") from None
+    value = parse_yaml(text, f"--set {shown(assignment)[1:-1]}")
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-3 for a string
     except ValueError:
