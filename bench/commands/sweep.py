@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.estimate import estimate, measured, timings
 from bench.experiments import Experiment
 from bench.programs import parts
@@ -51,7 +51,7 @@ def sweep(
     if dry_run:
         return 0
     deadline = started + _usable(budget, todo, estimates, population)
-    ended = _run(todo, store, found.name, scale, device, workers, population, deadline)
+    ended = _run(todo, store, found.name, scale, device, workers, population, deadline, found.reuses)
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
         typer.echo(f"stopped by the budget, {left} missing")
@@ -147,8 +147,9 @@ def _run(
     workers: int,
     population: int | None,
     deadline: float,
+    reuses: Sequence[str] = (),
 ) -> Counter[str]:
-    """Runs `configs`, a line each; how many ended in which status."""
+    """Runs `configs`, a line each; how many ended in which status, those that another sweep recorded meanwhile too."""
     ended: Counter[str] = Counter()
     seconds = 0.0
     out = console()
@@ -169,8 +170,13 @@ def _run(
         check(configs)
         with lock(store.folder), bar:
             task = bar.add_task("", total=len(configs))
+            todo = missing(configs, store, [name, *reuses])
+            lacking = {config.digest for config in todo}
+            for config in configs:
+                if config.digest not in lacking:
+                    done(config, store.find(config, [name, *reuses]))
             run_all(
-                configs,
+                todo,
                 store,
                 name,
                 scale,
@@ -181,6 +187,8 @@ def _run(
                 done=done,
                 say=lambda line: out.print(line, soft_wrap=True),
             )
-    except KeyboardInterrupt:
-        interrupted(ended["ok"] + ended["diverged"])
+    except CannotWrite as error:
+        raise CannotWrite(f"{error}; {ended['ok'] + ended['diverged']} runs recorded, the rest resume") from None
+    except KeyboardInterrupt as error:
+        interrupted(error, ended["ok"] + ended["diverged"])
     return ended

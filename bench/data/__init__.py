@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 from bench.registry import Registry
 
 if TYPE_CHECKING:
     from bench.data.base import Data, Dataset
 
-DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data")
+DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data", "Dataset", classes=False)
 
 
 class Part(NamedTuple):
@@ -85,9 +85,9 @@ def parse_name(name: str) -> tuple[str, Part | None]:
     base, colon, suffix = name.partition(":")
     if not colon:
         return base, None
-    if not (found := re.fullmatch(r"([1-9][0-9]*)(?:@([1-9][0-9]*))?", suffix)):
+    if not (found := re.fullmatch(r"([1-9][0-9]{,9})(?:@([1-9][0-9]{,9}))?", suffix)):
         allowed = "a whole number from 1, or for a later group of classes size@index, as in 10@1"
-        raise UsageError(f"dataset {name!r}: after the colon comes {allowed}, not {suffix!r}")
+        raise UsageError(f"dataset {shown(name)}: after the colon comes {allowed}, not {shown(suffix)}")
     return base, Part(*(int(number) for number in found.groups(default="0")))
 
 
