@@ -39,9 +39,10 @@ def convert(
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
 
-    The gradients then are the rule's, for any optimiser over `module.parameters()`. Without targets, rules that read
-    them learn from the error at the output instead. Raises `UsageError`, the module as it was, for a name that does not
-    exist, a rank that is not allowed, or a layer that cannot be under a rule.
+    The gradients then are the rule's, for any optimiser over `module.parameters()`; feedback that the rule holds fixed
+    requires none, and stays. Without targets, rules that read them learn from the error at the output instead. Raises
+    `UsageError`, the module as it was, for a name that does not exist, a rank that is not allowed, or a layer that
+    cannot be under a rule.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     if rank is not None and not found.ranked:
