@@ -190,6 +190,6 @@ def _load(sha256):
 
 
 def test_processes_at_once(dataset):
-    with get_context("forkserver").Pool(4) as pool:
-        assert all(pool.map(_load, [dataset.sha256] * 8))
+    with get_context("forkserver").Pool(2) as pool:
+        assert all(pool.map(_load, [dataset.sha256] * 6))
     assert is_right(load(NAME)) and _cache.files() == [_cache.file(NAME)]
