@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench.records import Store
+from bench.source import source
 
 ROOT = Path(__file__).parent.parent
 BARE = """
@@ -69,7 +70,8 @@ def test_a_sweep_makes_records(bare, tmp_path):
     assert process.returncode == 0, process.stderr
     records = [json.loads(path.read_text()) for path in Store(tmp_path / "out/quick").paths()]
     assert [record["status"] for record in records] == ["ok", "ok"]
-    assert {record["source"] for record in records} == {"unknown"}
+    assert {record["source"]["commit"] for record in records} == {None}
+    assert {record["source"]["digest"] for record in records} == {source().digest}
 
 
 def test_images_are_decoded_and_trials_planned(bare, tmp_path):
