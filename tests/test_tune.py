@@ -192,7 +192,7 @@ def records(results):
 
 def test_tune_keeps_its_trials_and_choice_below_the_results_and_resumes(small, capsys):
     package = {path: path.stat().st_mtime_ns for path in Path(protocols.HERE).iterdir()}
-    tune = [*TUNE, "--results", str(small)]
+    tune = [*TUNE, "--rule", "bp", "--results", str(small)]
     assert main(tune) == 0
     out = capsys.readouterr().out
     assert "round 1 of 2: 2 of 2 trials missing" in out and "round 2 of 2: 1 of 1 trials missing" in out

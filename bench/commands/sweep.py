@@ -73,6 +73,7 @@ def tune(
     """
     started = time.monotonic()
     searches(model, scale, results)
+    rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
     name = EXPERIMENT.format(model=model)
 
@@ -86,7 +87,6 @@ def tune(
         if not todo:
             continue
         if budget is not None and deadline == math.inf:
-            check(todo)
             deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
         typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
         ended = _run(todo, store, name, scale, device, workers, 1, deadline)
