@@ -15,6 +15,7 @@ from bench.errors import CannotWrite, UsageError
 from bench.estimate import estimate, measured, timings
 from bench.experiments import Experiment
 from bench.programs import parts
+from bench.protocols import searches
 from bench.records import Record, Store
 from bench.sweep import check, lock, missing, run_all
 from bench.tune import EXPERIMENT, ROUNDS, choose, trials
@@ -71,9 +72,11 @@ def tune(
     """Runs the trials of each rule that are missing, a round of all rules after the other, and keeps the best settings.
 
     Nothing is chosen where a trial failed, or where the budget ended them. Raises `UsageError` for a budget too short
-    for one trial, before anything is trained.
+    for one trial and for a broken file of settings, before anything is trained.
     """
     started = time.monotonic()
+    searches(model, scale, results)
+    rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
     name = EXPERIMENT.format(model=model)
 
@@ -87,7 +90,6 @@ def tune(
         if not todo:
             continue
         if budget is not None and deadline == math.inf:
-            check(todo)
             deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
         typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
         ended = _run(todo, store, name, scale, device, workers, 1, deadline)
@@ -98,11 +100,17 @@ def tune(
             later = sum(ROUNDS[number:]) * len(rules)
             typer.echo(f"stopped by the budget, {left + later} trials missing, so nothing is chosen yet")
             return 0
+    status = 0
     for rule in rules:
-        found = choose(model, scale, rule, find, results)
+        try:
+            found = choose(model, scale, rule, find, results)
+        except UsageError as error:
+            typer.echo(str(error))
+            status = 1
+            continue
         rows = ([*trial.values(), "chosen" if found.chosen.items() <= trial.items() else ""] for trial in found.trials)
         table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
-    return 0
+    return status
 
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
