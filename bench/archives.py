@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bench.errors import cut
+
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}"
 MEMBER = re.compile(rf"(?:\./)*((?!\.\.?/)[^/]+/)?({NAME}/records/{NAME}/{NAME}\.json|{NAME}/tuned/{NAME}\.json)")
 """What is taken: the folder that holds the scales, if there is one, and the place of a file in it."""
@@ -40,7 +42,7 @@ def extract(source: Path, folder: Path) -> None:
         if not (match := MEMBER.fullmatch(name)):
             continue
         if file is None:
-            raise BadArchive(f"{name} is a link or a device, not a file")
+            raise BadArchive(f"{cut(name)} is a link or a device, not a file")
         root, place = match.groups()
         roots.add(root)
         if len(roots) > 1:
@@ -51,7 +53,7 @@ def extract(source: Path, folder: Path) -> None:
             with file, path.open("xb") as target:
                 shutil.copyfileobj(file, target)
         except FileExistsError:
-            raise BadArchive(f"it holds {name} twice") from None
+            raise BadArchive(f"it holds {cut(name)} twice") from None
 
 
 def _zipped(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -72,7 +74,7 @@ def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
         while member := archive.next():
             if member.size < 0 or member.issparse():
-                raise BadArchive(f"{member.name} is a sparse file, or has no size")
+                raise BadArchive(f"{cut(member.name)} is a sparse file, or has no size")
             if MEMBER.fullmatch(member.name) and member.isreg():
                 _check_size(member.name, member.size)
                 yield member.name, archive.extractfile(member)
@@ -83,7 +85,7 @@ def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 def _check_size(name: str, size: int) -> None:
     if size > MEMBER_BYTES:
-        raise BadArchive(f"{name} has {size:,} bytes, more than {MEMBER_BYTES:,}")
+        raise BadArchive(f"{cut(name)} has {size:,} bytes, more than {MEMBER_BYTES:,}")
 
 
 class _Header(tarfile.TarInfo):

@@ -10,7 +10,7 @@ import typer
 
 from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse, parse_yaml
-from bench.errors import UsageError, shown
+from bench.errors import UsageError, cut, shown
 from bench.files import is_writable_name
 from bench.process import Terminated, pausing, train_alone
 from bench.programs import run
@@ -65,22 +65,23 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         key, dot, part = path.partition(".")
+        written = f"--set {cut(assignment)}"
         if not equals:
-            raise UsageError(f"--set {assignment}: not allowed; allowed: KEY=VALUE")
+            raise UsageError(f"{written}: not allowed; allowed: KEY=VALUE")
         if key in OWN_OPTION:
-            raise UsageError(f"--set {assignment}: {key} has an option of its own; allowed: --{key}")
+            raise UsageError(f"{written}: {key} has an option of its own; allowed: --{key}")
         if not dot:
-            values[key] = _value(assignment, text)
+            values[key] = _value(text, written)
         elif isinstance(values.get(key), dict):
-            values[key][part] = _value(assignment, text)
+            values[key][part] = _value(text, written)
         else:
             parts = ", ".join(name for name, value in values.items() if isinstance(value, dict))
-            raise UsageError(f"--set {assignment}: {key!r} has no parts; allowed: {parts}")
+            raise UsageError(f"{written}: {shown(key)} has no parts; allowed: {parts}")
     return parse(Config, values, "--set")
 
 
-def _value(assignment: str, text: str) -> Any:
-    value = parse_yaml(text, f"--set {shown(assignment)[1:-1]}")
+def _value(text: str, where: str) -> Any:
+    value = parse_yaml(text, where)
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-3 for a string
     except ValueError:
