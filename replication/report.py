@@ -40,9 +40,9 @@ def write_scale(scale: str) -> list[Finding]:
     for name, found in ({finding.claim.figure: finding.results for finding in findings} | surveys).items():
         figure, numbers = FIGURES.get(name)(found)
         save(figure, numbers, folder / "figures" / name)
-    tuning.write(scale)
-    sections = [*_sections(findings, surveys, tables, folder), tuning.section(scale, folder)]
-    _write(folder / "REPORT.md", "\n".join([f"# Results at scale `{scale}`\n", *sections]))
+    tuning.write(scale, FOLDER)
+    sections = [*_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
+    _write(folder / "REPORT.md", "\n".join(filter(None, [f"# Results at scale `{scale}`\n", *sections])))
     return findings
 
 
@@ -69,7 +69,7 @@ def write_report() -> list[Finding]:
     rows = pipe_table(claims.text)
     rates = error_rates(on_accuracy())
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
-    searched = map(tuning.section, recorded_scales())
+    searched = filter(None, (tuning.section(scale, Path(), FOLDER) for scale in recorded_scales()))
     _write(REPORT, "\n".join([introduction() + rows, *sections, *searched, section(rates), speed.section(), LIMITS]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
     _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")

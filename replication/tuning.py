@@ -23,7 +23,8 @@ HEADING = """\
 Each rule was given the same number of trials, of one seed each, judged by accuracy (%) on the validation split. The
 first round spreads its trials over ranges that are the same for every rule, the second around the best of the first.
 Best so far after 4 trials, 8, and so on: where it still rises at the end, more trials would help that rule. A setting
-chosen at the end of what was tried is named in the last column.
+chosen at the end of what was tried is named in the last column. In the figures a dotted line parts the rounds, the
+chosen trial is circled, and a triangle is a trial that lies below its panel.
 """
 STAGES = (4, 8, 12, 16)
 WORDS = {"lr": "learning rate", "weight_decay": "decay", "feedback_rate": "feedback rate"}
