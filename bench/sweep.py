@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.config import Config
 from bench.errors import UsageError
 from bench.process import train_alone
-from bench.programs import ONE_BY_ONE, cut, parts, train_first
+from bench.programs import ONE_BY_ONE, GpuLost, cut, parts, train_first
 from bench.records import Record, Store, failed_record, writable
 from bench.source import source
 
@@ -95,7 +95,7 @@ def run_all(
             while True:
                 while idle and queue and time.monotonic() < deadline:
                     pool, (program, most) = idle.pop(), queue.popleft()
-                    job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline)
+                    job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
                     running[job] = program, most, pool
                 if not running:
                     return
@@ -103,10 +103,11 @@ def run_all(
                     program, most, pool = running.pop(future)
                     try:
                         records, said = future.result()
-                    except (BrokenProcessPool, UsageError) as error:
-                        died = isinstance(error, BrokenProcessPool)
-                        pool = pool_of_one() if died else pool
-                        reason = "its process died" if died else str(error)
+                    except (BrokenProcessPool, GpuLost, UsageError) as error:
+                        if not isinstance(error, UsageError):
+                            pool.shutdown(wait=False)
+                            pool = pool_of_one()
+                        reason = "its process died" if isinstance(error, BrokenProcessPool) else str(error)
                         alone = most == 1 or len(program) == 1
                         records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
                     idle.append(pool)
