@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
 endif
 
-.PHONY: help repro report replicate test lint
+.PHONY: help repro report replicate test soak lint
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -28,6 +28,9 @@ replicate: $(INSTALLED)  ## Run the full replication; without a GPU, say what it
 
 test: $(INSTALLED)  ## Run the tests
 	$(RUN) pytest -n auto
+
+soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with undisturbed ones
+	$(RUN) python tests/soak.py
 
 lint: $(INSTALLED)  ## Check the style
 	$(RUN) ruff check && ruff format --check

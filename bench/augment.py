@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 
 
 class Augmentation(ABC):
@@ -128,16 +128,22 @@ def augmentation(spec: str) -> Augmentation:
             case "cutout", _:
                 return Cutout(_pixels(argument))
             case "rotate", _:
-                return Rotate(float(argument))
+                return Rotate(_degrees(argument))
     except ValueError:
         pass
-    raise UsageError(f"augment: {spec!r} is not allowed; allowed: {ALLOWED}")
+    raise UsageError(f"augment: {shown(spec)} is not allowed; allowed: {ALLOWED}")
 
 
 def _pixels(text: str) -> int:
     if (pixels := int(text)) < 1:
         raise ValueError
     return pixels
+
+
+def _degrees(text: str) -> float:
+    if not math.isfinite(degrees := float(text)):
+        raise ValueError
+    return degrees
 
 
 ALLOWED = "autoaugment, crop:PIXELS, cutout:SIZE, flip, rotate:DEGREES"

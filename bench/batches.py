@@ -23,7 +23,7 @@ class Batches:
         self.images = not data.regression
         if self.images:
             self.split = split
-            self.mean, self.std = (t.to(self.dtype) for t in channel_statistics(data.train.inputs))
+            self.mean, self.std = (t.to(self.dtype) for t in data.channel_statistics)
         else:
             self.split = Split(split.inputs.to(self.dtype), split.targets.to(self.dtype))
 
@@ -72,13 +72,3 @@ class Batches:
     def _floats(self, images: Tensor) -> Tensor:
         """From 0 to 255, as uint8, to 0 to 1; what is that already stays as it is."""
         return images if images.is_floating_point() else images.to(self.dtype).div_(255)
-
-
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of uint8 images (N, C, H, W) on the scale [0, 1], float64 (1, C, 1, 1)."""
-    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
-    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.transpose(0, 1)]).double()
-    weights = counts / counts.sum(1, keepdim=True)
-    mean = weights @ values
-    variance = weights @ values.square() - mean.square()
-    return mean.view(1, -1, 1, 1), variance.sqrt().view(1, -1, 1, 1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import UsageError, not_installed, unknown
+from bench.errors import UsageError, not_installed, one_line, unknown
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules, and record it."
@@ -157,11 +157,13 @@ def compare(
 @app.command()
 def data(
     download: Annotated[str | None, typer.Option(metavar="NAME", help="Fetch a dataset into the data folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read and verify all files and the cache.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove the decoded images.")] = False,
 ) -> int:
     """Show where the datasets are, and whether their files are right."""
     from bench.commands.catalogue import data
 
-    return data(download)
+    return data(download, check, clear_cache)
 
 
 @app.command()
@@ -206,7 +208,7 @@ def _available(device: str) -> str:
     import torch
 
     if device not in ("cpu", "cuda"):
-        raise unknown("device", device, ["cpu", "cuda"])
+        raise unknown("device", device, ["cpu", "cuda"], near={"gpu": "cuda"}.get(device.lower()))
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no GPU was found; allowed: cpu")
     return device
@@ -217,15 +219,32 @@ def _workers(device: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status; bad input is one line and 2."""
+    """Runs a command and returns its exit status; bad input, or a disk that fails, is one line and 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return app(arguments or ["--help"], prog_name="bench", standalone_mode=False)
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; expected: a terminal, a file or a pipe")
+        status = app(arguments or ["--help"], prog_name="bench", standalone_mode=False)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         message = str(error)
     except TyperUsageError as error:
         message = error.format_message()
     except ModuleNotFoundError as error:
         message = str(not_installed(error))
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    except OSError as error:
+        where = error.filename or (_output_fails() and "standard output")
+        message = ": ".join(filter(None, [where, error.strerror or str(error)]))
+    print("error:", one_line(" ".join(message.split())), file=sys.stderr)
     return 2
+
+
+def _output_fails() -> bool:
+    """Whether standard output cannot be written. What it holds is dropped then, or Python tries again as it ends."""
+    try:
+        print(flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

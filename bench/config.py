@@ -3,19 +3,27 @@
 import hashlib
 import json
 import math
+import re
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from bench.errors import UsageError, unknown
+from bench.errors import LONGEST, UsageError, shown, unknown
 
 LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
 LEAST |= {"epochs": 1, "epoch_examples": 0, "log_every": 1, "measure_every": 0, "test_every": 0}
 POSITIVE = ("gamma", "clip", "clip_gradients")
+LARGEST = 2**63
+"""Above all whole numbers."""
+DEEPEST, MOST = 20, 100_000
+"""Levels of a YAML file, and values on one of them."""
+READABLE = 150
+"""Characters of a file name before seed and digest."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,13 @@ class Config:
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, above 0")
+        for name in ("model_options", "rule_options"):
+            for key, value in getattr(self, name).items():
+                if not isinstance(key, str) or not _is_plain(value):
+                    raise UsageError(
+                        f"{name}: {shown(key)}: {shown(value)} is not allowed; expected: a name, and a number that is "
+                        "finite, true, false, a text, null, or a list of these"
+                    )
 
     @property
     def digest(self) -> str:
@@ -86,10 +101,11 @@ class Config:
 
     @property
     def slug(self) -> str:
-        """A file name that a person can read and that no other configuration has."""
+        """A file name that a person can read and that no other configuration has; letters, digits and `_.-` alone."""
         rank = [] if self.rank is None else ["r" + self.rank.translate(str.maketrans("=,/", "-_-"))]
         options = [f"{key}{value}" for key, value in self.model_options.items()]
-        return "-".join([self.rule, *rank, *options, f"s{self.seed}", self.digest[:8]])
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join([self.rule, *rank, *options]))
+        return f"{name[:READABLE]}-s{self.seed}-{self.digest[:8]}"
 
     @property
     def setting(self) -> str:
@@ -104,6 +120,15 @@ def _default(of: Field) -> Any:
     return of.default if of.default_factory is MISSING else of.default_factory()
 
 
+def _is_plain(value: Any, lists: int = 2) -> bool:
+    """Whether JSON keeps `value` as it is: a number, a text, null, or lists of these, so many deep."""
+    if isinstance(value, list | tuple):
+        return lists > 0 and all(_is_plain(item, lists - 1) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
+
+
 def parse(cls: type, values: Any, where: str) -> Any:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 
@@ -111,7 +136,7 @@ def parse(cls: type, values: Any, where: str) -> Any:
     `cls` refuses.
     """
     if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {values!r}")
+        raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {shown(values)}")
     types = _types(cls)
     for key in values:
         if key not in types:
@@ -133,6 +158,8 @@ def _types(cls: type) -> dict[str, Any]:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     """`value` as `kind`, where that loses nothing: whole numbers become floats, lists become tuples."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise UsageError(f"{where}: {shown(value)} is not allowed; expected: below 2^63")
     if kind is Any or type(value) is kind:
         return value
     if is_dataclass(kind):
@@ -159,14 +186,38 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     elif origin is dict and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     allowed = ", ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise UsageError(f"{where}: {value!r} is not allowed; allowed: {allowed}")
+    raise UsageError(f"{where}: {shown(value)} is not allowed; allowed: {allowed}")
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises `UsageError` where it is missing or is not YAML."""
+    """The content of a YAML file. Raises `UsageError` where it cannot be read, or as `parse_yaml` does."""
     try:
-        return yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text says. Raises `UsageError`, which names `where`, for other text, and for too much of it."""
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # PyYAML lets errors of all kinds through, for `2001-99-99` and `!!bool x` for example
+        raise UsageError(f"{where}: not YAML: {' '.join(str(error).split())[:LONGEST]}") from None
+    level = [content]
+    for _ in range(DEEPEST):
+        inside = (value.values() if isinstance(value, dict) else value for value in level if not _is_scalar(value))
+        level = list(islice(chain.from_iterable(inside), MOST + 1))
+        if len(level) > MOST:
+            raise UsageError(f"{where}: holds too much; expected: at most {MOST:,} values on a level")
+        if not level:
+            return content
+    raise UsageError(f"{where}: nested too deep; expected: at most {DEEPEST} levels")
+
+
+def _is_scalar(value: Any) -> bool:
+    return not isinstance(value, dict | list | tuple | set)

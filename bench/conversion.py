@@ -9,13 +9,15 @@ from typing import Any
 from torch import Generator, nn
 
 from bench.config import parse
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, cut, shown, unknown
 from bench.layers import LAYERS, RuleLayer, Source, feedback_like
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
 Rank = int | Fraction | None
 """A number, a fraction of the output channels, or None for full rank."""
+DIGITS = 20
+"""Most characters of a rank."""
 
 
 def convert(
@@ -37,9 +39,10 @@ def convert(
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
 
-    The gradients then are the rule's, for any optimiser over `module.parameters()`. Without targets, rules that read
-    them learn from the error at the output instead. Raises `UsageError`, the module as it was, for a name that does not
-    exist, a rank that is not allowed, or a layer that cannot be under a rule.
+    The gradients then are the rule's, for any optimiser over `module.parameters()`; feedback that the rule holds fixed
+    requires none, and stays. Without targets, rules that read them learn from the error at the output instead. Raises
+    `UsageError`, the module as it was, for a name that does not exist, a rank that is not allowed, or a layer that
+    cannot be under a rule.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     if rank is not None and not found.ranked:
@@ -95,9 +98,9 @@ def parse_ranks(spec: int | str | None, labels: list[str]) -> dict[str, Rank]:
     for part in str(spec).split(","):
         label, _, value = part.partition("=")
         if label not in ranks:
-            raise UsageError(f"--rank {spec}: no layer {label!r}; allowed: {', '.join(labels)}")
+            raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; allowed: {', '.join(labels)}")
         if ranks[label] is not None:
-            raise UsageError(f"--rank {spec}: layer {label!r} is there twice; allowed: once")
+            raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is there twice; allowed: once")
         ranks[label] = parse_rank(value)
     return ranks
 
@@ -106,12 +109,15 @@ def parse_rank(value: int | str | None) -> Rank:
     """One rank. Raises `UsageError` for a number below 1 or a fraction outside (0, 1]."""
     if value is None or value == "full":
         return None
-    if re.fullmatch(r"[1-9]\d*", str(value)):
-        return int(value)
-    if re.fullmatch(r"\d+/[1-9]\d*|\d*\.\d+", str(value)) and 0 < (fraction := Fraction(str(value))) <= 1:
-        return fraction
+    text = str(value)
+    if len(text) <= DIGITS and re.fullmatch(r"[1-9][0-9]*", text):
+        return int(text)
+    if len(text) <= DIGITS and re.fullmatch(r"[0-9]+/[1-9][0-9]*|[0-9]*\.[0-9]+", text):
+        fraction = Fraction(text)
+        if 0 < fraction <= 1:
+            return fraction
     allowed = "a whole number from 1, a fraction in (0, 1] such as 1/4 or 0.25, 'full', or LAYER=RANK[,LAYER=RANK]"
-    raise UsageError(f"--rank {value}: a rank is {allowed}")
+    raise UsageError(f"--rank {cut(str(value))}: a rank is {allowed}")
 
 
 def put_under(

@@ -4,17 +4,43 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+LONGEST = 200
+"""Characters of a value in a message."""
+
 
 class UsageError(Exception):
     """Input that a user can correct; the command line prints it as one line and exits with 2."""
 
 
-def unknown(kind: str, name: object, allowed: Iterable[str]) -> UsageError:
-    """The error for a name that does not exist, with the nearest one that does."""
-    allowed = list(allowed)
-    near = get_close_matches(str(name), allowed, n=1, cutoff=0.4)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {kind} {name!r}{hint}; allowed: {', '.join(allowed)}")
+class CannotWrite(UsageError):
+    """A file that cannot be written, on a full disk for example: what comes next cannot be kept either."""
+
+
+def one_line(text: object) -> str:
+    """`text` as one line for a terminal: what is not printable, in a name for example, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shown(value: object) -> str:
+    """`value` as Python writes it, cut short where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write whole numbers of more than some thousand digits
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a value with such a number"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """`text`, cut short where it is long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str], near: str | None = None) -> UsageError:
+    """The error for a name that does not exist, with the one that is meant: `near`, else the nearest that does."""
+    allowed, written = list(allowed), shown(name)
+    near = near or next(iter(get_close_matches(written.strip("'"), allowed, n=1, cutoff=0.4)), None)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return UsageError(f"unknown {kind} {written}{hint}; allowed: {', '.join(allowed)}")
 
 
 def not_installed(error: ModuleNotFoundError) -> UsageError:
@@ -33,5 +59,5 @@ def run_command(command: Callable[[], None]) -> None:
         message = error
     except ModuleNotFoundError as error:
         message = not_installed(error)
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", one_line(message), file=sys.stderr)
     sys.exit(2)

@@ -12,7 +12,7 @@ from bench.config import Config, parse
 from bench.data import sizes
 from bench.records import Store, read_all
 
-TIMED_STEPS = 5
+TIMED_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,18 @@ def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | N
 
 
 def measured(config: Config, device: str) -> float:
-    """Seconds that a run will take here: its first few steps, timed, for its number of steps."""
+    """Seconds that a run will take here: its first steps, timed, for its number of steps."""
     from bench.train import train
 
-    seconds = []
-    for n in (1, 1, 1 + TIMED_STEPS):  # the first warms up
+    def timed(n: int) -> float:
         started = monotonic()
         train(replace(config, measure_every=0), device=device, steps=n)
-        seconds.append(monotonic() - started)
-    return max(0.0, seconds[2] - seconds[1]) / TIMED_STEPS * steps(config)
+        return monotonic() - started
+
+    timed(1)  # warms up
+    one, all_ = min(timed(1), timed(1)), timed(1 + TIMED_STEPS)
+    step = (all_ - one) / TIMED_STEPS if all_ > one else all_ / (1 + TIMED_STEPS)
+    return step * steps(config)
 
 
 def steps(config: Config) -> int:

@@ -1,5 +1,6 @@
 """Experiments: YAML files that expand to the configurations of their runs."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -9,12 +10,16 @@ from typing import Any
 
 from bench.config import Config, parse, read_yaml
 from bench.data import groups, resolve
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, shown, unknown
 from bench.protocols import COMMITTED, SCALES, Scale, configure, protocol
 from bench.records import Record, Store
 
 OPTIONS = ("model_options", "rule_options")
 """Fields of a run that stand above the protocol's one option at a time."""
+SEEDS = 1_000
+"""Most seeds of a setting."""
+SETTINGS = 10_000
+"""Most settings that one run of a file expands to."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Grid:
     def __post_init__(self) -> None:
         if not (self.claims or self.runs):
             raise UsageError("key 'runs' is missing; expected: runs, claims or both")
+        if not 1 <= self.seeds <= SEEDS:
+            raise UsageError(f"seeds: {self.seeds} is not allowed; expected: 1 to {SEEDS:,}")
 
 
 @dataclass(frozen=True)
@@ -106,14 +113,21 @@ class Experiment:
         allowed = [*(f.name for f in fields(Config) if f.name not in ("model", "seed")), "classes", "among"]
         for key in run:
             if key not in allowed:
-                raise UsageError(f"{self.name}.yaml: run {run}: {unknown('key', key, allowed)}")
+                raise UsageError(f"{self.name}.yaml: run {shown(run)}: {unknown('key', key, allowed)}")
+        for key, value in run.items():
+            if value == []:
+                raise UsageError(f"{self.name}.yaml: run {shown(run)}: {key} has no value; expected: one or more")
+        if math.prod(len(_listed(value)) for value in run.values()) > SETTINGS:
+            raise UsageError(f"{self.name}.yaml: run {shown(run)}: more than {SETTINGS:,} settings")
         if "rule" not in run:
-            raise UsageError(f"{self.name}.yaml: run {run}: key 'rule' is missing")
+            raise UsageError(f"{self.name}.yaml: run {shown(run)}: key 'rule' is missing")
         if "among" in run and "classes" not in run:
-            raise UsageError(f"{self.name}.yaml: run {run}: key 'among' needs 'classes'")
+            raise UsageError(f"{self.name}.yaml: run {shown(run)}: key 'among' needs 'classes'")
         for number in (*_listed(run.get("classes", 1)), run.get("among", 1)):
             if not isinstance(number, int) or number < 1:
-                raise UsageError(f"{self.name}.yaml: run {run}: {number!r} classes are not allowed; allowed: 1 or more")
+                raise UsageError(
+                    f"{self.name}.yaml: run {shown(run)}: {shown(number)} classes are not allowed; allowed: 1 or more"
+                )
         return run
 
     def _grouped(self, run: dict[str, Any], scale: str, choose: Callable[[str | list[str]], str]) -> dict[str, Any]:

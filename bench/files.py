@@ -1,21 +1,73 @@
 """Files that are either whole or not there."""
 
+import errno
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from bench.errors import CannotWrite
+
+CHECKSUM = hashlib.sha256().digest_size
+"""Bytes of the checksum in front of a file that has one."""
+
+
+class Damaged(Exception):
+    """A file that is not what was written."""
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`.
+
+    A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like.
+    """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        if not is_writable_name(path):
+            raise FileExistsError(errno.EEXIST, "it is no regular file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w+b") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def is_writable_name(path: Path) -> bool:
+    """Whether a file may come to `path`: a regular one is there, or nothing. Links are followed."""
+    path = Path(os.path.realpath(path))
+    return path.is_file() or not os.path.lexists(path)
+
+
+def write_checked(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `write_atomically`, with the SHA-256 of what is written in front of it."""
+
+    def checked(file: BinaryIO) -> None:
+        file.write(bytes(CHECKSUM))
+        write(file)
+        file.seek(CHECKSUM)
+        checksum = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        file.write(checksum)
+
+    write_atomically(path, checked)
+
+
+@contextmanager
+def open_checked(path: Path) -> Iterator[BinaryIO]:
+    """A file of `write_checked`, at the start of what was written. Raises `Damaged` where that is not what is there."""
+    with path.open("rb") as file:
+        checksum = file.read(CHECKSUM)
+        if hashlib.file_digest(file, "sha256").digest() != checksum:
+            raise Damaged("its checksum does not match its content")
+        file.seek(CHECKSUM)
+        yield file

@@ -1,6 +1,5 @@
 """Brings records in that were made on another machine: which are there, which fit, and what follows from them."""
 
-import shutil
 import tarfile
 import zipfile
 import zlib
@@ -11,18 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from bench.archives import BadArchive, extract
 from bench.config import Config, parse
 from bench.data import resolve
 from bench.errors import UsageError
 from bench.files import write_atomically
-from bench.protocols import searches
+from bench.protocols import SCALES, searches
 from bench.provenance import differs
 from bench.records import InvalidRecord, Record, Store, read
 from bench.replay import disagreement
 from bench.sweep import lock
 from bench.tune import EXPERIMENT, ROUNDS, choice, choose, ended, trials
 
-ALLOWED = "allowed: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
+ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
+UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+"""What reading an archive raises."""
 
 
 class Misfit(Exception):
@@ -64,16 +66,16 @@ class Tuned(NamedTuple):
 
 @contextmanager
 def unpacked(source: Path) -> Iterator[Path]:
-    """The folder that holds the scales of `source`, unpacked first if need be. Raises `UsageError` where none does."""
-    if not source.exists():
+    """The folder that holds the scales of `source`; of an archive, its records. Raises `UsageError` where none does."""
+    if not (source.is_dir() or source.is_file()):
         raise UsageError(f"{source}: no such folder or file; {ALLOWED}")
     with TemporaryDirectory() as folder:
         if source.is_dir():
             folder = source
         else:
             try:
-                shutil.unpack_archive(source, folder, filter=None if source.suffix == ".zip" else "data")
-            except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+                extract(source, Path(folder))
+            except UNREADABLE as error:
                 raise UsageError(f"{source}: cannot be unpacked ({error}); {ALLOWED}") from None
         inside = [folder for folder in (Path(folder), *sorted(Path(folder).iterdir())) if _files(folder)]
         if not inside:
@@ -119,6 +121,8 @@ def _incoming(path: Path, results: Path) -> Incoming:
     record = read(path)
     config = parse(Config, record["config"], str(path))
     scale, experiment = path.parts[-4], path.parts[-2]
+    if scale not in SCALES:
+        raise Misfit(f"is of no scale: {scale}; expected: {', '.join(SCALES)}")
     if (record["scale"], record["experiment"]) != (scale, experiment):
         raise Misfit(f"is of experiment {record['experiment']} at scale {record['scale']}, not where it lies")
     if record["status"] == "failed":

@@ -145,9 +145,12 @@ def _network(config: Config, data: Data) -> Network:
         if key not in allowed:
             raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
     try:
-        return model(data, **config.model_options)
-    except (TypeError, ValueError, RuntimeError) as error:
+        network = model(data, **config.model_options)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
+    if not all(parameter.numel() for parameter in network.parameters()):
+        raise UsageError(f"options {config.model_options} of model {config.model}: a layer has no weights")
+    return network
 
 
 def prepare(config: Config, device: str) -> tuple[Data, Learner]:

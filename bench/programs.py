@@ -4,13 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.config import Config
 from bench.data import is_drawn
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
 from bench.records import Record, Store, failed_record, record_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
 SHARE = 0.8
@@ -59,7 +62,8 @@ def run(
     """Trains one network and writes its record; resumes from its checkpoint.
 
     A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
-    `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes.
+    `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes, after
+    the record.
     """
     (record,) = train_program([config], store, experiment, scale, device, progress=progress, weights=weights)
     return record
@@ -76,8 +80,6 @@ def train_program(
     weights: Path | None = None,
 ) -> list[Record]:
     """The records of runs trained as one program. Paused runs give records unwritten; several raise their error."""
-    import torch
-
     from bench.train import train_together
 
     checkpoint = store.checkpoint(configs)
@@ -92,15 +94,24 @@ def train_program(
     else:
         ended = zip(configs, outcomes, strict=True)
         records = [record_of(config, experiment, scale, device, outcome) for config, outcome in ended]
-        if weights is not None:
-            state = outcomes[0].learner.network.cpu().state_dict()
-            write_atomically(weights, lambda file: torch.save(state, file))
     for config, record in zip(configs, records, strict=True):
         if record["status"] != "paused":
             store.write(record, store.path(experiment, config))
     if records[0]["status"] in ("ok", "diverged"):
         checkpoint.unlink(missing_ok=True)
+        if weights is not None:
+            _write_weights(outcomes[0].learner.network, weights)
     return records
+
+
+def _write_weights(network: "nn.Module", path: Path) -> None:
+    import torch
+
+    state = network.cpu().state_dict()
+    try:
+        write_atomically(path, lambda file: torch.save(state, file))
+    except CannotWrite as error:
+        raise CannotWrite(f"--save-weights {error}; the run itself is recorded") from None
 
 
 def train_first(
@@ -131,10 +142,11 @@ def train_first(
         except (UsageError, GpuLost):
             raise
         except Exception as error:
+            if members > 1:
+                store.checkpoint(program[:members]).unlink(missing_ok=True)
             _check_gpu(_reason(error))
             if members == 1:
                 raise
-            store.checkpoint(program[:members]).unlink(missing_ok=True)
             if isinstance(error, torch.OutOfMemoryError):
                 members = math.ceil(members / 2)
                 said = f"out of memory: {members} runs at once from here on"

@@ -1,16 +1,20 @@
 """Finds the rules, networks and datasets: one module each, here or in another package that has it as an entry point."""
 
 import pkgutil
+import re
 import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from inspect import isabstract
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, one_line, shown, unknown
 
 T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{,63}")
+"""Of a plug-in: it becomes part of file names."""
 
 
 class Registry(Generic[T]):
@@ -21,9 +25,12 @@ class Registry(Generic[T]):
     the group `bench.rules`, `bench.models` or `bench.datasets`: `fa-sparse = "my_bench.fa_sparse"`.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, base: str = "", classes: bool = True) -> None:
+        """`base` is the class, in the package's `base`, of which plug-ins offer subclasses, or instances."""
         self.kind = kind
         self.package = package
+        self.base = base
+        self.classes = classes
         self._warnings: set[str] = set()
 
     def built_in(self) -> list[str]:
@@ -42,14 +49,29 @@ class Registry(Generic[T]):
         plugin = found[name]
         if plugin is None:
             return import_module(f"{self.package}.{name.replace('-', '_')}")
+        where = f"{self.kind} {shown(name)}: plug-in {shown(plugin.value)[1:-1]}"
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{where} has a name that is not allowed; expected: letters, digits, - and _, at most 64")
         try:
             module = plugin.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"{self.kind} {name!r}: plug-in {plugin.value} cannot be imported: {reason}") from error
-        if not hasattr(module, self.kind.upper()):
-            raise UsageError(f"{self.kind} {name!r}: plug-in {plugin.value} has no {self.kind.upper()}")
+            raise UsageError(f"{where} cannot be imported: {reason}") from error
+        if not self._is_one(getattr(module, self.kind.upper(), None)):
+            raise UsageError(f"{where} has no {self.kind.upper()}{self._expected()}")
         return module
+
+    def _is_one(self, offered: object) -> bool:
+        """Whether a plug-in offers what the kind needs."""
+        if not self.base:
+            return offered is not None
+        base = getattr(import_module(f"{self.package}.base"), self.base)
+        if self.classes:
+            return isinstance(offered, type) and issubclass(offered, base) and not isabstract(offered)
+        return isinstance(offered, base)
+
+    def _expected(self) -> str:
+        return f" that is {'a subclass' if self.classes else 'an instance'} of {self.base}" if self.base else ""
 
     def get(self, name: str) -> T:
         """What the module called `name` offers. Raises `UsageError` as `module` does."""
@@ -62,7 +84,7 @@ class Registry(Generic[T]):
             try:
                 offered[name] = self.get(name)
             except UsageError as error:
-                warning = f"warning: left out: {error}"
+                warning = f"warning: left out: {one_line(error)}"
                 if warning not in self._warnings:
                     print(warning, file=sys.stderr)
                 self._warnings.add(warning)

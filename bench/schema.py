@@ -3,7 +3,6 @@
 A field with a default is one that older records lack. A key that is no field is refused, as a newer version wrote it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ class Counted:
     """Whole numbers from 0."""
 
     def __post_init__(self) -> None:
-        _from_zero(self, vars(self))
+        _check_least(self, **dict.fromkeys(vars(self), 0))
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,9 @@ class Device:
     type: Literal["cpu", "cuda"]
     name: str
     threads: int
+
+    def __post_init__(self) -> None:
+        _check_least(self, threads=1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Ended(Said):
     peak_memory_bytes: int
 
     def __post_init__(self) -> None:
-        _from_zero(self, ("seconds", "population", "flops_step", "peak_memory_bytes"))
+        _check_least(self, seconds=0, population=1, flops_step=0, peak_memory_bytes=0)
 
 
 def check_fields(record: dict[str, Any]) -> None:
@@ -132,7 +134,7 @@ def check_fields(record: dict[str, Any]) -> None:
     parse(Failed if record.get("status") == "failed" else Ended, record, "record")
 
 
-def _from_zero(counted: Any, names: Iterable[str]) -> None:
-    for name in names:
-        if not 0 <= getattr(counted, name) < LARGEST:
-            raise UsageError(f"{name}: {getattr(counted, name)!r} is not allowed; expected: finite, 0 or more")
+def _check_least(counted: Any, **least: int) -> None:
+    for name, number in least.items():
+        if not number <= getattr(counted, name) < LARGEST:
+            raise UsageError(f"{name}: {getattr(counted, name)!r} is not allowed; expected: finite, {number} or more")

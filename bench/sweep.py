@@ -15,12 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.config import Config
-from bench.errors import UsageError
-from bench.process import train_alone
+from bench.errors import CannotWrite, UsageError
+from bench.process import Terminated, asked_to_pause, pause, pausing, train_alone
 from bench.programs import ONE_BY_ONE, GpuLost, cut, parts, train_first
 from bench.records import Record, Store, failed_record, writable
 from bench.source import source
 
+PATIENCE = 0.2
+"""Seconds after which a sweep hears SIGTERM."""
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -50,11 +52,16 @@ def check(configs: Sequence[Config]) -> None:
 def lock(folder: Path) -> Iterator[None]:
     """Holds a results folder for one sweep. Raises `UsageError` where it cannot be written or another sweep has it."""
     writable(folder)
-    with (folder / ".lock").open("w") as file:
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context((folder / ".lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another sweep is running on {folder}: wait for it, or stop it") from None
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: cannot be locked ({error.strerror}); expected: a file system that can"
+            ) from None
         yield
 
 
@@ -75,12 +82,16 @@ def run_all(
 
     `population` is how many runs that are alike train as one program at most, None for as many as a GPU's memory
     holds; `say` is told where that did not work. Past `deadline` (of `time.monotonic`) runs in progress are
-    checkpointed and none starts. An interrupt ends the workers at once, and each loses what it did since its last
-    checkpoint. A run that cannot run, or whose process dies, is recorded as failed and keeps its checkpoint.
+    checkpointed and none starts; after SIGTERM likewise, and then `Terminated` is raised. An interrupt, or a second
+    SIGTERM, ends the workers at once, and each loses what it did since its last checkpoint; so does a record or a
+    checkpoint that cannot be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as
+    failed and keeps its checkpoint.
     """
     queue = deque((program, population) for program in parts(configs, population))
     running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
+    told = False
     with ExitStack() as stack:
+        stack.enter_context(pausing())
 
         def pool_of_one() -> ProcessPoolExecutor:
             return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
@@ -90,24 +101,39 @@ def run_all(
             store.write(record, store.path(experiment, config))
             return record
 
+        def start(pool: ProcessPoolExecutor, program: list[Config], most: int | None) -> None:
+            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
+            running[job] = program, most, pool
+
         idle = [pool_of_one() for _ in range(workers)]
         try:
             while True:
-                while idle and queue and time.monotonic() < deadline:
+                while idle and queue and time.monotonic() < deadline and not asked_to_pause():
                     pool, (program, most) = idle.pop(), queue.popleft()
-                    job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
-                    running[job] = program, most, pool
+                    try:
+                        start(pool, program, most)
+                    except BrokenProcessPool:  # its process died after its last run
+                        start(pool_of_one(), program, most)
+                if asked_to_pause() and not told:
+                    told = True
+                    for worker in multiprocessing.active_children():
+                        worker.terminate()
                 if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    break
+                for future in wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:
                     program, most, pool = running.pop(future)
                     try:
                         records, said = future.result()
+                    except CannotWrite:
+                        raise
                     except (BrokenProcessPool, GpuLost, UsageError) as error:
+                        died = isinstance(error, BrokenProcessPool)
+                        if died and asked_to_pause():
+                            continue
                         if not isinstance(error, UsageError):
                             pool.shutdown(wait=False)
                             pool = pool_of_one()
-                        reason = "its process died" if isinstance(error, BrokenProcessPool) else str(error)
+                        reason = "its process died" if died else str(error)
                         alone = most == 1 or len(program) == 1
                         records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
                     idle.append(pool)
@@ -118,15 +144,18 @@ def run_all(
                     queue.extendleft((part, most) for part in reversed(cut(rest, most)))
                     for config, record in zip(program, records, strict=False):
                         done(config, record)
-        except KeyboardInterrupt:
+            if asked_to_pause():
+                raise Terminated
+        except BaseException:
             for worker in multiprocessing.active_children():
-                worker.terminate()
+                worker.kill()
             raise
 
 
 def _start_worker() -> None:
     """Readies a worker for one run at a time; no worker outlives its sweep."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, pause)
     source()
     train_alone()
 

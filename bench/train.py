@@ -1,6 +1,7 @@
 """The one training loop, for every rule, network and dataset."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +13,20 @@ import torch
 from torch import Generator, nn
 
 from bench.batches import Batches
+from bench.checkpoints import UnusableCheckpoint, restore, save
 from bench.config import Config
 from bench.consistency import FIRST_LOSSES
 from bench.data.base import Data
-from bench.files import write_atomically
+from bench.errors import one_line
 from bench.learner import Learner, Trainee, build, data_of, step, stream
 from bench.optimisers import optimiser_of, scheduler_of
 from bench.population import Population
+from bench.process import asked_to_pause
 
 CHECKPOINT_SECONDS = 20.0
 """Least seconds between checkpoints."""
-KEPT = ("status", "first_losses", "history", "seconds")
-"""Of an outcome, in a checkpoint."""
+CHECKPOINT_TIMES = 20
+"""Least time between checkpoints, as a multiple of what writing the last one took."""
 
 
 @torch.inference_mode()
@@ -84,13 +87,37 @@ def train_together(
     Several, which are to differ in seed and rank alone and whose learners each `can_share`, train as a population.
 
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
-    that finds the file goes on from it, to bitwise the same end on the CPU; one that cannot, fails and sets it aside.
-    Past `deadline` (of `time.monotonic`) all is saved and comes back `paused`. `progress` is told of each entry of a
-    history. Raises `UsageError` for a configuration that cannot run.
+    that finds the file resumes from it, to bitwise the same end on the CPU. One that is damaged, or of other runs, is
+    set aside with a warning, and the runs start anew.
+    Past `deadline` (of `time.monotonic`), or once asked to pause, all is saved and comes back `paused`. `progress` is
+    told of each entry of a history. Raises `UsageError` for a configuration that cannot run.
 
     `steps`, at most `FIRST_LOSSES`, stops after so many, `paused` and unsaved. `draws` names the random numbers
     of the network and the rule (dropout and the like): another name gives others, everything else staying the same.
     """
+
+    def attempt() -> list[Outcome]:
+        return _train(configs, device, checkpoint, deadline, progress, steps, draws)
+
+    try:
+        return attempt()
+    except UnusableCheckpoint as error:
+        aside = checkpoint.replace(checkpoint.with_suffix(".broken"))
+        words = f"{checkpoint.name} cannot be used ({error}) and is now {aside.name}; its runs start anew"
+        print("warning: checkpoint", one_line(words), file=sys.stderr)
+    return attempt()
+
+
+def _train(
+    configs: Sequence[Config],
+    device: str,
+    checkpoint: Path | None,
+    deadline: float,
+    progress: Callable[[dict[str, Any]], None],
+    steps: int | None,
+    draws: str,
+) -> list[Outcome]:
+    """`train_together`. Raises `UnusableCheckpoint`."""
     config, members = configs[0], len(configs)
     data = data_of(config, device)
     if data.on_gpu:
@@ -108,14 +135,14 @@ def train_together(
     networks = nn.ModuleList(learner.network for learner in learners)
     state = {"networks": networks, "optimiser": optimiser, "scheduler": scheduler}
 
-    epoch = 0
+    epoch, runs = 0, {"configs": [each.digest for each in configs], "data": data.sha256}
     if checkpoint is not None and checkpoint.exists():
-        epoch = _restore(checkpoint, state, outcomes)
+        epoch = restore(checkpoint, runs, state, outcomes)
     else:
         for outcome in outcomes:
             if measures := _measures(config, outcome, batches, epoch):
                 outcome.history.append({"epoch": 0, **measures})
-    saved = time.monotonic()
+    saved, between_saves = time.monotonic(), CHECKPOINT_SECONDS
     started = saved - members * max(outcome.seconds for outcome in outcomes)
 
     totals = torch.zeros(3, members, dtype=torch.float64, device=device)
@@ -169,10 +196,12 @@ def train_together(
                 outcome.status = "diverged"
         if all(outcome.status == "diverged" for outcome in outcomes):
             return outcomes
-        late = time.monotonic() > deadline and epoch < config.epochs
-        if checkpoint is not None and (late or time.monotonic() - saved > CHECKPOINT_SECONDS):
-            _save(checkpoint, epoch, state, outcomes)
+        late = (time.monotonic() > deadline or asked_to_pause()) and epoch < config.epochs
+        if checkpoint is not None and (late or time.monotonic() - saved > between_saves):
+            began = time.monotonic()
+            save(checkpoint, runs, epoch, state, outcomes)
             saved = time.monotonic()
+            between_saves = max(CHECKPOINT_SECONDS, CHECKPOINT_TIMES * (saved - began))
         if late:
             return _paused(outcomes)
 
@@ -211,25 +240,3 @@ def _measures(config: Config, outcome: Outcome, batches: Batches, epoch: int) ->
         inputs, targets = next(batches.in_order())
         measures["layers"] = measure(learner, inputs[:PROBE], targets[:PROBE])
     return measures
-
-
-def _save(path: Path, epoch: int, state: dict[str, Any], outcomes: list[Outcome]) -> None:
-    kept = [{name: getattr(outcome, name) for name in KEPT} for outcome in outcomes]
-    states = {name: part.state_dict() for name, part in state.items()}
-    write_atomically(path, lambda file: torch.save({"epoch": epoch, "outcomes": kept, "states": states}, file))
-
-
-def _restore(path: Path, state: dict[str, Any], outcomes: list[Outcome]) -> int:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in state.items():
-            part.load_state_dict(saved["states"][name])
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        aside = path.rename(path.with_suffix(".broken"))
-        raise RuntimeError(f"its checkpoint is broken, and now {aside.name}; the next run starts anew") from error
-    for outcome, values in zip(outcomes, saved["outcomes"], strict=True):
-        for name, value in values.items():
-            setattr(outcome, name, value)
-    return saved["epoch"]

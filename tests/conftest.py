@@ -3,10 +3,21 @@
 import math
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.data import sizes
 from bench.models import MODELS
 from bench.records import Store, failed_record
+
+settings.register_profile(
+    "bench",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("bench")
 
 
 def history_of(config, loss, test):

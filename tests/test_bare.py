@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench.records import Store
+from bench.source import source
 
 ROOT = Path(__file__).parent.parent
 BARE = """
@@ -69,7 +70,8 @@ def test_a_sweep_makes_records(bare, tmp_path):
     assert process.returncode == 0, process.stderr
     records = [json.loads(path.read_text()) for path in Store(tmp_path / "out/quick").paths()]
     assert [record["status"] for record in records] == ["ok", "ok"]
-    assert {record["source"] for record in records} == {"unknown"}
+    assert {record["source"]["commit"] for record in records} == {None}
+    assert {record["source"]["digest"] for record in records} == {source().digest}
 
 
 def test_images_are_decoded_and_trials_planned(bare, tmp_path):
@@ -80,7 +82,7 @@ def test_images_are_decoded_and_trials_planned(bare, tmp_path):
     process = bare(
         "-c",
         "import sys, bench.data; from bench.data._parquet import read_split; from bench.tune import trials\n"
-        "split = read_split(bench.data.Path(sys.argv[1]))\n"
+        "split = read_split([bench.data.Path(sys.argv[1])], 10)\n"
         "print(split.inputs[0, :, 0, 0].tolist(), split.targets.tolist(), len(trials('mlp', 'quick', 'bp')[0]))\n"
         "bench.data.DATASETS.all()",
         tmp_path / "images.parquet",

@@ -1,6 +1,6 @@
 """Claims: what the records say is what the verdict says."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import count
 from math import nan
 
@@ -249,7 +249,7 @@ def test_nothing_is_written_where_the_readme_has_no_place(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [tmp_path / report.README]
 
 
-def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch):
+def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch, made_up):
     """Records of two scales: cpu complete, gpu begun; and a deleted record is missed."""
     grid = "{seeds: 2, runs: [{rule: [bp, fa]}]}"
     (tmp_path / "tiny.yaml").write_text(f"{{title: tiny, model: linear, scales: {{cpu: {grid}, gpu: {grid}}}}}")
@@ -257,10 +257,8 @@ def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch):
     small = experiment("tiny")
 
     def write(scale, runs):
-        store = Store(tmp_path / scale)
         for config in runs:
-            body = {"schema": 1, "task": "linear/1", "config": asdict(config), "digest": config.digest, "status": "ok"}
-            store.write(body, store.path("tiny", config))
+            made_up(config, 0.0, scale, "tiny")
 
     write("cpu", small.configs("cpu"))
     write("gpu", small.configs("gpu")[:1])

@@ -3,15 +3,10 @@
 import hashlib
 import io
 import os
-import pickle
 import subprocess
 import sys
-import tarfile
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +16,10 @@ import torch
 from PIL import Image
 
 from bench.data import DATASETS, folders, groups, load, resolve, sizes, status
-from bench.data._parquet import read_split
 from bench.data.base import Data, Split, file_digest
 from bench.data.linear_teacher import pseudo_samples, teacher
 from bench.errors import UsageError
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 LABELS = [i % 10 for i in range(12)]
 
@@ -46,9 +39,9 @@ def encoded(pixels, format="PNG"):
     return {"bytes": file.getvalue(), "path": None}
 
 
-def write_parquet(path, images, labels=LABELS, image="image", label="label"):
+def write_parquet(path, images, labels=LABELS):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({image: images, label: labels}), path)
+    pq.write_table(pa.table({"image": images, "label": labels}), path)
 
 
 def images(pixels):
@@ -67,8 +60,9 @@ def is_the_original(data):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The only data folder, empty."""
+    """The only data folder, empty, with an empty cache."""
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -112,13 +106,6 @@ def test_parquet_images_are_decoded_exactly(parquet):
     assert data.sha256 == {name: file_digest(path) for name, path in parquet.items()}
 
 
-def test_grey_images_become_rgb(tmp_path):
-    grey = np.full((32, 32), 77, np.uint8)
-    write_parquet(tmp_path / "a.parquet", [encoded(grey, "JPEG"), encoded(PIXELS[0], "JPEG")], [0, 1])
-    split = read_split(tmp_path / "a.parquet")
-    assert split.inputs.shape == (2, 3, 32, 32) and split.inputs[0].unique().tolist() == [77]
-
-
 def test_an_altered_file_is_named_with_both_digests(parquet):
     path = parquet["test.parquet"]
     expected, found = file_digest(path), hashlib.sha256(path.read_bytes()[:-1]).hexdigest()
@@ -154,8 +141,8 @@ def test_folders_are_searched_in_order(parquet, tmp_path, monkeypatch):
 def test_status_has_a_row_a_dataset(parquet, folder):
     rows = {row.name: row for row in status()}
     assert list(rows) == DATASETS.names()
-    assert rows["cifar10-jpeg"][1:6] == (str(folder), True, 10, 50_000, 10_000)
-    assert rows["digits"][1:6] == ("built in", None, 10, 1297, 500)
+    assert rows["cifar10-jpeg"][1:7] == (str(folder), False, None, 10, 50_000, 10_000)
+    assert rows["digits"][1:7] == ("built in", None, None, 10, 1297, 500)
     assert rows["cifar100"].where is rows["cifar100"].verified is None
 
 
@@ -258,109 +245,12 @@ def test_the_seed_alone_decides_the_teacher():
         first.holdout()
 
 
-@pytest.fixture(params=["cifar10", "cifar100"])
-def cifar(request, folder, monkeypatch):
-    """A CIFAR whose official archive is 12 images: the dataset, and the archive as an extracted folder and a tar.gz."""
-    dataset = DATASETS.get(request.param)
-    source = folder / "source"
-    batches = source / dataset.archive.base_folder
-    batches.mkdir(parents=True)
-    labels = "labels" if request.param == "cifar10" else "fine_labels"
-
-    def write(name, content):
-        (batches / name).write_bytes(pickle.dumps(content))
-        return [name, hashlib.md5((batches / name).read_bytes()).hexdigest()]
-
-    def write_all(files, order):
-        pixels = PIXELS.transpose(0, 3, 1, 2).reshape(12, 3072)
-        return [
-            write(name, {"data": pixels[part], labels: [LABELS[i] for i in part]})
-            for (name, _), part in zip(files, np.array_split(order, len(files)), strict=True)
-        ]
-
-    class Tiny(dataset.archive):
-        train_list = write_all(dataset.archive.train_list, np.arange(12))
-        test_list = write_all(dataset.archive.test_list, np.arange(12)[::-1])
-        meta = dataset.archive.meta | {
-            "md5": write(dataset.archive.meta["filename"], {dataset.archive.meta["key"]: list("abcdefghij")})[1]
-        }
-        url = f"http://127.0.0.1:1/{dataset.archive.filename}"
-
-    with tarfile.open(source / Tiny.filename, "w:gz") as tar:
-        tar.add(batches, Tiny.base_folder)
-    Tiny.tgz_md5 = file_digest(source / Tiny.filename, "md5")
-    monkeypatch.setattr(dataset, "archive", Tiny)
-    monkeypatch.setattr(dataset, "sizes", (12, 12))
-    monkeypatch.setattr(dataset, "hub", str(folder / "hub"))
-    return dataset
-
-
-@pytest.mark.parametrize("form", ["base_folder", "filename"])
-def test_cifar_reads_the_official_archive_extracted_or_not(cifar, folder, form):
-    file = getattr(cifar.archive, form)
-    batch = folder / "source" / cifar.archive.base_folder / cifar.archive.test_list[0][0]
-    expected = file_digest(batch)
-    (folder / "source" / file).rename(folder / file)
-    data = load(cifar.name)
-    assert is_the_original(data) and data.train.inputs.is_contiguous()
-    assert data.sha256[batch.name] == expected
-    path = folder / file if form == "filename" else folder / file / cifar.archive.train_list[0][0]
-    path.write_bytes(path.read_bytes()[:-9])
-    with usage_error(path, file_digest(path, "md5")):
-        load(cifar.name)
-
-
-@pytest.fixture
-def server(folder, monkeypatch):
-    """The address of a web server, on this machine, of the archive."""
-    monkeypatch.setenv("no_proxy", "*")
-    handler = partial(SimpleHTTPRequestHandler, directory=folder / "source")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_cifar_downloads_the_archive(cifar, folder, server, monkeypatch):
-    monkeypatch.setattr(cifar.archive, "url", f"{server}/{cifar.archive.filename}")
-    cifar.download(folder)
-    assert is_the_original(load(cifar.name))
-    assert (folder / cifar.archive.base_folder).is_dir() and len(list(folder.iterdir())) == 2
-
-
-def test_cifar_downloads_from_the_hub_where_the_archive_fails(cifar, folder, monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    with usage_error(cifar.name, "could not be downloaded", "refused", "from the hub"):
-        cifar.download(folder)
-    image, label = cifar.columns
-    for split, order in (("train", 1), ("test", -1)):
-        pictures = [encoded(pixels) for pixels in PIXELS[::order]]
-        write_parquet(folder / "hub" / f"{split}.parquet", pictures, LABELS[::order], image, label)
-    cifar.download(folder)
-    data = load(cifar.name)
-    path = folder / cifar.name / "train.parquet"
-    assert is_the_original(data) and data.sha256["train.parquet"] == file_digest(path)
-    path.write_bytes(path.read_bytes()[:-1])
-    with usage_error(path, data.sha256["train.parquet"]):
-        load(cifar.name)
-
-
-@pytest.fixture
-def shared(monkeypatch):
-    if not SHARED.is_dir():
-        pytest.skip(f"the real images are not in {SHARED}")
-    monkeypatch.setenv("BENCH_DATA", str(SHARED))
-    return SHARED
-
-
-def test_the_real_files_have_their_checksums(shared):
-    rows = {row.name: row.verified for row in status()}
-    assert rows["cifar10-jpeg"] and rows["tiny-imagenet-32"]
-
-
 @pytest.mark.parametrize(("name", "classes"), [("cifar10-jpeg", 10), ("tiny-imagenet-32", 200)])
-def test_the_real_test_splits_are_balanced_colour_photographs(shared, name, classes):
-    split = read_split(shared / name / "test.parquet")
+def test_the_real_test_splits_are_balanced_colour_photographs(name, classes):
+    try:
+        split = load(resolve(name)).test
+    except UsageError:
+        pytest.skip(f"{name} is in no folder of BENCH_DATA")
     assert torch.bincount(split.targets).tolist() == [10_000 // classes] * classes
     red, green, blue = (split.inputs.float() / 255).mean((0, 2, 3)).tolist()
     assert 0.52 > red > green > blue > 0.35

@@ -1,5 +1,6 @@
 """The DVC pipelines: each scale trains its experiments and no others, in order, and nothing twice."""
 
+import json
 import os
 import shutil
 import sys
@@ -119,6 +120,13 @@ def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path
     content["scales"]["cpu"]["seeds"] = 99
     grid.write_text("# the same settings\n" + yaml.safe_dump(content))
     edit(Path("bench/protocols/mlp.yaml"), "epochs: 150", "epochs: 151")
+    assert status() == {}
+
+    golden = Path("bench/trajectories/mlp.json")
+    settings = golden.read_text()
+    golden.write_text(json.dumps(json.loads(settings) | {"rules": {"bp": 2}}))
+    assert list(status()) == target
+    golden.write_text(settings)
     assert status() == {}
 
     content["scales"]["quick"]["seeds"] = 2

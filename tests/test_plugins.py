@@ -1,7 +1,9 @@
 """Rules, networks, datasets and experiments of another package, as the documents show them."""
 
+import hashlib
 import json
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -10,9 +12,13 @@ import pytest
 
 from bench import golden
 from bench.cli import main
+from bench.experiments import experiment
+from bench.programs import run
 from bench.records import Store
 from bench.rules import RULES
+from bench.source import shown
 from bench.testing import RuleContract
+from replication.results import results_of
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 
@@ -74,11 +80,16 @@ def test_a_rule_trains(my_bench, tmp_path):
     assert record["config"]["rule_options"] == {"density": 0.5}
     assert record["status"] == "ok" and record["data"]["name"] == "digits"
     assert record["final"]["accuracy"] > 50
+    (plugin,) = record["source"]["plugins"]
+    digest = hashlib.sha256((my_bench / "fa_sparse.py").read_bytes()).hexdigest()[:16]
+    named = {"kind": "rule", "name": "fa-sparse", "distribution": "my_bench", "version": "1.0"}
+    assert plugin == named | {"digest": digest} and shown(record["source"]).endswith(" my_bench 1.0")
 
 
 def test_a_network_trains_as_the_yaml_beside_it_says(my_bench, tmp_path):
     record = trained(tmp_path, "--model", "shallow", "--rule", "fa-sparse", "--dataset", "stripes")
     assert (record["config"]["batch_size"], record["config"]["gamma"]) == (32, 0.62)
+    assert [plugin["kind"] for plugin in record["source"]["plugins"]] == ["model", "rule", "dataset"]
     assert record["task"] == "shallow/1" and record["final"]["accuracy"] > 90
 
 
@@ -93,6 +104,49 @@ def test_plug_ins_are_listed(my_bench, capsys):
     assert main(["list"]) == 0
     listed, warnings = capsys.readouterr()
     assert all(words in listed for words in ("fa-sparse", "shallow/1", "One hidden layer", "stripes")) and not warnings
+
+
+FOREIGN = {
+    "rule": (["--model", "mlp", "--rule", "fa-sparse"], "needs the rule 'fa-sparse', which is not installed"),
+    "model": (["--model", "shallow", "--rule", "bp"], "needs the model 'shallow', which is not installed"),
+    "dataset": (
+        ["--model", "mlp", "--rule", "bp", "--dataset", "stripes"],
+        "needs the dataset 'stripes', which is not installed",
+    ),
+}
+PLAIN = "{title: Plain, model: mlp, scales: {quick: {seeds: 2, runs: [{rule: [bp, kp], epochs: 1}]}}}"
+
+
+@pytest.mark.parametrize(("arguments", "reason"), FOREIGN.values(), ids=FOREIGN)
+def test_a_record_whose_plug_in_is_gone_is_named_and_stops_nothing(
+    arguments, reason, my_bench, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/plain.yaml").write_text(PLAIN)
+    (tmp_path / "experiments/strange.yaml").write_text(PLAIN.replace("model: mlp", "model: shallow"))
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
+    results = tmp_path / "results"
+    trained(results, *arguments)
+    for config in experiment("plain").configs("quick")[:3]:
+        run(config, Store(results / "quick"), "plain", "quick", "cpu")
+    (path,) = Store(results / "quick").paths("run")
+    for folder in ("plain", "strange"):
+        (results / "quick/records" / folder).mkdir(exist_ok=True)
+        shutil.copy(path, results / "quick/records" / folder)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(my_bench.parent)])
+    capsys.readouterr()
+    assert main(["verify", "--results", str(results), "--no-golden"]) == 1
+    *lines, count = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("invalid") and reason in line for line in lines) == 3
+    assert sum(line.startswith("missing") for line in lines) == 1
+    assert any(line.startswith("plan      strange: unknown model 'shallow'") for line in lines)
+    assert count == "records: 6, problems: 5"
+    assert main(["sweep", "plain", "--scale", "quick", "--dry-run", "--results", str(results)]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"all +│ +│ +4 │ +3 │ +1 │", out) and "estimate: " in out
+    assert err == f"warning: left out: {results / 'quick/records/plain' / path.name}: {reason}\n"
+    (tmp_path / "experiments/strange.yaml").unlink()
+    assert results_of(experiment("plain"), "quick", results).recorded == 3
 
 
 def test_golden_trajectories_are_of_built_in_rules_only(my_bench):

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from bench.config import Config
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
 from bench.models.mlp import MLP
 from bench.records import SCHEMA, InvalidRecord, Store, failed_record, read, record_of, seal, writable
@@ -197,11 +197,11 @@ def write_half(file, content):
 
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "folder" / "file.json"
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CannotWrite, match="no space left"):
         write_atomically(path, partial(write_half, content=b"new content"))
     assert list(path.parent.iterdir()) == []
     write_atomically(path, lambda file: file.write(b"old"))
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CannotWrite, match="no space left"):
         write_atomically(path, partial(write_half, content=b"new content"))
     assert list(path.parent.iterdir()) == [path] and path.read_bytes() == b"old"
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 import bench.learner
 import bench.train
 from bench.augment import ALLOWED, Flip, Rotate, augmentation
-from bench.batches import Batches, channel_statistics
+from bench.batches import Batches
 from bench.config import Config
 from bench.data import load_once
-from bench.data.base import Split
+from bench.data.base import Data, Split
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.estimate import steps
@@ -116,6 +116,7 @@ def test_a_run_paused_by_its_deadline_ends_as_an_uninterrupted_one(config, check
 @pytest.mark.parametrize("last", [1, 2])
 def test_a_run_that_broke_off_goes_on_from_its_checkpoint(last, checkpoint, monkeypatch):
     monkeypatch.setattr(bench.train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(bench.train, "CHECKPOINT_TIMES", 0)
     told = []
 
     def tell(entry):
@@ -361,7 +362,8 @@ def test_draws_are_shared_across_devices():
 
 def test_channel_statistics():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 5, 7), np.uint8)
-    mean, std = channel_statistics(torch.from_numpy(pixels))
+    split = Split(torch.from_numpy(pixels), torch.zeros(20, dtype=torch.int64))
+    mean, std = Data("noise", split, split, 1, {}).channel_statistics
     np.testing.assert_allclose(mean.flatten(), (pixels / 255).mean((0, 2, 3)), atol=1e-12)
     np.testing.assert_allclose(std.flatten(), (pixels / 255).std((0, 2, 3)), atol=1e-12)
     assert mean.shape == std.shape == (1, 3, 1, 1)

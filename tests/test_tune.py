@@ -31,7 +31,7 @@ def trial(**changes):
 
 
 def rounds(records, rule="ldfa", scale="quick"):
-    """The rounds of the search where the first gave `records`, and every later trial an accuracy of 50."""
+    """The rounds of a search of which the first gave `records`, and every later trial an accuracy of 50."""
     first = {config.digest: record for config, record in zip(trials("mlp", scale, rule)[0], records, strict=True)}
     return trials("mlp", scale, rule, lambda config: first.get(config.digest, ended(50.0)))
 
@@ -192,7 +192,7 @@ def records(results):
 
 def test_tune_keeps_its_trials_and_choice_below_the_results_and_resumes(small, capsys):
     package = {path: path.stat().st_mtime_ns for path in Path(protocols.HERE).iterdir()}
-    tune = [*TUNE, "--results", str(small)]
+    tune = [*TUNE, "--rule", "bp", "--results", str(small)]
     assert main(tune) == 0
     out = capsys.readouterr().out
     assert "round 1 of 2: 2 of 2 trials missing" in out and "round 2 of 2: 1 of 1 trials missing" in out
@@ -235,6 +235,22 @@ def test_tune_chooses_nothing_where_a_trial_failed(small, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("failed: the data are gone") == 2 and "trials failed: 2 of 2" in out
     assert not (small / "quick/tuned").exists()
+
+
+def test_a_rule_that_always_diverges_keeps_no_other_from_its_settings(small, capsys, monkeypatch):
+    def made(config, experiments):
+        return ended(math.nan, math.nan, "diverged") if config.rule == "bp" else ended(50.0)
+
+    monkeypatch.setattr(Store, "find", lambda store, *arguments: made(*arguments))
+    assert main([*TUNE, "--rule", "fa", "--results", str(small)]) == 1
+    assert "every trial of bp diverged, so nothing is chosen" in capsys.readouterr().out
+    assert searches("mlp", "quick", small).keys() == {"fa"}
+
+
+def test_a_broken_file_of_settings_stops_a_search_before_it_trains(small, capsys):
+    path = write(small, "{")
+    assert main([*TUNE, "--results", str(small)]) == 2
+    assert f"{path}: not JSON" in capsys.readouterr().err and not records(small)
 
 
 # The report

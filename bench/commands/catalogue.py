@@ -7,7 +7,7 @@ import typer
 
 from bench import experiments
 from bench.commands.show import table
-from bench.data import DATASETS, folders, status
+from bench.data import DATASETS, Status, folders, status
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
 from bench.models.base import Network
@@ -76,8 +76,15 @@ def all_experiments() -> Rows:
     ]
 
 
-def data(download: str | None) -> int:
-    """Fetches a dataset into the first data folder, if asked to; prints where each dataset is."""
+def data(download: str | None, check: bool, clear_cache: bool) -> int:
+    """Fetches a dataset into the first data folder or clears the cache, if asked to; prints where each dataset is.
+
+    The exit status is 1 where a check finds something wrong.
+    """
+    from bench.data import _cache
+
+    if clear_cache:
+        _cache.clear()
     if download is not None:
         folder = folders()[0]
         try:
@@ -85,10 +92,23 @@ def data(download: str | None) -> int:
         except OSError as error:
             raise UsageError(f"--download {download}: {folder} cannot be written ({error.strerror})") from None
         typer.echo(f"{download} is in {folder}")
+    rows = status(check)
     columns = ["dataset", "where", "verified", "outputs", "training", "test", "how to get it"]
-    verified = {True: "yes", False: "no, altered", None: None}
-    table("datasets", columns, ([*row[:2], verified[row.verified], *row[3:]] for row in status()))
-    return 0
+    table("datasets", columns, ([row.name, row.where, _verified(row), *row[4:]] for row in rows))
+    kept = sum(path.stat().st_size for path in _cache.files()) // 10**6
+    typer.echo(
+        f"Decoded images: {kept} MB in {_cache.folder()} (BENCH_CACHE names another folder, --clear-cache clears it)"
+    )
+    problems = [f"{row.name}: {row.problem}" for row in rows if row.problem]
+    for problem in problems:
+        typer.echo(problem)
+    return int(bool(problems))
+
+
+def _verified(row: Status) -> str | None:
+    if row.verified is None:
+        return None
+    return "yes" if row.verified else "no, see below" if row.problem else "not yet"
 
 
 def _title(described: object) -> str:

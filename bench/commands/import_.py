@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import imports
 from bench.commands.show import console
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.pipeline import commit
 from bench.records import Store
 
@@ -15,7 +15,7 @@ def import_(source: Path, results: Path) -> int:
     out = console()
 
     def say(line: str) -> None:
-        out.print(line, soft_wrap=True)
+        out.print(one_line(line), soft_wrap=True)
 
     with imports.unpacked(source) as folder:
         with out.status("reading") as status:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from bench.commands.show import duration, interrupted, outcome
-from bench.config import Config, parse
-from bench.errors import UsageError
-from bench.process import train_alone
+from bench.config import Config, parse, parse_yaml
+from bench.errors import UsageError, cut, shown
+from bench.files import is_writable_name
+from bench.process import Terminated, pausing, train_alone
 from bench.programs import run
 from bench.protocols import configure
 from bench.records import Record, Store, writable
@@ -45,8 +45,8 @@ def train_one(
     if record is not None:
         typer.echo("recorded already, so not trained again (--force does)", err=True)
     else:
-        if save_weights is not None and (save_weights.is_dir() or not os.access(save_weights.parent, os.W_OK)):
-            raise UsageError(f"--save-weights {save_weights}: cannot be written; allowed: a file in a folder that can")
+        if save_weights is not None and not _writable(save_weights):
+            raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a folder that can")
         check([config])
         writable(store.path(EXPERIMENT, config).parent)
         record = _train(config, store, scale, device, save_weights)
@@ -65,25 +65,23 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         key, dot, part = path.partition(".")
+        written = f"--set {cut(assignment)}"
         if not equals:
-            raise UsageError(f"--set {assignment}: not allowed; allowed: KEY=VALUE")
+            raise UsageError(f"{written}: not allowed; allowed: KEY=VALUE")
         if key in OWN_OPTION:
-            raise UsageError(f"--set {assignment}: {key} has an option of its own; allowed: --{key}")
+            raise UsageError(f"{written}: {key} has an option of its own; allowed: --{key}")
         if not dot:
-            values[key] = _value(assignment, text)
+            values[key] = _value(text, written)
         elif isinstance(values.get(key), dict):
-            values[key][part] = _value(assignment, text)
+            values[key][part] = _value(text, written)
         else:
             parts = ", ".join(name for name, value in values.items() if isinstance(value, dict))
-            raise UsageError(f"--set {assignment}: {key!r} has no parts; allowed: {parts}")
+            raise UsageError(f"{written}: {shown(key)} has no parts; allowed: {parts}")
     return parse(Config, values, "--set")
 
 
-def _value(assignment: str, text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {assignment}: the value is not YAML") from None
+def _value(text: str, where: str) -> Any:
+    value = parse_yaml(text, where)
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-3 for a string
     except ValueError:
@@ -105,6 +103,15 @@ def _train(config: Config, store: Store, scale: str, device: str, weights: Path 
         typer.echo(f"epoch {entry['epoch']}/{config.epochs}  training loss {entry['loss']:.4g}{accuracy}", err=True)
 
     try:
-        return run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
-    except KeyboardInterrupt:
-        interrupted(0)
+        with pausing():
+            record = run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
+        if record["status"] == "paused":
+            raise Terminated
+    except KeyboardInterrupt as error:
+        interrupted(error, 0)
+    return record
+
+
+def _writable(path: Path) -> bool:
+    """Whether a regular file may be written to `path`; links are followed."""
+    return is_writable_name(path) and os.access(os.path.dirname(os.path.realpath(path)), os.W_OK)

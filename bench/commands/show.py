@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.process import Terminated
 from bench.records import Record
 
 PLAIN_WIDTH = 160
@@ -61,7 +62,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def interrupted(recorded: int) -> NoReturn:
-    """Ends the command as Ctrl-C does."""
-    typer.echo(f"interrupted; {recorded} runs recorded, the rest resume", err=True)
-    raise typer.Exit(130)
+def interrupted(by: KeyboardInterrupt, recorded: int) -> NoReturn:
+    """Ends the command as Ctrl-C does, or SIGTERM."""
+    word, status = ("terminated", 143) if isinstance(by, Terminated) else ("interrupted", 130)
+    typer.echo(f"{word}; {recorded} runs recorded, the rest resume", err=True)
+    raise typer.Exit(status)

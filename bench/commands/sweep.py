@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.estimate import estimate, measured, timings
 from bench.experiments import Experiment
 from bench.programs import parts
+from bench.protocols import searches
 from bench.records import Record, Store
 from bench.sweep import check, lock, missing, run_all
 from bench.tune import EXPERIMENT, ROUNDS, choose, trials
@@ -51,7 +52,7 @@ def sweep(
     if dry_run:
         return 0
     deadline = started + _usable(budget, todo, estimates, population)
-    ended = _run(todo, store, found.name, scale, device, workers, population, deadline)
+    ended = _run(todo, store, found.name, scale, device, workers, population, deadline, found.reuses)
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
         typer.echo(f"stopped by the budget, {left} missing")
@@ -71,9 +72,11 @@ def tune(
     """Runs the trials of each rule that are missing, a round of all rules after the other, and keeps the best settings.
 
     Nothing is chosen where a trial failed, or where the budget ended them. Raises `UsageError` for a budget too short
-    for one trial, before anything is trained.
+    for one trial and for a broken file of settings, before anything is trained.
     """
     started = time.monotonic()
+    searches(model, scale, results)
+    rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
     name = EXPERIMENT.format(model=model)
 
@@ -87,7 +90,6 @@ def tune(
         if not todo:
             continue
         if budget is not None and deadline == math.inf:
-            check(todo)
             deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
         typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
         ended = _run(todo, store, name, scale, device, workers, 1, deadline)
@@ -98,11 +100,17 @@ def tune(
             later = sum(ROUNDS[number:]) * len(rules)
             typer.echo(f"stopped by the budget, {left + later} trials missing, so nothing is chosen yet")
             return 0
+    status = 0
     for rule in rules:
-        found = choose(model, scale, rule, find, results)
+        try:
+            found = choose(model, scale, rule, find, results)
+        except UsageError as error:
+            typer.echo(str(error))
+            status = 1
+            continue
         rows = ([*trial.values(), "chosen" if found.chosen.items() <= trial.items() else ""] for trial in found.trials)
         table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
-    return 0
+    return status
 
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
@@ -147,8 +155,9 @@ def _run(
     workers: int,
     population: int | None,
     deadline: float,
+    reuses: Sequence[str] = (),
 ) -> Counter[str]:
-    """Runs `configs`, a line each; how many ended in which status."""
+    """Runs `configs`, a line each; how many ended in which status, those that another sweep recorded meanwhile too."""
     ended: Counter[str] = Counter()
     seconds = 0.0
     out = console()
@@ -169,8 +178,13 @@ def _run(
         check(configs)
         with lock(store.folder), bar:
             task = bar.add_task("", total=len(configs))
+            todo = missing(configs, store, [name, *reuses])
+            lacking = {config.digest for config in todo}
+            for config in configs:
+                if config.digest not in lacking:
+                    done(config, store.find(config, [name, *reuses]))
             run_all(
-                configs,
+                todo,
                 store,
                 name,
                 scale,
@@ -181,6 +195,8 @@ def _run(
                 done=done,
                 say=lambda line: out.print(line, soft_wrap=True),
             )
-    except KeyboardInterrupt:
-        interrupted(ended["ok"] + ended["diverged"])
+    except CannotWrite as error:
+        raise CannotWrite(f"{error}; {ended['ok'] + ended['diverged']} runs recorded, the rest resume") from None
+    except KeyboardInterrupt as error:
+        interrupted(error, ended["ok"] + ended["diverged"])
     return ended

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from bench.config import Config
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.experiments import experiment, names
 from bench.provenance import differs, source
 from bench.records import Record, Store, read_all
@@ -14,10 +14,11 @@ from bench.records import Record, Store, read_all
 
 def verify(results: Path, golden: bool) -> int:
     """Prints what is wrong with the records of all scales, a line each."""
-    stores = [Store(path.parent) for path in sorted(results.glob("*/records"))]
+    found = sorted(results.glob("*/records"))
+    stores = [Store(path.parent) for path in found if path.is_dir()]
     if not stores:
         raise UsageError(f"--results {results}: no records there; allowed: a folder with SCALE/records")
-    problems = []
+    problems = [f"invalid   {path}: is no folder" for path in found if not path.is_dir()]
     for store in stores:
         lacking, notes = _runs(store)
         problems += [*_invalid(store), *lacking]
@@ -28,7 +29,7 @@ def verify(results: Path, golden: bool) -> int:
 
         problems += [f"golden    {problem}" for problem in check()]
     for problem in problems:
-        typer.echo(problem)
+        typer.echo(one_line(problem))
     records = sum(1 for store in stores for _ in store.paths())
     typer.echo(f"records: {records}, problems: {len(problems) or 'none'}")
     return int(bool(problems))

@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 from bench.registry import Registry
 
 if TYPE_CHECKING:
     from bench.data.base import Data, Dataset
 
-DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data")
+DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data", "Dataset", classes=False)
 
 
 class Part(NamedTuple):
@@ -38,11 +38,16 @@ class Sizes(NamedTuple):
 
 
 class Status(NamedTuple):
-    """A row of `bench data`: `where` is the data folder, 'built in' or None; `verified` is None without files."""
+    """A row of `bench data`.
+
+    where: the data folder, 'built in' or None. verified: whether its files are known to be right, None without files.
+    problem: what a check has found wrong.
+    """
 
     name: str
     where: str | None
     verified: bool | None
+    problem: str | None
     outputs: int
     train: int
     test: int
@@ -50,7 +55,7 @@ class Status(NamedTuple):
 
 
 def load(name: str, seed: int = 0) -> "Data":
-    """The dataset called `name`, its files verified.
+    """The dataset called `name`, its files verified, or unchanged since they were.
 
     A suffix takes a part: 'cifar100:50' is the first 50 classes, 'cifar100:10@3' classes 30 to 39, relabelled 0 to 9,
     'linear-teacher:8' the teacher of rank 8. `seed` matters to the linear teacher only. Raises `UsageError` for a bad
@@ -80,9 +85,9 @@ def parse_name(name: str) -> tuple[str, Part | None]:
     base, colon, suffix = name.partition(":")
     if not colon:
         return base, None
-    if not (found := re.fullmatch(r"([1-9][0-9]*)(?:@([1-9][0-9]*))?", suffix)):
+    if not (found := re.fullmatch(r"([1-9][0-9]{,9})(?:@([1-9][0-9]{,9}))?", suffix)):
         allowed = "a whole number from 1, or for a later group of classes size@index, as in 10@1"
-        raise UsageError(f"dataset {name!r}: after the colon comes {allowed}, not {suffix!r}")
+        raise UsageError(f"dataset {shown(name)}: after the colon comes {allowed}, not {shown(suffix)}")
     return base, Part(*(int(number) for number in found.groups(default="0")))
 
 
@@ -126,22 +131,23 @@ def folders() -> list[Path]:
     return [Path(folder) for folder in os.environ.get("BENCH_DATA", "").split(os.pathsep) if folder] or [Path("data")]
 
 
-def status() -> list[Status]:
-    """What is here of every dataset, the checksums of its files computed."""
-    return [_status(dataset) for dataset in DATASETS.all().values()]
+def status(check: bool = False) -> list[Status]:
+    """What is here of every dataset; with `check`, its files and what is cached of them are read and verified anew."""
+    return [_status(dataset, check) for dataset in DATASETS.all().values()]
 
 
-def _status(dataset: "Dataset") -> Status:
-    folder, where, verified = _folder(dataset), "built in", None
-    if dataset.files:
+def _status(dataset: "Dataset", check: bool) -> Status:
+    folder, where, verified, problem = _folder(dataset), "built in", None, None
+    if dataset.in_files:
         where = str(folder) if folder else None
-    if dataset.files and folder:
+    if dataset.in_files and folder:
         try:
-            dataset.verify(folder)
-            verified = True
-        except UsageError:
-            verified = False
-    return Status(dataset.name, where, verified, dataset.outputs, *dataset.sizes, dataset.how_to_get)
+            if check:
+                dataset.check(folder)
+            verified = check or dataset.unchanged(folder)
+        except UsageError as error:
+            verified, problem = False, str(error)
+    return Status(dataset.name, where, verified, problem, dataset.outputs, *dataset.sizes, dataset.how_to_get)
 
 
 def _folder(dataset: "Dataset") -> Path | None:

@@ -1,129 +1,122 @@
-"""What CIFAR-10 and CIFAR-100 share: the official archive, or the Hugging Face hub's copy."""
+"""What CIFAR-10 and CIFAR-100 share: one set of pixels in several containers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+import os
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import extract_archive
 
-from bench.data._parquet import FILES, read_split
-from bench.data.base import Data, Dataset, Split, check_file, file_digest
+from bench.data import _cache
+from bench.data._archive import Archive
+from bench.data._images import ImageFiles
+from bench.data.base import Split
 from bench.errors import UsageError
 
-SUMS = "SHA256SUMS"
+PARQUET = ("{}.parquet", "{}-*-of-*.parquet", "*/{}-*-of-*.parquet", "*/{}/*.parquet")
+"""The files of a split below NAME/: one, or shards as the hub lays them out."""
 
 
-class Cifar(Dataset):
-    """The official archive, extracted or not, in a data folder; else `NAME/*.parquet` as `download` has stored it.
+class Cifar(ImageFiles):
+    """The official archive, extracted or packed, in a data folder; else Parquet files in NAME/, of any lossless format.
 
-    The archive is held to torchvision's MD5 sums, the hub's copy to the SHA-256 sums written when it was downloaded.
-    The hub's order of the images is another, so runs on the two copies agree statistically, not step by step.
+    Whatever the container, the images stand in the order of their digests: SHA-256 of the label, one byte, and of the
+    3072 bytes of the pixels, channel first. So one seed gives one run from each container. (Images of equal digests are
+    equal in pixels and label, so that their order does not matter.)
 
-    archive: torchvision's class. hub: the hub's name. columns: the hub's column of the images and of the labels.
+    sha256: content sum of each split, SHA-256 of the sorted digests in a row. hub: the hub's name.
     """
 
-    archive: type[CIFAR10]
+    archive: Archive
     hub: str
-    columns: tuple[str, str]
     note = "Krizhevsky (2009), Learning multiple layers of features from tiny images. No licence stated: research use."
     sizes = (50_000, 10_000)
     balanced = True
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """Any one of them will do."""
-        return self.archive.base_folder, self.archive.filename, f"{self.name}/{SUMS}"
-
-    @property
     def how_to_get(self) -> str:
         return f"`bench data --download {self.name}`, or put {self.archive.url} in a data folder"
 
-    def present(self, folder: Path) -> bool:
-        return any((folder / file).exists() for file in self.files)
+    def sources(self, folder: Path) -> list[Path]:
+        train, test = self._parquet(folder)
+        return self.archive.sources(folder) or (train + test if train and test else [])
 
-    def verify(self, folder: Path) -> None:
-        if not self._official(folder):
-            for file, sha256 in self._sums(folder).items():
-                check_file(folder / self.name / file, sha256)
-        elif (folder / self.archive.base_folder).is_dir():
-            for file, md5 in self._batches().items():
-                check_file(folder / self.archive.base_folder / file, md5, "md5")
+    def decode(self, folder: Path) -> tuple[Split, Split]:
+        if self.archive.sources(folder):
+            splits = self.archive.read(folder, self.outputs)
         else:
-            check_file(folder / self.archive.filename, self.archive.tgz_md5, "md5")
+            from bench.data._parquet import read_split
 
-    def read(self, folder: Path) -> Data:
-        self.verify(folder)
-        if not self._official(folder):
-            train, test = (read_split(folder / self.name / file) for file in FILES)
-            return Data(self.name, train, test, self.outputs, self._sums(folder))
-        with self._extracted(folder) as root:
-            train, test = (self._split(root, train) for train in (True, False))
-            sha256 = {file: file_digest(root / self.archive.base_folder / file) for file in self._batches()}
-        return Data(self.name, train, test, self.outputs, sha256)
+            splits = [read_split(paths, self.outputs) for paths in self._parquet(folder)]
+        place = Path(os.path.commonpath(self.sources(folder)))
+        train, test = map(self._in_order, ("train", "test"), splits, self.sizes, [place, place])
+        return train, test
 
     def download(self, folder: Path) -> None:
-        """The official archive, or where that fails the hub's copy, moved to its place when it is complete."""
+        """The official archive, or where that fails the hub's copy, kept if its content sums are right."""
         if self.present(folder):
-            return self.verify(folder)
+            self.read(folder)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         failures = []
-        for source in (self._from_archive, self._from_hub):
+        for fetch in (self._from_archive, self._from_hub):
             try:
                 with TemporaryDirectory(dir=folder) as incoming:
-                    return source(folder, Path(incoming))
+                    fetched = fetch(Path(incoming))
+                    self.decode(Path(incoming))
+                    fetched.rename(folder / fetched.name)
+                    return
             except Exception as error:  # whatever the network and two libraries may raise
                 failures.append(f"{type(error).__name__} {error}")
         reasons = " ".join("; then from the hub: ".join(failures).split())
         raise UsageError(f"dataset {self.name!r} could not be downloaded: {reasons}")
 
-    def _from_archive(self, folder: Path, incoming: Path) -> None:
-        self.archive(incoming, download=True)
-        (incoming / self.archive.base_folder).rename(folder / self.archive.base_folder)
+    def _from_archive(self, incoming: Path) -> Path:
+        from torchvision.datasets.utils import download_url
 
-    def _from_hub(self, folder: Path, incoming: Path) -> None:
+        download_url(self.archive.url, incoming)
+        return incoming / self.archive.file
+
+    def _from_hub(self, incoming: Path) -> Path:
         from datasets import load_dataset
 
-        image, label = self.columns
-        splits = load_dataset(self.hub, cache_dir=str(incoming / "cache"))
-        (incoming / self.name).mkdir()
-        for file, size in zip(FILES, self.sizes, strict=True):
-            split = splits[Path(file).stem].select_columns([image, label])
-            if len(split) != size:
-                raise ValueError(f"{self.hub} has {len(split)} images for {file}, expected {size}")
-            split.rename_columns({image: "image", label: "label"}).to_parquet(incoming / self.name / file)
-        sums = (f"{file_digest(incoming / self.name / file)}  {file}\n" for file in FILES)
-        (incoming / self.name / SUMS).write_text("".join(sums))
-        (incoming / self.name).rename(folder / self.name)
+        for kind, split in load_dataset(self.hub, cache_dir=str(incoming / "cache")).items():
+            (incoming / self.name).mkdir(exist_ok=True)
+            split.to_parquet(incoming / self.name / f"{kind}.parquet")
+        return incoming / self.name
 
-    def _official(self, folder: Path) -> bool:
-        return any((folder / path).exists() for path in (self.archive.base_folder, self.archive.filename))
+    def _parquet(self, folder: Path) -> list[list[Path]]:
+        """The Parquet files of the training and of the test split."""
+        return [
+            sorted(path for pattern in PARQUET for path in (folder / self.name).glob(pattern.format(kind)))
+            for kind in ("train", "test")
+        ]
 
-    def _batches(self) -> dict[str, str]:
-        """MD5 of the archive's files, by name."""
-        batches = self.archive.train_list + self.archive.test_list
-        return dict(batches) | {self.archive.meta["filename"]: self.archive.meta["md5"]}
+    def _in_order(self, kind: str, split: Split, size: int, place: Path) -> Split:
+        """The images in the order of their digests. Raises `UsageError` unless they are those of the dataset."""
+        if len(split) != size:
+            raise UsageError(f"{place}: {len(split):,} images in the split {kind!r}, expected: {size:,}")
+        found = digests(split)
+        order = sorted(range(size), key=found.__getitem__)
+        total = hashlib.sha256(b"".join(found[row] for row in order)).hexdigest()
+        if total != self.sha256[kind]:
+            raise UsageError(
+                f"{place}: images in the split {kind!r} that are not of {self.name}: {self._wrong(kind, found)} of "
+                f"{size:,}; content sum {total}, expected: {self.sha256[kind]}"
+            )
+        return split.take(torch.tensor(order))
 
-    def _sums(self, folder: Path) -> dict[str, str]:
-        """SHA-256 of the hub copy's files, by name."""
-        words = (folder / self.name / SUMS).read_text().split()
-        sums = dict(zip(words[1::2], words[::2], strict=False))
-        if sorted(sums) != sorted(FILES):
-            raise UsageError(f"{folder / self.name / SUMS} must list {' and '.join(FILES)}")
-        return sums
+    def _wrong(self, kind: str, found: list[bytes]) -> str:
+        """How many images are others than in the cache; 'some' where that has never held the right ones."""
+        kept = _cache.read(self.name, self.sha256)
+        if kept is None:
+            return "some"
+        right = Counter(digests(kept[("train", "test").index(kind)]))
+        return f"{(Counter(found) - right).total():,}"
 
-    @contextmanager
-    def _extracted(self, folder: Path) -> Iterator[Path]:
-        if (folder / self.archive.base_folder).is_dir():
-            yield folder
-        else:
-            with TemporaryDirectory() as root:
-                extract_archive(str(folder / self.archive.filename), root)
-                yield Path(root)
 
-    def _split(self, root: Path, train: bool) -> Split:
-        split = self.archive(root, train=train)
-        images = torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous()
-        return Split(images, torch.tensor(split.targets))
+def digests(split: Split) -> list[bytes]:
+    """SHA-256 of the label, one byte, and the pixels of each image; the images are uint8 (N, C, H, W)."""
+    rows = torch.cat([split.targets.to(torch.uint8)[:, None], split.inputs.flatten(1)], 1).numpy()
+    return [hashlib.sha256(row).digest() for row in rows]

@@ -1,49 +1,84 @@
 """Images in Parquet files, in the layout of the Hugging Face `Image` feature."""
 
 import io
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from bench.data.base import Data, Dataset, Split, check_file
+from bench.data.base import Split
+from bench.errors import UsageError
 
-FILES = ("train.parquet", "test.parquet")
+COLUMNS = (("image", "label"), ("img", "label"), ("img", "fine_label"))
+"""Of the images and of the labels, as `datasets` names them by itself and as the hub's CIFAR-10 and CIFAR-100 do."""
+
+FORMATS = ("PNG", "WEBP", "JPEG")
+SIZE = (32, 32)
 
 
-class ParquetImages(Dataset):
-    """`NAME/train.parquet` and `NAME/test.parquet` below a data folder, of known SHA-256.
+def read_split(paths: Sequence[Path], outputs: int) -> Split:
+    """The rows of one or more files: RGB images of 32 x 32 pixels in PNG, WebP or JPEG, and labels below `outputs`.
 
-    sha256: hex digest by file name.
+    60,000 images take some five seconds on one core. Raises `UsageError` naming the file, and the row from 0.
     """
-
-    sha256: dict[str, str]
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}/{file}" for file in FILES)
-
-    def verify(self, folder: Path) -> None:
-        for file in FILES:
-            check_file(folder / self.name / file, self.sha256[file])
-
-    def read(self, folder: Path) -> Data:
-        self.verify(folder)
-        train, test = (read_split(folder / self.name / file) for file in FILES)
-        return Data(self.name, train, test, self.outputs, self.sha256)
+    parts = [_read(path, outputs) for path in paths]
+    pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Split(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
 
 
-def read_split(path: Path) -> Split:
-    """Decode the columns `image: {bytes, path}` (JPEG or PNG of one size) and `label`; grey images become RGB.
+def _read(path: Path, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,)."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = _columns(path, file.schema_arrow)
+            images, labels = file.read(columns=columns).select(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path} is truncated or altered: {' '.join(str(error).split())}") from None
+    pixels = np.empty((len(images), *SIZE, 3), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for row, image in enumerate(images.to_pylist()):
+            try:
+                pixels[row] = _decoded((image or {}).get("bytes"))
+            except Exception as error:  # whatever Pillow makes of damaged bytes
+                raise UsageError(f"{path}: row {row}: {' '.join(str(error).split())}") from None
+    for row, label in enumerate(labels.to_pylist()):
+        if label is None or not 0 <= label < outputs:
+            raise UsageError(f"{path}: row {row}: the label is {label}, expected: 0 to {outputs - 1}")
+    return pixels, labels.to_numpy().astype(np.int64)
 
-    60,000 images of 32 x 32 pixels take five to seven seconds on one core.
-    """
-    table = pq.read_table(path)
-    pixels = np.stack([_rgb(image["bytes"]) for image in table["image"].to_pylist()])
-    return Split(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"].to_pylist()))
+
+def _columns(path: Path, schema: pa.Schema) -> list[str]:
+    """The names of the columns of the images and of the labels."""
+    for image, label in COLUMNS:
+        if image in schema.names and label in schema.names:
+            content, kind = schema.field(image).type, schema.field(label).type
+            binary = pa.types.is_struct(content) and content.get_field_index("bytes") >= 0
+            if not (binary and pa.types.is_integer(kind)):
+                expected = "a struct with 'bytes', and integers"
+                raise UsageError(
+                    f"{path}: columns {image!r} and {label!r} are {content} and {kind}, expected: {expected}"
+                )
+            return [image, label]
+    expected = "; ".join(" and ".join(map(repr, pair)) for pair in COLUMNS)
+    raise UsageError(f"{path}: the columns are {', '.join(schema.names)}; expected: {expected}")
 
 
-def _rgb(encoded: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+def _decoded(encoded: bytes | None) -> Image.Image:
+    """The image, its size and mode compared before its pixels are decoded."""
+    if not isinstance(encoded, bytes):
+        raise ValueError("there are no bytes of an image")
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"the image is none of {', '.join(FORMATS)}") from None
+    if (image.mode, image.size) != ("RGB", SIZE):
+        raise ValueError(
+            f"the image is {image.mode} of {image.width} x {image.height} pixels, expected: RGB of 32 x 32"
+        )
+    return image

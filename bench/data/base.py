@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,6 +36,10 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.inputs.to(device), self.targets.to(device))
 
+    def equals(self, other: "Split") -> bool:
+        """Whether both have the same examples, to the bit."""
+        return torch.equal(self.inputs, other.inputs) and torch.equal(self.targets, other.targets)
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -42,7 +47,8 @@ class Data:
 
     name: with its suffix, such as 'cifar10-jpeg', 'tiny-imagenet-32:10@3' or 'linear-teacher:8'.
     outputs: number of classes, or in regression the output dimension.
-    sha256: hex digest of each file read, by file name; of each split, by 'train' and 'test', where there are no files.
+    sha256: hex digest of the content of each split, by 'train' and 'test'; of a dataset known by the bytes of its files
+    alone, of each file, by its name.
     """
 
     name: str
@@ -58,6 +64,17 @@ class Data:
     @property
     def on_gpu(self) -> bool:
         return self.train.targets.is_cuda
+
+    @cached_property
+    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the training images on the scale [0, 1], float64 (1, C, 1, 1)."""
+        images = self.train.inputs
+        values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
+        counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.transpose(0, 1)]).double()
+        weights = counts / counts.sum(1, keepdim=True)
+        mean = weights @ values
+        variance = weights @ values.square() - mean.square()
+        return mean.view(1, -1, 1, 1), variance.sqrt().view(1, -1, 1, 1)
 
     def holdout(self) -> "Data":
         """For choosing hyperparameters: 90% of the training split as `train`, the other 10% as `test`.
@@ -92,6 +109,8 @@ class Data:
         return replace(self, name=name, train=cut(self.train), test=cut(self.test), outputs=part.size)
 
     def to(self, device: torch.device | str) -> "Data":
+        if self.train.inputs.device == torch.device(device):
+            return self
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
@@ -101,7 +120,7 @@ class Dataset(ABC):
     name: the module's, with hyphens. note: what it is, and its licence. how_to_get: one line for whoever lacks it.
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
     balanced: whether every class has as many examples in the training split, and in the test split.
-    files: what it needs below a data folder; empty where the program makes the data. drawn: whether it is drawn at
+    in_files: whether it is read from files of a data folder; else the program makes it. drawn: whether it is drawn at
     random, from a seed.
     """
 
@@ -111,15 +130,20 @@ class Dataset(ABC):
     outputs: int
     sizes: tuple[int, int]
     balanced: bool = False
-    files: tuple[str, ...] = ()
+    in_files: bool = False
     drawn: bool = False
 
     def present(self, folder: Path) -> bool:
         """Whether `folder` holds the files, whatever is in them."""
-        return all((folder / file).is_file() for file in self.files)
+        return True
 
-    def verify(self, folder: Path) -> None:  # noqa: B027
-        """Compare the files with their checksums. Raises `UsageError` naming the first one that differs."""
+    def unchanged(self, folder: Path) -> bool:
+        """Whether the files are known to be right: verified once, and of the same size and time of change since."""
+        return False
+
+    def check(self, folder: Path) -> None:
+        """Verify the files whatever is known of them. Raises `UsageError` naming what is wrong."""
+        self.read(folder)
 
     @abstractmethod
     def read(self, folder: Path) -> Data:

@@ -1,6 +1,6 @@
 """CIFAR-10 with every image stored as a JPEG: close to CIFAR-10, but lossy."""
 
-from bench.data._parquet import ParquetImages
+from bench.data._images import ParquetImages
 
 
 class Cifar10Jpeg(ParquetImages):

@@ -1,6 +1,6 @@
 """Tiny ImageNet at 32 x 32 pixels; the labels are the sorted WordNet ids."""
 
-from bench.data._parquet import ParquetImages
+from bench.data._images import ParquetImages
 
 
 class TinyImagenet32(ParquetImages):

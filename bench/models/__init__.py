@@ -7,4 +7,4 @@ from bench.registry import Registry
 if TYPE_CHECKING:
     from bench.models.base import Network
 
-MODELS: "Registry[type[Network]]" = Registry("model", "bench.models")
+MODELS: "Registry[type[Network]]" = Registry("model", "bench.models", "Network")

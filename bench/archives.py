@@ -1,0 +1,130 @@
+"""Takes the records of a results folder out of an archive, and nothing else, whatever the archive holds."""
+
+import gzip
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from bench.errors import cut
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}"
+MEMBER = re.compile(rf"(?:\./)*((?!\.\.?/)[^/]+/)?({NAME}/records/{NAME}/{NAME}\.json|{NAME}/tuned/{NAME}\.json)")
+"""What is taken: the folder that holds the scales, if there is one, and the place of a file in it."""
+MEMBERS = 100_000
+"""Most files and folders in an archive."""
+MEMBER_BYTES = 16 << 20
+"""Most bytes of a file that is taken; a record has some 50 kB."""
+ARCHIVE_BYTES = 4 << 30
+"""Most bytes of an archive, unpacked."""
+HEADER_BYTES = 1 << 20
+"""Most bytes that the header of a file takes in a tar, with its long names."""
+
+
+class BadArchive(Exception):
+    """An archive that is refused as a whole; the message says why."""
+
+
+def extract(source: Path, folder: Path) -> None:
+    """Writes the records and tuned settings of a .tar, .tar.gz or .zip into an empty folder, as they lie in a scale's.
+
+    All other files are skipped. Raises `BadArchive`, and what `tarfile`, `zipfile`, `gzip` and the file system raise.
+    """
+    roots = set()
+    for number, (name, file) in enumerate(_zipped(source) if zipfile.is_zipfile(source) else _tarred(source)):
+        if number == MEMBERS:
+            raise BadArchive(f"it holds more than {MEMBERS:,} files")
+        if not (match := MEMBER.fullmatch(name)):
+            continue
+        if file is None:
+            raise BadArchive(f"{cut(name)} is a link or a device, not a file")
+        root, place = match.groups()
+        roots.add(root)
+        if len(roots) > 1:
+            raise BadArchive("it holds several results folders")
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with file, path.open("xb") as target:
+                shutil.copyfileobj(file, target)
+        except FileExistsError:
+            raise BadArchive(f"it holds {cut(name)} twice") from None
+
+
+def _zipped(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Name and content of each member of a zip; None for what is no regular file."""
+    with zipfile.ZipFile(source) as archive:
+        for member in archive.infolist():
+            taken = MEMBER.fullmatch(member.filename)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if taken and kind in (0, stat.S_IFREG):
+                _check_size(member.filename, member.file_size)
+                yield member.filename, archive.open(member)
+            else:
+                yield member.filename, None
+
+
+def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Name and content of each member of a tar, plain or under gzip; None for what is no regular file."""
+    with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
+        while member := archive.next():
+            if member.size < 0 or member.issparse():
+                raise BadArchive(f"{cut(member.name)} is a sparse file, or has no size")
+            if MEMBER.fullmatch(member.name) and member.isreg():
+                _check_size(member.name, member.size)
+                yield member.name, archive.extractfile(member)
+            else:
+                yield member.name, None
+            stream.left = HEADER_BYTES + member.size
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MEMBER_BYTES:
+        raise BadArchive(f"{cut(name)} has {size:,} bytes, more than {MEMBER_BYTES:,}")
+
+
+class _Header(tarfile.TarInfo):
+    """`tarfile` takes a damaged header for the end of the archive; here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or cut short: {error}") from None
+
+
+class _Stream:
+    """The bytes of a tar, of which only so many are read: up to the end of the next header, and all in all."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.left = HEADER_BYTES
+        self.total = 0
+
+    def read(self, size: int) -> bytes:
+        content = self.file.read(size)
+        self.left -= len(content)
+        self.total += len(content)
+        if self.left < 0:
+            raise BadArchive(f"a header has more than {HEADER_BYTES:,} bytes")
+        if self.total > ARCHIVE_BYTES:
+            raise BadArchive(f"it has more than {ARCHIVE_BYTES:,} bytes unpacked; leave the checkpoints out")
+        return content
+
+
+@contextmanager
+def _uncompressed(source: Path) -> Iterator[_Stream]:
+    with source.open("rb") as file:
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.open(file) as content:
+                yield _Stream(content)
+        else:
+            yield _Stream(file)

@@ -1,0 +1,91 @@
+"""Decoded images, kept on disk for processes to map.
+
+One file per dataset, which `torch.load` maps: its pages are read when they are used, and processes share them. The file
+says which sources it was made of (path, size and time of change), which checksums it stands for, and its own time of
+change. Where any of that is not as it was, or the file is damaged, it counts as absent. A byte that is altered with the
+time of change set back is noticed by `bench data --check` alone.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from bench.data.base import Split
+from bench.errors import UsageError
+from bench.files import write_atomically
+
+FORMAT = 1
+SUFFIX = ".images"
+States = dict[str, list[int]]
+Splits = tuple[Split, Split]
+
+
+def folder() -> Path:
+    """BENCH_CACHE, else a folder of this program in the user's cache: XDG_CACHE_HOME, else ~/.cache."""
+    if chosen := os.environ.get("BENCH_CACHE"):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "low-dimensional-feedback-bench"
+    except RuntimeError:
+        raise UsageError("no home folder to keep the cache of images in: set BENCH_CACHE to a folder") from None
+
+
+def file(name: str) -> Path:
+    """Where the images of the dataset called `name` are kept."""
+    return folder() / f"{name}{SUFFIX}"
+
+
+def files() -> list[Path]:
+    """What is in the cache, with what an interrupted process has left."""
+    return sorted([*folder().glob(f"*{SUFFIX}"), *folder().glob(f".*{SUFFIX}.*.tmp")])
+
+
+def clear() -> None:
+    """Remove the files of the cache. A process that has mapped one keeps what it has."""
+    for path in files():
+        path.unlink(missing_ok=True)
+
+
+def states(sources: Iterable[Path]) -> States:
+    """Size and time of change of each source, by its path."""
+    found = {str(path.resolve()): path.stat() for path in sources}
+    return {path: [state.st_size, state.st_mtime_ns] for path, state in found.items()}
+
+
+def read(name: str, sha256: dict[str, str], sources: States | None = None) -> Splits | None:
+    """The training and the test split that stand for the checksums, made of the sources, or of any for None.
+
+    They are mapped privately: what is written to them never reaches the file.
+    """
+    try:
+        changed = file(name).stat().st_mtime_ns
+        kept = torch.load(file(name), mmap=True, weights_only=True)
+        valid = (kept["format"], kept["sha256"], kept["changed"]) == (FORMAT, sha256, changed)
+        if valid and sources in (None, kept["sources"]):
+            return Split(*kept["train"]), Split(*kept["test"])
+    except Exception:  # no file, or whatever a damaged one makes torch raise: the sources are decoded again
+        return None
+    return None
+
+
+def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) -> None:
+    """Keep the splits, in place of what was kept. A folder that cannot be written is a warning."""
+    train, test = ((split.inputs, split.targets) for split in splits)
+    changed = int(time.time()) * 10**9  # whole seconds, which every file system keeps
+
+    def save(file: BinaryIO) -> None:
+        content = {"format": FORMAT, "sha256": sha256, "sources": sources, "changed": changed}
+        torch.save(content | {"train": train, "test": test}, file)
+        file.flush()
+        os.utime(file.name, ns=(changed, changed))
+
+    try:
+        write_atomically(file(name), save)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        print(f"warning: {name} is decoded at each start: its cache cannot be written: {reason}", file=sys.stderr)

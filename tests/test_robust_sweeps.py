@@ -1,0 +1,338 @@
+"""Sweeps on a machine that misbehaves: full disks, batch systems, workers that die, other sweeps."""
+
+import errno
+import fcntl
+import math
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from test_sweep import CONFIG, DIES, FORKS, RAISES, records
+
+import bench.commands.sweep
+import bench.sweep
+import bench.train
+from bench.cli import main
+from bench.config import Config
+from bench.errors import CannotWrite
+from bench.files import write_atomically
+from bench.process import Terminated
+from bench.programs import run
+from bench.records import Store
+from bench.sweep import lock, missing, run_all
+
+QUICK = replace(CONFIG, epochs=1)
+LONG = replace(CONFIG, epochs=1_000_000)
+TINY = """
+title: A short run and a long one
+model: mlp
+scales:
+  quick:
+    seeds: 1
+    runs:
+      - {rule: bp, epochs: 1}
+      - {rule: fa, epochs: 1000000}
+"""
+RUN = [
+    "run",
+    "--model",
+    "mlp",
+    "--rule",
+    "bp",
+    "--scale",
+    "quick",
+    "--set",
+    "epochs=1",
+    "--set",
+    "model_options.width=8",
+]
+
+
+def is_one_line(err, *words):
+    assert err.startswith("error: ") and err.count("\n") == 1 and not [word for word in words if word not in err], err
+    return True
+
+
+def sweep(folder, configs, prepare=lambda: None, done=lambda *_: None, workers=1):
+    """Runs what is missing in this process, a fork; exit status 143 after SIGTERM, 2 where something is not written."""
+    bench.train.CHECKPOINT_SECONDS = bench.train.CHECKPOINT_TIMES = 0
+    bench.sweep.CONTEXT = multiprocessing.get_context("fork")
+    prepare()
+    store = Store(folder)
+    options = {"device": "cpu", "workers": workers, "deadline": math.inf, "done": done}
+    try:
+        with lock(folder):
+            run_all(missing(configs, store, ["test"]), store, "test", "quick", **options)
+    except Terminated:
+        sys.exit(143)
+    except CannotWrite as error:
+        (folder / "said").write_text(str(error))
+        sys.exit(2)
+
+
+def start(*arguments, **options):
+    process = FORKS.Process(target=sweep, args=arguments, kwargs=options)
+    process.start()
+    return process
+
+
+def ended(process, within=60):
+    process.join(within)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
+def wait_for(condition, within=60):
+    patience = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < patience, "nothing came"
+        time.sleep(0.01)
+
+
+# SIGTERM
+
+
+def test_sigterm_pauses_and_the_rest_resumes(tmp_path):
+    configs = [replace(LONG, seed=seed) for seed in range(3)]
+    process = start(tmp_path, configs, workers=2)
+    wait_for(lambda: len(list(tmp_path.glob("checkpoints/*.pt"))) == 2)
+    process.terminate()
+    assert ended(process) == 143
+    assert not list(Store(tmp_path).paths())
+    kept = [Store(tmp_path).checkpoint([config]) for config in configs]
+    assert [path.exists() for path in kept] == [True, True, False]
+    for path in kept[:2]:
+        outcome = bench.train.train(LONG if path == kept[0] else configs[1], checkpoint=path, deadline=time.monotonic())
+        assert outcome.status == "paused" and outcome.history[0]["epoch"] == 1 and outcome.history[-1]["epoch"] > 1
+
+
+SLEEPS = RAISES.replace('raise ValueError("no error goes down")', "import time; time.sleep(3600)")
+
+
+def plugins(folder):
+    import bench.rules
+
+    bench.rules.__path__.append(str(folder))
+
+
+@contextmanager
+def stuck(tmp_path):
+    """A sweep whose run never ends an epoch."""
+    (tmp_path / "sleeps.py").write_text(SLEEPS)
+
+    process = start(tmp_path / "out", [replace(QUICK, rule="sleeps"), QUICK], partial(plugins, tmp_path))
+    wait_for(lambda: (tmp_path / "out/.lock").exists())
+    time.sleep(1)
+    yield process
+    process.kill()
+
+
+def test_a_second_sigterm_ends_at_once(tmp_path):
+    with stuck(tmp_path) as process:
+        process.terminate()
+        process.join(1)
+        assert process.exitcode is None
+        process.terminate()
+        assert ended(process, within=10) == 143
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/tiny.yaml").write_text(TINY)
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
+    monkeypatch.chdir(tmp_path)
+
+
+def as_typed(*arguments):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    return subprocess.Popen([sys.executable, "-m", "bench", *arguments], **pipes)
+
+
+@pytest.mark.parametrize("to", ["all", "parent"])
+def test_sigterm_to_a_command_is_one_line_and_143(to, experiment, tmp_path):
+    """A batch system sends it to the sweep and its workers, `kill` to the sweep alone."""
+    with as_typed("sweep", "tiny", "--scale", "quick", "--workers", "1") as process:
+        for line in process.stdout:
+            if line.startswith("1/2"):
+                break
+        time.sleep(1)
+        (os.killpg if to == "all" else os.kill)(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err == "terminated; 1 runs recorded, the rest resume\n" and "paused" in out
+    assert len(list(Store(tmp_path / "results/quick").paths())) == 1
+    assert len(list(tmp_path.glob("results/quick/checkpoints/*.pt"))) == 1
+
+
+def test_sigterm_pauses_a_single_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def terminated(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr("bench.commands.run.run", terminated)
+    command = [*RUN, "--set", "epochs=9"]
+    assert main(command) == 143
+    assert capsys.readouterr().err.endswith("terminated; 0 runs recorded, the rest resume\n")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 0
+    err = capsys.readouterr().err
+    assert "epoch 9/9" in err and "epoch 1/9" not in err
+
+
+# Workers
+
+
+def kill_workers(config, record):
+    """As a result has come and before the next job goes out; returns once the pool has noticed."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    time.sleep(0.3)
+
+
+def test_a_worker_killed_between_two_jobs_is_replaced(tmp_path):
+    configs = [replace(QUICK, seed=seed) for seed in range(3)]
+    assert ended(start(tmp_path, configs, done=kill_workers)) == 0
+    assert [record["status"] for record in records(tmp_path, configs)] == ["ok"] * 3
+
+
+# Disks
+
+
+def fill_disk_after_two():
+    """A disk that is full once it holds two records."""
+
+    fsync = os.fsync
+
+    def full(descriptor):
+        folder = Path(os.readlink(f"/proc/self/fd/{descriptor}")).parent
+        if len(list(folder.glob("*.json"))) >= 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    os.fsync = full
+
+
+def test_a_full_disk_ends_a_sweep_and_keeps_what_is_recorded(tmp_path):
+    configs = [replace(QUICK, seed=seed) for seed in range(4)]
+    assert ended(start(tmp_path, configs, fill_disk_after_two)) == 2
+    said = (tmp_path / "said").read_text()
+    assert "cannot be written (No space left on device)" in said and "\n" not in said
+    found = records(tmp_path, configs)
+    assert [record and record["status"] for record in found] == ["ok", "ok", None, None]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_full_disk_is_one_line_of_the_command(experiment, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise CannotWrite("x.json: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("bench.commands.sweep.run_all", full)
+    assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
+    assert is_one_line(capsys.readouterr().err, "No space left on device", "0 runs recorded, the rest resume")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EROFS, errno.EIO])
+def test_a_folder_that_cannot_be_locked(number, experiment, capsys, monkeypatch):
+    def flock(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
+    assert is_one_line(capsys.readouterr().err, "results/quick: cannot be locked", os.strerror(number))
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow above 16 kB: a record fits, weights do not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_weights_that_do_not_fit_leave_the_record(tmp_path, capsys, monkeypatch, small_files):
+    monkeypatch.chdir(tmp_path)
+    command = [*RUN, "--set", "model_options.width=64", "--save-weights", "w.pt"]
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert is_one_line(
+        err.splitlines(True)[-1], "--save-weights", "w.pt", "File too large", "the run itself is recorded"
+    )
+    assert len(list(Store(tmp_path / "results/quick").paths())) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device"])
+def test_weights_go_to_regular_files_alone(kind, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "w.pt"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link to a device": lambda p: os.symlink("/dev/null", p)}[kind](target)
+    before = os.lstat(target)
+    assert main([*RUN, "--save-weights", "w.pt"]) == 2
+    assert is_one_line(capsys.readouterr().err, "--save-weights w.pt")
+    assert os.lstat(target)[:3] == before[:3] and os.listdir(tmp_path) == ["w.pt"]
+    with pytest.raises(CannotWrite, match="no regular file"):
+        write_atomically(target, lambda file: file.write(b"x"))
+    assert os.lstat(target)[:3] == before[:3]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(there, tmp_path):
+    (tmp_path / "far").mkdir()
+    if there:
+        (tmp_path / "far/w.pt").write_bytes(b"old")
+    (tmp_path / "w.pt").symlink_to("far/w.pt")
+    write_atomically(tmp_path / "w.pt", lambda file: file.write(b"new"))
+    assert (tmp_path / "w.pt").is_symlink() and (tmp_path / "far/w.pt").read_bytes() == b"new"
+
+
+# Two sweeps
+
+
+def test_what_another_sweep_recorded_meanwhile_stays_as_it_is(tmp_path, capsys, monkeypatch):
+    text = TINY.replace("1000000", "1")
+    for folder in ("experiments", "results"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "experiments/tiny.yaml").write_text(text)
+    monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
+    monkeypatch.setattr(bench.sweep, "CONTEXT", FORKS)
+    monkeypatch.chdir(tmp_path)
+    command = ["sweep", "tiny", "--scale", "quick", "--workers", "1", "--results"]
+    assert main([*command, "other"]) == 0
+    before = {path.name: path.read_bytes() for path in Store(tmp_path / "other/quick").paths()}
+    assert len(before) == 2
+
+    def meanwhile(configs):
+        """The other sweep ends while this one waits."""
+        shutil.copytree("other", "results", dirs_exist_ok=True)
+
+    monkeypatch.setattr(bench.commands.sweep, "check", meanwhile)
+    capsys.readouterr()
+    assert main([*command, "results"]) == 0
+    assert {path.name: path.read_bytes() for path in Store(tmp_path / "results/quick").paths()} == before
+    assert "2/2" in capsys.readouterr().out
+
+
+def test_a_worker_that_dies_in_its_run_is_still_named(tmp_path):
+    """What SIGTERM excuses, nothing else does."""
+    (tmp_path / "dies.py").write_text(DIES)
+
+    config = Config(**(vars(QUICK) | {"rule": "dies"}))
+    assert ended(start(tmp_path / "out", [config], partial(plugins, tmp_path))) == 0
+    assert records(tmp_path / "out", [config])[0]["reason"] == "its process died"
