@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
 SHARE = 0.8
-"""Of the free memory that a population may take."""
+"""Of the memory of a GPU that a process has, what a population may take."""
+
+
+class GpuLost(Exception):
+    """A CUDA error, after which every other call of this process to its GPU fails as well."""
 
 
 def parts(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
@@ -118,10 +122,12 @@ def train_first(
     scale: str,
     device: str,
     deadline: float,
+    workers: int = 1,
 ) -> tuple[list[Record], str]:
     """Trains the first runs of a program, `most` of them or as many as memory holds: their records, and what was said.
 
-    Where memory runs out half of them go on; where anything else goes wrong, one, as what is alone may run.
+    Where memory runs out half of them go on; where anything else goes wrong, one, as what is alone may run. `workers`
+    processes share the memory of a GPU. Raises `GpuLost`, a single run recorded as failed.
     """
     import torch
 
@@ -129,14 +135,18 @@ def train_first(
     while True:
         try:
             if most is None and not said:
-                members = _paused(program, store) or fitting(program, device)
-            return train_program(program[:members], store, experiment, scale, device, deadline), said
-        except UsageError:
+                members = _paused(program, store) or fitting(program, device, workers)
+            records = train_program(program[:members], store, experiment, scale, device, deadline)
+            _check_gpu(records[0].get("reason", ""))
+            return records, said
+        except (UsageError, GpuLost):
             raise
         except Exception as error:
+            if members > 1:
+                store.checkpoint(program[:members]).unlink(missing_ok=True)
+            _check_gpu(_reason(error))
             if members == 1:
                 raise
-            store.checkpoint(program[:members]).unlink(missing_ok=True)
             if isinstance(error, torch.OutOfMemoryError):
                 members = math.ceil(members / 2)
                 said = f"out of memory: {members} runs at once from here on"
@@ -150,10 +160,16 @@ def _paused(program: Sequence[Config], store: Store) -> int:
     return next((n for n in range(len(program), 0, -1) if store.checkpoint(program[:n]).exists()), 0)
 
 
-def fitting(program: Sequence[Config], device: str) -> int:
-    """How many of a program's runs the free memory of a GPU holds, by the peaks of a step of one and of two of them.
+def _check_gpu(reason: str) -> None:
+    if "AcceleratorError" in reason or "CUDA error" in reason:
+        raise GpuLost(reason)
 
-    All of them on the CPU, whose memory is not asked.
+
+def fitting(program: Sequence[Config], device: str, workers: int = 1) -> int:
+    """How many of a program's runs a GPU's memory holds, by the peaks over two steps of one and of two of them.
+
+    The second step has the optimiser's state beside the gradients. Each of `workers` processes has its part of the
+    memory, as far as it is free. All of them on the CPU, whose memory is not asked.
     """
     if len(program) == 1 or not device.startswith("cuda"):
         return len(program)
@@ -164,12 +180,11 @@ def fitting(program: Sequence[Config], device: str) -> int:
     peaks = []
     for members in (1, 2):
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        free, _ = torch.cuda.mem_get_info()
-        train_together(program[:members], device=device, steps=1)
+        free, total = torch.cuda.mem_get_info()
+        train_together(program[:members], device=device, steps=2)
         peaks.append(torch.cuda.max_memory_allocated())
     one, two = peaks
-    return min(len(program), max(1, 1 + int((SHARE * free - one) / max(1, two - one))))
+    return min(len(program), max(1, 1 + int((SHARE * min(free, total / workers) - one) / max(1, two - one))))
 
 
 def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:

@@ -263,7 +263,7 @@ def processor() -> str:
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes that this process had: of tensors on a GPU, of all on the CPU."""
+    """The most bytes that this process had: of tensors on a GPU, since the run began; of all on the CPU, ever."""
     import torch
 
     if device.startswith("cuda"):

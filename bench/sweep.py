@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
 from bench.process import Terminated, asked_to_pause, pause, pausing, train_alone
-from bench.programs import ONE_BY_ONE, cut, parts, train_first
+from bench.programs import ONE_BY_ONE, GpuLost, cut, parts, train_first
 from bench.records import Record, Store, failed_record, writable
 from bench.source import source
 
@@ -102,7 +102,7 @@ def run_all(
             return record
 
         def start(pool: ProcessPoolExecutor, program: list[Config], most: int | None) -> None:
-            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline)
+            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
             running[job] = program, most, pool
 
         idle = [pool_of_one() for _ in range(workers)]
@@ -126,11 +126,13 @@ def run_all(
                         records, said = future.result()
                     except CannotWrite:
                         raise
-                    except (BrokenProcessPool, UsageError) as error:
+                    except (BrokenProcessPool, GpuLost, UsageError) as error:
                         died = isinstance(error, BrokenProcessPool)
                         if died and asked_to_pause():
                             continue
-                        pool = pool_of_one() if died else pool
+                        if not isinstance(error, UsageError):
+                            pool.shutdown(wait=False)
+                            pool = pool_of_one()
                         reason = "its process died" if died else str(error)
                         alone = most == 1 or len(program) == 1
                         records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))

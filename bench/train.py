@@ -120,6 +120,8 @@ def _train(
     """`train_together`. Raises `UnusableCheckpoint`."""
     config, members = configs[0], len(configs)
     data = data_of(config, device)
+    if data.on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     learners = [build(each, data) for each in configs]
     for learner in learners:
         learner.network.to(device)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from inspect import getsourcelines
 from textwrap import dedent
 from typing import NamedTuple, get_args, get_type_hints
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -97,6 +98,12 @@ def test_nor_does_an_augmentation(augment, monkeypatch):
 @pytest.mark.parametrize("model", ["mlp", "cnn", "vit"])
 def test_nor_does_a_step_of_any_precision(model, precision):
     assert findings(settings(model, precision=precision)) == []
+
+
+def test_the_peak_of_memory_is_that_of_the_run():
+    with gpu_that_is_not_there(), patch("torch.cuda.reset_peak_memory_stats") as reset:
+        train_together([settings()], device="cuda", steps=1)
+    reset.assert_called_once_with()
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "vit", "retina"])

@@ -99,6 +99,20 @@ def test_the_layers_and_the_first_are_the_whole_step(rule):
     assert sum(total(found)) + 2 * (2 * N * 64 * 16) == flops_of_step(config, learner, *batch)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_transformer_by_hand(dropout):
+    """Of 4 tokens. A layer has three products, of which the first sends no error down; attention has two of its own."""
+    options = {"patch": 4, "width": 8, "depth": 3, "heads": 2, "dropout": dropout}
+    config = replace(CONFIG, model="vit", rule="bp", rank=None, model_options=options)
+    data = load("digits", 0)
+    tokens = N * 4
+    embedding, head = 2 * tokens * 16 * 8, 2 * N * 8 * 10
+    block = 2 * tokens * (8 * 24 + 8 * 8 + 8 * 16 + 16 * 8)
+    attention = 2 * (2 * tokens * 4 * 8)
+    whole = 2 * embedding + 3 * (3 * (block + attention) + head)
+    assert flops_of_step(config, build(config, data), *first_batch(config, data)) == whole
+
+
 @pytest.mark.parametrize(
     ("rule", "parameters", "error_path"), [("bp", 0, 1), ("ldfa", 20 / 512, 20 / 512), ("pfa", 20, 20)]
 )

@@ -48,18 +48,22 @@ def test_runs_that_train_on_their_own(changes):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A GPU with 1,000 bytes free, on which a step of n members takes 100 + 50 n at its peak."""
-    members = []
-    monkeypatch.setattr(bench.train, "train_together", lambda program, **options: members.append(len(program)))
+    """A GPU with 1,000 of 2,000 bytes free. At its peak a step of n members takes 100 + 30 n, a second 100 + 50 n."""
+    peaks = []
+
+    def train_together(program, device, steps):
+        peaks.append(100 + (30 if steps == 1 else 50) * len(program))
+
+    monkeypatch.setattr(bench.train, "train_together", train_together)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1_000, 2_000))
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 100 + 50 * members[-1])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peaks[-1])
 
 
 def test_as_many_as_the_free_memory_holds(gpu):
-    """100 + 50 n within four fifths of it."""
-    assert fitting(seeds(99), "cuda") == 14
+    """100 + 50 n within four fifths of it, or of the part that is a worker's: 500 of four."""
+    assert fitting(seeds(99), "cuda") == fitting(seeds(99), "cuda", workers=2) == 14
+    assert fitting(seeds(99), "cuda", workers=4) == 6
     assert fitting(seeds(5), "cuda") == 5
     assert fitting(seeds(99), "cpu") == 99
 

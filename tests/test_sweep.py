@@ -1,5 +1,6 @@
 """Sweeps: what an experiment expands to, and records that do not depend on how often the sweep was killed."""
 
+import json
 import math
 import multiprocessing
 import random
@@ -191,6 +192,29 @@ def test_members_of_a_population_that_fails_run_one_by_one(tmp_path):
     said = sorted((tmp_path / "results/said").read_text().splitlines())
     reasons = ["--rank 3: no such", "ValueError: no error goes down", "its process died"]
     assert said == [f"runs at once failed, so they go on one by one: {reason}" for reason in reasons]
+
+
+LOSES = RAISES.replace(
+    "        raise ValueError",
+    """        import os
+        from pathlib import Path
+        with Path(__file__).with_name("processes").open("a") as file:
+            print(os.getpid(), file=file)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise ValueError""",
+)
+
+
+@pytest.mark.parametrize("population", [1, 9])
+def test_no_run_follows_a_cuda_error_in_its_process(population, tmp_path):
+    """Three runs one by one, or first together."""
+    (tmp_path / "loses.py").write_text(LOSES)
+    configs = [replace(CONFIG, epochs=1, rule="loses", seed=seed) for seed in range(3)]
+    finish(tmp_path / "results", configs, tmp_path, population)
+    reasons = [json.loads(path.read_text())["reason"] for path in Store(tmp_path / "results").paths()]
+    assert reasons == ["RuntimeError: CUDA error: an illegal memory access was encountered"] * 3
+    processes = (tmp_path / "processes").read_text().split()
+    assert len(processes) == len(set(processes)) == (3 if population == 1 else 4)
 
 
 @pytest.fixture

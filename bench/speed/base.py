@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 ROUNDS = 101
 """Most rounds of a row."""
@@ -112,10 +111,3 @@ def _on_gpu(sides: Mapping[str, Side], rounds: Rounds) -> None:
         events[name][1].record()
     torch.cuda.synchronize()
     rounds.wall.append({name: start.elapsed_time(end) / 1e3 for name, (start, end) in events.items()})
-
-
-def flops_of(side: Side) -> int:
-    """Floating-point operations of the matrix products of one call."""
-    with FlopCounterMode(display=False) as counter:
-        side()
-    return counter.get_total_flops()

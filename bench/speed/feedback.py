@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from bench.speed.base import Measurement, Row, alternate, flops_of
+from bench.metrics import flops_of
+from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
 
 RULES = ("ldfa", "bp")

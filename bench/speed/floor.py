@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from bench.speed.base import Measurement, Row, Side, Times, alternate, flops_of
+from bench.metrics import flops_of
+from bench.speed.base import Measurement, Row, Side, Times, alternate
 from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
 
 ADAM_READS, ADAM_WRITES, ADAM_HOLDS = 5, 4, 5

@@ -9,8 +9,9 @@ import torch
 from bench.batches import Batches
 from bench.config import Config
 from bench.learner import build, placed, step
+from bench.metrics import flops_of
 from bench.optimisers import optimiser_of
-from bench.speed.base import Device, Measurement, Row, alternate, flops_of, quartiles
+from bench.speed.base import Device, Measurement, Row, alternate, quartiles
 from bench.speed.networks import images, of_protocol, settings
 
 RANK = 32
