@@ -1,9 +1,11 @@
 """What a run is: its configuration, checked, with a digest that identifies it."""
 
+import copy
 import hashlib
 import json
 import math
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -154,8 +156,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises `UsageError` where it is missing or is not YAML."""
     try:
-        return yaml.safe_load(path.read_text())
+        return copy.deepcopy(_parsed(path.absolute(), path.stat().st_mtime_ns))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+@cache
+def _parsed(path: Path, changed: int) -> Any:
+    """The content of a file as it is since `changed`, in nanoseconds."""
+    return yaml.safe_load(path.read_text())
