@@ -1,5 +1,6 @@
 """What a run is: its configuration, checked, with a digest that identifies it."""
 
+import copy
 import hashlib
 import json
 import math
@@ -199,7 +200,12 @@ def read_yaml(path: Path) -> Any:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    return parse_yaml(text, str(path))
+    return copy.deepcopy(_parsed(text, str(path)))
+
+
+@cache
+def _parsed(text: str, where: str) -> Any:
+    return parse_yaml(text, where)
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -25,6 +25,7 @@ class Verdict(StrEnum):
     MATCHES = "matches"
     BELOW = "below"
     INCONCLUSIVE = "inconclusive"
+    TOO_FEW = "too few seeds"
     NOT_RUN = "not run"
 
 
@@ -98,7 +99,7 @@ def number(interval: Interval, form: str = ".2f") -> str:
 def compare(rule: Mapping[int, float], baseline: Mapping[int, float], margin: float = MARGIN) -> Comparison:
     """Judge a rule by the side of -margin on which the whole 95% interval of rule - baseline lies.
 
-    It is taken over the seeds (keys) that both have: fewer than `MIN_SEEDS` are inconclusive, none is not run.
+    It is taken over the seeds (keys) that both have: fewer than `MIN_SEEDS` are too few, none is not run.
     """
     differences = _finite(rule[seed] - baseline[seed] for seed in sorted(rule.keys() & baseline.keys()))
     n = len(differences)
@@ -106,19 +107,22 @@ def compare(rule: Mapping[int, float], baseline: Mapping[int, float], margin: fl
     sd = float(differences.std(ddof=1)) if n > 1 else nan
     if n == 0:
         verdict = Verdict.NOT_RUN
-    elif n >= MIN_SEEDS and interval.low > -margin:
+    elif n < MIN_SEEDS:
+        verdict = Verdict.TOO_FEW
+    elif interval.low > -margin:
         verdict = Verdict.MATCHES
-    elif n >= MIN_SEEDS and interval.high < -margin:
+    elif interval.high < -margin:
         verdict = Verdict.BELOW
     else:
         verdict = Verdict.INCONCLUSIVE
+    unsettled = verdict in (Verdict.INCONCLUSIVE, Verdict.TOO_FEW)
     return Comparison(
         verdict=verdict,
         interval=interval,
         bootstrap=bootstrap_interval(differences),
         iqm=interquartile_mean(differences),
         power=power_matches(sd, n, margin),
-        seeds_needed=seeds_for(sd, interval.estimate, margin) if verdict is Verdict.INCONCLUSIVE else None,
+        seeds_needed=seeds_for(sd, interval.estimate, margin) if unsettled else None,
         margin=margin,
     )
 

@@ -30,10 +30,12 @@ def report(
         raise unknown("scale", scale, SCALES)
     findings = write_report() if scale is None else write_scale(scale)
     path = REPORT if scale is None else FOLDER / scale / REPORT
-    table = Table("claim", "", "verdict", "scale", "n", title="Claims" if scale is None else f"Claims at scale {scale}")
+    table = Table(
+        "claim", "", "verdict", "level", "scale", "n", title="Claims" if scale is None else f"Claims at scale {scale}"
+    )
     for finding in findings:
-        name, judgement = finding.name.upper(), finding.judgement
-        table.add_row(name, finding.claim.title, judgement.verdict, finding.scale, str(judgement.n))
+        row = finding.name.upper(), finding.claim.title, finding.verdict, finding.level, finding.scale
+        table.add_row(*row, str(finding.judgement.n))
     Console().print(table)
     print(f"report: {path.resolve()}")
 

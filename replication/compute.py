@@ -1,19 +1,60 @@
-"""Training compute to an accuracy, from the tests along training that a record holds."""
+"""Training compute: of a step, counted without numbers, and to an accuracy, from the tests along training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Config, parse
+from bench.data import sizes
+from bench.data.base import Data, Split
 from bench.estimate import steps
+from bench.experiments import alternative
+from bench.learner import build, step
+from bench.protocols import configure
 from bench.records import Record
 from bench.runs import chance
 from bench.stats import mean_interval, number
-from replication.results import Results
+from replication.results import Cell, Results
 from replication.tables import Table, columns
+
+IMAGE = (3, 32, 32)
+"""Channels, height and width of an image of CIFAR."""
+_counted: dict[str, int] = {}
+SHARES = (0.90, 0.95, 0.99)
+"""Of bp's final accuracy, to which the costs of a setting are shown."""
+
+
+def step_flops(config: Config) -> int:
+    """FLOPs of the matrix products of one training step on images of CIFAR's shape.
+
+    They are counted by running the step on the device `meta`, whose tensors have shapes and no numbers.
+    """
+    config = replace(config, seed=0)
+    if config.digest not in _counted:
+        with torch.device("meta"):
+            split = Split(torch.zeros(config.batch_size, *IMAGE), torch.zeros(config.batch_size, dtype=torch.long))
+            learner = build(config, Data(config.dataset, split, split, sizes(config.dataset).outputs, {}))
+            learner.network.train()
+            with FlopCounterMode(display=False) as counter:
+                step(learner, torch.optim.SGD(learner.network.parameters()), split.inputs, split.targets)
+        _counted[config.digest] = counter.get_total_flops()
+    return _counted[config.digest]
+
+
+def step_ratio(config: Config) -> float:
+    """The FLOPs of a step over those of `bp` on the same network, at the same batch."""
+    return step_flops(config) / step_flops(replace(config, rule="bp", rank=None, rule_options={}))
+
+
+def authors_step(model: str, rule: str, rank: str) -> float:
+    """The FLOPs of a step over those of `bp` on the authors' network, at their batch."""
+    return step_ratio(configure(model, rule, "paper", rank=rank, choose=alternative(0)))
 
 
 class Reached(NamedTuple):
@@ -53,26 +94,52 @@ def until(record: Record, accuracy: float, cost: Cost) -> Reached:
     return Reached(cost(record), False)
 
 
-def ratios(results: Results, label: str, share: float, cost: Cost) -> dict[int, Reached]:
-    """By seed: the cost at which a setting reaches `share` of bp's final accuracy, over the cost at which bp does.
+Goals = Callable[[Record, Record], tuple[float, float]]
+"""Of a run and of bp's of the same seed: the accuracy that each has to reach."""
+
+
+def ratios(rule: Cell, bp: Cell, goals: Goals, cost: Cost) -> dict[int, Reached]:
+    """By seed: the cost at which a setting reaches its goal, over the cost at which bp reaches its own.
 
     A run that never gets there enters with all its training, a lower bound; one that diverged or failed, with all of
     bp's. Seeds whose run under bp is missing, diverged or failed are left out.
     """
-    rule, bp = results.cell(label), results.cell("bp")
-    if rule is None or bp is None:
-        return {}
     found = {}
     for seed, record in rule.records.items():
         baseline = bp.records.get(seed)
         if baseline is not None and baseline["status"] == "ok":
-            goal = share * baseline["final"]["accuracy"]
-            ours = until(record, goal, cost) if record["status"] == "ok" else Reached(cost(baseline), False)
-            found[seed] = Reached(ours.amount / until(baseline, goal, cost).amount, ours.reached)
+            if record["status"] == "ok":
+                goal, other = goals(record, baseline)
+                ours = until(record, goal, cost)
+            else:
+                _, other = goals(baseline, baseline)
+                ours = Reached(cost(baseline), False)
+            found[seed] = Reached(ours.amount / until(baseline, other, cost).amount, ours.reached)
     return found
 
 
-def compute_table(results: Results, shares: Sequence[float]) -> Table:
+def of_bp(share: float) -> Goals:
+    """Both have to reach a share of bp's final accuracy."""
+    return lambda record, baseline: (share * baseline["final"]["accuracy"],) * 2
+
+
+def of_their_own(share: float) -> Goals:
+    """The authors' first measure: each has to reach a share of its own final accuracy."""
+    return lambda record, baseline: (share * record["final"]["accuracy"], share * baseline["final"]["accuracy"])
+
+
+def of_the_best(bp: Mapping[int, Record]) -> Goals:
+    """The authors' second measure: bp its own best accuracy, the other the mean over seeds of bp's best."""
+    mean = fmean(map(best, ended)) if (ended := [run for run in bp.values() if run["status"] == "ok"]) else 0.0
+    return lambda record, baseline: (mean, best(baseline))
+
+
+def best(record: Record) -> float:
+    """The best test accuracy in percent along training."""
+    return max(accuracy for _, accuracy in curve(record))
+
+
+def compute_table(results: Results) -> Table:
     """What a training step of each setting takes, in FLOPs by part and in seconds, and its costs to shares of bp's
     final accuracy over those of bp.
 
@@ -80,23 +147,25 @@ def compute_table(results: Results, shares: Sequence[float]) -> Table:
     first layer too. Seconds are the median over seeds, with tests and measures. bp comes first in the experiment.
     """
     numbers, text = [], []
+    bp = results.cell("bp")
     for cell in results.cells:
         ended = [record for record in cell.records.values() if record["status"] == "ok"]
         if not ended:
             continue
-        parts, layers, step = (ended[0][name] for name in ("flops", "flops_layers", "flops_step"))
-        if cell.label == "bp":
-            whole = step
+        parts, layers, flops_step = (ended[0][name] for name in ("flops", "flops_layers", "flops_step"))
+        if cell is bp:
+            whole = flops_step
         taken = median(record["seconds"] for record in ended) / steps(cell.config)
-        row = {"setting": cell.label, **parts, "flops_step": step, "step_over_bp": step / whole, "seconds_step": taken}
+        row = {"setting": cell.label, **parts, "flops_step": flops_step, "step_over_bp": flops_step / whole}
+        row |= {"seconds_step": taken}
         row |= {f"{layer}_{part}": count for layer, counts in layers.items() for part, count in counts.items()}
         words = {"setting": f"`{cell.label}`"}
         words |= {f"{part.replace('_', ' ')} (MFLOP)": f"{count / 1e6:.1f}" for part, count in parts.items()}
-        words |= {"whole step (MFLOP)": f"{step / 1e6:.0f}", "over bp": f"{step / whole:.3f}"}
+        words |= {"whole step (MFLOP)": f"{flops_step / 1e6:.0f}", "over bp": f"{flops_step / whole:.3f}"}
         words |= {"step (ms)": f"{1e3 * taken:.1f}"}
         for cost, unit in ((flops, "FLOPs"), (seconds, "seconds")):
-            for share in shares:
-                found = ratios(results, cell.label, share, cost).values()
+            for share in SHARES:
+                found = ratios(cell, bp, of_bp(share), cost).values()
                 lost = sum(not ratio.reached for ratio in found)
                 interval = mean_interval(ratio.amount for ratio in found)
                 row |= columns(f"{unit.lower()}_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}

@@ -32,7 +32,7 @@ RATES = {
 
 
 def on_accuracy() -> list[Results]:
-    """The records that claims on accuracies are judged by: each experiment at its largest complete scale."""
+    """The records of accuracies: each experiment at the largest scale that has all the runs that claims read."""
     found = [results for name in names() if (results := largest(name))]
     return [results for results in found if not MODELS.get(results.experiment.model).regression]
 
@@ -69,7 +69,7 @@ def residuals(results: Results) -> list[np.ndarray]:
 
     They are widened so that their mean square is the pooled variance.
     """
-    bp = results.accuracy("bp")
+    bp = results.baseline
     rules = [cell.accuracy for cell in results.cells if cell.label != "bp"]
     differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule in rules]
     near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILS]

@@ -1,19 +1,23 @@
 """An experiment's records at a scale, as claims, tables and figures see them: the runs of the grid, never a glob."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from bench.config import Config
 from bench.conversion import Rank, parse_rank
 from bench.data import is_drawn, parse_name, sizes
-from bench.experiments import Experiment, experiment
-from bench.protocols import protocol
+from bench.errors import UsageError
+from bench.experiments import OPTIONS, Experiment, experiment
+from bench.protocols import Scale, protocol
 from bench.records import Record, Store
 from bench.runs import chance
+from bench.stats import MIN_SEEDS
+from replication.stats import Level, authors_runs, level_of
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")
 """The scales whose records are kept."""
@@ -30,6 +34,16 @@ class Cell:
     """That of the first seed."""
     planned: int
     records: dict[int, Record]
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the network and the rule, those that are not of its scale."""
+    level: Level = Level.REDUCED
+    needed: bool = True
+    """Whether it is among the runs that claims read, or no claim reads any of the experiment."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether it has the seeds that a verdict needs."""
+        return len(self.records) >= MIN_SEEDS
 
     @property
     def ok(self) -> int:
@@ -118,29 +132,24 @@ class Results:
         """Runs of the grid."""
         return sum(cell.planned for cell in self.cells)
 
-    @property
-    def defect(self) -> str:
-        """Why the records cannot be judged together; empty where they can, or where there are none."""
-        if not self.recorded:
-            return ""
-        if missing := self.planned - self.recorded:
-            return f"{missing} of {self.planned} runs have no valid record"
-        ended = [record for cell in self.cells for record in cell.records.values() if "data" in record]
-        devices = sorted({record["device"]["type"] for record in ended})
-        if len(devices) > 1:
-            return f"runs on {' and '.join(devices)} are mixed"
-        sources: dict[str, dict] = {}
-        for record in ended:
-            name, sha256 = record["data"]["name"], record["data"]["sha256"]
-            drawn = is_drawn(name)
-            if sources.setdefault(f"{name} {record['config']['seed']}" if drawn else name, sha256) != sha256:
-                return f"runs on {name} of different checksums are mixed"
-        return ""
+    def cell(self, rule: str, rank: str | None = None, dataset: str | None = None, **options: Any) -> Cell:
+        """The cell of a rule at a rank, on `dataset` if given, with `options` and no others beside those of its scale.
 
-    def cell(self, label: str, dataset: str | None = None) -> Cell | None:
-        """The cell called `label`, on `dataset` if given; None where the grid has none."""
-        found = [c for c in self.cells if c.label == label and dataset in (None, c.config.dataset)]
-        return found[0] if found else None
+        Raises `UsageError` where the grid has none.
+        """
+        wanted = rule, rank, options
+        for cell in self.cells:
+            if (cell.config.rule, cell.config.rank, cell.options) == wanted and dataset in (None, cell.config.dataset):
+                return cell
+        where = f"experiment {self.experiment.name!r} at scale {self.scale}"
+        asked = " ".join(filter(None, [rule, rank, *(f"{k}={v}" for k, v in options.items()), dataset]))
+        raise UsageError(f"{where} has no setting {asked}; expected: {', '.join(c.label for c in self.cells)}")
+
+    @property
+    def baseline(self) -> dict[int, float]:
+        """Test accuracy by seed of `bp` with the options of the scale; empty where the grid has none."""
+        plain = (cell.accuracy for cell in self.cells if cell.config.rule == "bp" and not cell.options)
+        return next(plain, {})
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -150,10 +159,24 @@ class Results:
             pools.setdefault((cell.label, cell.config.dataset.partition("@")[0]), []).append(cell)
         return tuple(Pool(tuple(cells)) for cells in pools.values())
 
-    def accuracy(self, label: str) -> dict[int, float]:
-        """Test accuracy by seed of the cell called `label`; empty where there is none."""
-        cell = self.cell(label)
-        return cell.accuracy if cell else {}
+    def accuracy(self, rule: str, rank: str | None = None, **options: Any) -> dict[int, float]:
+        """Test accuracy by seed of a `cell`."""
+        return self.cell(rule, rank, **options).accuracy
+
+
+def mixture(cells: Iterable[Cell]) -> str:
+    """Why the records of cells cannot be judged together; empty where they can."""
+    ended = [record for cell in cells for record in cell.records.values() if "data" in record]
+    devices = sorted({record["device"]["type"] for record in ended})
+    if len(devices) > 1:
+        return f"runs on {' and '.join(devices)} are mixed"
+    sources: dict[str, dict] = {}
+    for record in ended:
+        name, sha256 = record["data"]["name"], record["data"]["sha256"]
+        drawn = is_drawn(name)
+        if sources.setdefault(f"{name} {record['config']['seed']}" if drawn else name, sha256) != sha256:
+            return f"runs on {name} of different checksums are mixed"
+    return ""
 
 
 def _runs(cells: Sequence[Cell]) -> str:
@@ -171,15 +194,35 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
 def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
     store = Store(folder / scale)
-    standard = protocol(found.model, scale).settings.get("model_options", {})
+    standard, authors = protocol(found.model, scale), authors_runs(found)
+    needed = {config.digest for config, _ in found.recorded(scale, store, needed=True)}
     cells = []
     for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run[0], seed=0)):
         runs = list(group)
         config = runs[0][0]
-        options = {key: value for key, value in config.model_options.items() if standard.get(key) != value}
+        own = _own_options(config, standard)
         records = {run.seed: record for run, record in runs if record is not None}
-        cells.append(Cell(replace(config, model_options=options).setting, config, len(runs), records))
+        cells.append(
+            Cell(
+                label=replace(config, **own).setting,
+                config=config,
+                planned=len(runs),
+                records=records,
+                options=own["model_options"] | own["rule_options"],
+                level=level_of(config, authors),
+                needed=config.digest in needed,
+            )
+        )
     return Results(found, scale, tuple(cells))
+
+
+def _own_options(config: Config, standard: Scale) -> dict[str, dict[str, Any]]:
+    """The options of the network and of the rule that are not those of the protocol."""
+    settings = standard.settings | standard.rules.get(config.rule, {})
+    return {
+        kind: {k: v for k, v in getattr(config, kind).items() if k not in (s := settings.get(kind, {})) or s[k] != v}
+        for kind in OPTIONS
+    }
 
 
 def recorded_scales(folder: Path = FOLDER) -> list[str]:
@@ -188,7 +231,12 @@ def recorded_scales(folder: Path = FOLDER) -> list[str]:
 
 
 def largest(name: str, folder: Path = FOLDER) -> Results | None:
-    """The records at the largest scale whose runs are all there, else at the most complete; None without records."""
-    scales = [scale for scale in LARGEST_FIRST if scale in experiment(name).scales]
+    """The records at the largest scale whose needed runs are all there, else at the most complete; None without any."""
+    scales = [scale for scale in recorded_scales(folder) if scale in experiment(name).scales]
     candidates = [found for scale in scales if (found := results(name, scale, folder)).recorded]
-    return max(candidates, key=lambda found: found.recorded / found.planned, default=None)
+    return max(candidates, key=_completeness, default=None)
+
+
+def _completeness(found: Results) -> float:
+    needed = [cell for cell in found.cells if cell.needed]
+    return sum(len(cell.records) for cell in needed) / sum(cell.planned for cell in needed)

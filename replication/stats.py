@@ -1,24 +1,105 @@
-"""The verdict on a claim."""
+"""The verdict on a claim, and the level of evidence that it has from its runs, which decides its words."""
 
-from collections.abc import Iterable
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from enum import Enum, StrEnum
+from inspect import signature
+from typing import Any
+
+from bench.config import Config
+from bench.data import sizes
+from bench.estimate import examples
+from bench.experiments import Experiment, alternative
+from bench.models import MODELS
 
 
-class ClaimVerdict(StrEnum):
+class Level(StrEnum):
+    """How near runs come to the paper's, the nearest first."""
+
+    PAPER = "paper"
+    """The authors' network, data, optimiser settings, batch and epochs."""
+    FULL = "full"
+    """The authors' network and data, at least a fifth of their epochs."""
+    REDUCED = "reduced"
+    """Anything less: slim networks, short schedules, other data."""
+
+
+FULL_EPOCHS = 1 / 5
+"""Of the authors' epochs, at which runs count as full."""
+NOISE = ("dropout", "drop_path")
+"""Options of networks that act in training alone: without them it is the same network."""
+BESIDE_TRAINING = {"seed": 0, "rank": None, "log_every": 1}
+BESIDE_TRAINING |= {"measure_every": 0, "test_every": 0, "measure_dimension": False}
+"""Fields of `Config` that are no setting of the authors': what is varied, and what is measured on the way."""
+
+
+class ClaimVerdict(Enum):
     """A claim against its records."""
 
-    SUPPORTED = "supported"
-    NOT_SUPPORTED = "not supported"
-    INCONCLUSIVE = "inconclusive"
+    HOLDS = "holds"
+    FAILS = "fails"
+    OPEN = "open"
+    TOO_FEW = "too few seeds"
     NOT_RUN = "not run"
+
+    def words(self, level: Level) -> str:
+        """As it is called where the runs are of a level: only those near the paper's support a claim, or do not."""
+        near = {self.HOLDS: "supported", self.FAILS: "not supported", self.OPEN: "inconclusive"}
+        far = {self.HOLDS: "holds at reduced scale", self.FAILS: "does not hold at reduced scale", self.OPEN: "open"}
+        return (far if level is Level.REDUCED else near).get(self, self.value)
 
 
 def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
-    """The verdict on a claim from those on its parts: supported only where each is, and inconclusive until all ran."""
+    """The verdict on a claim from those on its parts: it holds only where each does, and is open until all ran."""
     found = set(parts)
     if found <= {ClaimVerdict.NOT_RUN}:
         return ClaimVerdict.NOT_RUN
-    if ClaimVerdict.NOT_RUN in found:
-        return ClaimVerdict.INCONCLUSIVE
-    weaker = (ClaimVerdict.NOT_SUPPORTED, ClaimVerdict.INCONCLUSIVE)
-    return next((verdict for verdict in weaker if verdict in found), ClaimVerdict.SUPPORTED)
+    if found & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}:
+        return ClaimVerdict.TOO_FEW
+    weaker = (ClaimVerdict.FAILS, ClaimVerdict.OPEN)
+    return next((verdict for verdict in weaker if verdict in found), ClaimVerdict.HOLDS)
+
+
+def lowest(levels: Iterable[Level]) -> Level:
+    """The level of runs of several levels together; `reduced` where there are none."""
+    order = [*Level]
+    return max(levels, key=order.index, default=Level.REDUCED)
+
+
+def level_of(config: Config, authors: Sequence[Config]) -> Level:
+    """The level of a run, beside `authors`, the runs of its experiment at the authors' settings (`authors_runs`).
+
+    The linear network has one level: its theory holds at every scale.
+    """
+    if MODELS.get(config.model).regression:
+        return Level.PAPER
+    authors = [run for run in authors if run.dataset == config.dataset]
+    if any(_training(config) == _training(run) for run in authors if run.rule == config.rule):
+        return Level.PAPER
+    alike = [run for run in authors if _network(run) == _network(config)]
+    near = any(_passes(config) >= FULL_EPOCHS * _passes(run) for run in alike)
+    return Level.FULL if near else Level.REDUCED
+
+
+def authors_runs(found: Experiment) -> list[Config]:
+    """A run of each setting of an experiment at scale paper; none where it has no such scale."""
+    if "paper" not in found.scales:
+        return []
+    one_seed = replace(found, scales={"paper": replace(found.scales["paper"], seeds=1)})
+    return one_seed.configs("paper", alternative(0))
+
+
+def _training(config: Config) -> Config:
+    return replace(config, **BESIDE_TRAINING)
+
+
+def _network(config: Config) -> dict[str, Any]:
+    """All options of its network that shape it."""
+    _, *parameters = signature(MODELS.get(config.model)).parameters.values()
+    options = {parameter.name: parameter.default for parameter in parameters} | config.model_options
+    return {name: value for name, value in options.items() if name not in NOISE}
+
+
+def _passes(config: Config) -> float:
+    """How often a run sees each image of the training split, on average."""
+    return config.epochs * examples(config) / sizes(config.dataset).train

@@ -38,14 +38,14 @@ def table_of(results: Results) -> Table:
 
 def accuracy_table(results: Results) -> Table:
     """Test accuracy in percent, the paired difference with bp in percentage points, and the paper's number."""
-    bp = results.accuracy("bp")
+    bp = results.baseline
     numbers, text = [], []
     for cell in results.cells:
         level = mean_interval(cell.accuracy.values())
         versus = compare(cell.accuracy, bp)
         against = columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap)
         against |= {"minus_bp_iqm": versus.iqm, "power": versus.power}
-        is_bp = cell.label == "bp"
+        is_bp = cell.config.rule == "bp" and not cell.options
         paper = paper_number(results.experiment.name, cell)
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}

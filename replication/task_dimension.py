@@ -13,7 +13,7 @@ their ratio over the recorded ranks, interpolated linearly in log r. Each seed h
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
 
@@ -55,6 +55,8 @@ class Task:
     bp: Accuracies
     ldfa: Mapping[int, Accuracies]
     """By rank, ascending."""
+    full: Accuracies = field(default_factory=dict)
+    """`ldfa` at full rank."""
 
     @cached_property
     def comparisons(self) -> dict[int, Comparison]:
@@ -107,9 +109,11 @@ def tasks(results: Results) -> list[Task]:
     recorded = [pool for pool in results.pools if pool.accuracy]
     bp = {task_of(pool): pool.accuracy for pool in recorded if pool.config.rule == "bp"}
     ldfa: dict[tuple[int, int, str], dict[int, Accuracies]] = {task: {} for task in bp}
-    for pool in sorted((p for p in recorded if p.config.rule == "ldfa" and task_of(p) in bp), key=lambda p: p.rank):
+    others = [pool for pool in recorded if pool.config.rule == "ldfa" and task_of(pool) in bp]
+    for pool in sorted((pool for pool in others if pool.rank), key=lambda pool: pool.rank):
         ldfa[task_of(pool)][pool.rank] = pool.accuracy
-    return [Task(*task, bp[task], ldfa[task]) for task in sorted(bp)]
+    full = {task_of(pool): pool.accuracy for pool in others if not pool.rank}
+    return [Task(*task, bp[task], ldfa[task], full.get(task, {})) for task in sorted(bp)]
 
 
 def task_of(pool: Pool) -> tuple[int, int, str]:

@@ -10,23 +10,24 @@ import torch
 
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
-from bench.experiments import experiment
+from bench.experiments import alternative, experiment
 from bench.programs import run
 from bench.records import Store
 from replication import report
 from replication.claims import CLAIMS
-from replication.claims.base import bounded, judged, together
+from replication.claims.base import bounded, judged, results_for, together
 from replication.figures import FIGURES
 from replication.results import largest, results
-from replication.stats import ClaimVerdict
+from replication.stats import ClaimVerdict, Level, authors_runs, level_of
 from replication.tables import accuracy_table, mode_strength, paper_number, pipe_table
 
-SUPPORTED, REFUTED, OPEN, NOT_RUN = ClaimVerdict
+SUPPORTED, REFUTED, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
 
 
 def grid_of(name, scale, accuracies):
     """The experiment's grid with made-up accuracies by label, over the seeds of each list; the rest is not run."""
     grid = results(name, scale)
+    assert accuracies.keys() <= {cell.label for cell in grid.cells}
     runs = {label: dict(enumerate(map(record, values))) for label, values in accuracies.items()}
     return replace(grid, cells=tuple(replace(cell, records=runs.get(cell.label, {})) for cell in grid.cells))
 
@@ -34,7 +35,7 @@ def grid_of(name, scale, accuracies):
 def record(accuracy):
     if accuracy is nan:
         return {"status": "diverged"}
-    config = {"model": "mlp", "dataset": "cifar10-jpeg", "rule": "bp", "epochs": 2, "seed": 0}
+    config = {"model": "mlp", "dataset": "cifar10", "rule": "bp", "epochs": 2, "seed": 0}
     history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2}]
     costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
     trained = {"receptive_fields": {"ascent": [], "noise": [], "active": []}}
@@ -46,7 +47,8 @@ def around(mean, spread=0.1):
     return [mean - spread, mean, mean + spread, mean, mean]
 
 
-GOOD = {"bp": around(59), "ldfa r=10": around(58.9), "bp width=64": around(52), "fa": around(50)}
+GOOD = {"bp": around(59), "ldfa r=10": around(58.9), "ldfa r=full": around(58.95), "bp width=64": around(52)}
+GOOD |= {"fa": around(50)}
 
 
 @pytest.mark.parametrize(
@@ -54,9 +56,9 @@ GOOD = {"bp": around(59), "ldfa r=10": around(58.9), "bp width=64": around(52), 
     [
         ({}, SUPPORTED),
         ({"ldfa r=10": around(57)}, REFUTED),
-        ({"ldfa r=10": around(58.9)[:4]}, OPEN),
+        ({"ldfa r=10": around(58.9)[:4]}, TOO_FEW),
         ({"bp width=64": around(59.5)}, REFUTED),
-        ({"bp width=64": []}, OPEN),
+        ({"bp width=64": []}, TOO_FEW),
         ({"ldfa r=10": [58.9, 58.9, 58.9, 58.9, nan]}, OPEN),
         ({label: around(accuracies[1] - 10) for label, accuracies in GOOD.items()}, OPEN),
         ({label: [] for label in GOOD}, NOT_RUN),
@@ -70,9 +72,9 @@ def test_all_layers(changes, verdict):
 
 def test_fa_fails_only_beyond_five_points():
     found = grid_of("mlp-all-layers", "cpu", GOOD)
-    assert [part.verdict for part in CLAIMS.get("n2").judge(found).context] == [SUPPORTED] * 3
+    assert [part.verdict for part in CLAIMS.get("n2").judge(found).context] == [SUPPORTED] * 5
     close = grid_of("mlp-all-layers", "cpu", GOOD | {"fa": around(55)})
-    assert [part.verdict for part in CLAIMS.get("n2").judge(close).context] == [SUPPORTED, REFUTED, SUPPORTED]
+    assert [part.verdict for part in CLAIMS.get("n2").judge(close).context[-2:]] == [REFUTED, SUPPORTED]
 
 
 def test_one_layer_needs_every_layer():
@@ -80,14 +82,14 @@ def test_one_layer_needs_every_layer():
     claim = CLAIMS.get("n1")
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good)).verdict is SUPPORTED
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": around(55)})).verdict is REFUTED
-    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is OPEN
+    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is TOO_FEW
 
 
 def complete(**changes):
     """The grid of N2 with all its runs, which the claim supports; `changes` to the first record."""
     grid = grid_of("mlp-all-layers", "cpu", {})
     full = grid_of("mlp-all-layers", "cpu", {c.label: GOOD.get(c.label, around(58)) for c in grid.cells})
-    common = {"device": {"type": "cpu"}, "data": {"name": "cifar10-jpeg", "sha256": {"train": "a"}}}
+    common = {"device": {"type": "cpu"}, "data": {"name": "cifar10", "sha256": {"train": "a"}}}
     for cell in full.cells:
         for seed in cell.records:
             cell.records[seed] |= common
@@ -99,7 +101,7 @@ def complete(**changes):
     ("changes", "remark"),
     [
         ({"device": {"type": "cuda"}}, "runs on cpu and cuda are mixed"),
-        ({"data": {"name": "cifar10-jpeg", "sha256": {"train": "b"}}}, "of different checksums are mixed"),
+        ({"data": {"name": "cifar10", "sha256": {"train": "b"}}}, "of different checksums are mixed"),
     ],
 )
 def test_records_of_mixed_sources_are_not_judged(changes, remark):
@@ -110,12 +112,65 @@ def test_records_of_mixed_sources_are_not_judged(changes, remark):
     assert remark in judgement.remark
 
 
-def test_a_missing_run_withholds_the_verdict():
+def test_a_claim_is_judged_by_what_its_criterion_reads():
+    """Other runs of the grid may be missing, and mix devices; of those that it reads, every one counts."""
     grid = complete()
     del grid.cell("kp").records[3]
+    grid.cell("kp").records[0]["device"] = {"type": "cuda"}
+    assert judged(CLAIMS.get("n2"), grid).verdict is SUPPORTED
+    del grid.cell("bp", width=64).records[3]
     judgement = judged(CLAIMS.get("n2"), grid)
-    assert judgement.verdict is OPEN
-    assert judgement.remark == "Not judged: 1 of 60 runs have no valid record."
+    assert (judgement.verdict, judgement.words, judgement.n) == (TOO_FEW, "too few seeds", 4)
+
+
+@pytest.mark.parametrize("name", CLAIMS.names())
+def test_what_a_claim_reads_is_in_the_grids_and_trained_first(name):
+    claim = CLAIMS.get(name)
+    for scale in ("quick", "cpu", "gpu", "paper"):
+        found = [results(each, scale) for each in claim.experiments]
+        reads = claim.reads(*found)
+        assert reads and all(cell.needed for cell in reads)
+        assert claim.judge(*found).verdict is NOT_RUN or any(each.recorded for each in found)
+
+
+def test_a_setting_that_no_grid_has_is_an_error():
+    grid = results("mlp-all-layers", "cpu")
+    for wrong in (("ldfa", "11"), ("ldfaa", "10"), ("ldfa", None)):
+        with pytest.raises(
+            UsageError, match=r"^experiment 'mlp-all-layers' at scale cpu has no setting ldf.*ldfa r=10"
+        ):
+            grid.cell(*wrong)
+    with pytest.raises(UsageError, match="has no setting bp width=65"):
+        grid.cell("bp", width=65)
+    assert grid.cell("bp").options == {} and grid.cell("bp", width=64).label == "bp width=64"
+
+
+def test_rank_and_rule_share_what_is_lost():
+    found = grid_of("mlp-all-layers", "cpu", GOOD | {"ldfa r=10": around(57), "ldfa r=full": around(58.4)})
+    rank, rule = CLAIMS.get("n2").judge(found).context[:2]
+    assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
+    (note,) = CLAIMS.get("n2").judge(found).notes
+    assert note.startswith("Of the -2.00 points between ldfa r=10 and bp, -1.40 come with the rank and -0.60 with the")
+
+
+@pytest.mark.parametrize(
+    ("with_dropout", "without", "verdict", "words"),
+    [
+        (62.2, 61.9, SUPPORTED, "supported"),
+        (60.1, 60.0, REFUTED, "not supported"),
+        (60.1, 61.9, OPEN, "inconclusive"),
+        (62.2, 60.0, OPEN, "inconclusive"),
+        (62.2, None, TOO_FEW, "too few seeds"),
+    ],
+    ids=["both match", "both are below", "without alone", "with alone", "without is not run"],
+)
+def test_at_scale_paper_both_dropouts_have_to_agree(with_dropout, without, verdict, words):
+    accuracies = {"bp": around(62.3), "ldfa r=10": around(with_dropout), "bp width=64": around(52)}
+    if without:
+        accuracies |= {"bp dropout=0.0": around(61.9), "ldfa r=10 dropout=0.0": around(without)}
+    judgement = judged(CLAIMS.get("n2"), grid_of("mlp-all-layers", "paper", accuracies))
+    assert (judgement.verdict, judgement.words, judgement.level) == (verdict, words, Level.PAPER)
+    assert "dropout 0.3" in judgement.parts[0].number and "no dropout" in judgement.parts[0].number
 
 
 def test_a_diverged_run_counts_as_chance_and_is_counted():
@@ -131,7 +186,7 @@ def test_a_diverged_run_counts_as_chance_and_is_counted():
         (around(1), {"below": 2}, SUPPORTED),
         (around(3), {"below": 2}, REFUTED),
         (around(2), {"below": 2}, OPEN),
-        (around(1)[:4], {"below": 2}, OPEN),
+        (around(1)[:4], {"below": 2}, TOO_FEW),
         (around(3), {"above": 2}, SUPPORTED),
         (around(1), {"above": 2}, REFUTED),
         ([], {"above": 2}, NOT_RUN),
@@ -174,13 +229,13 @@ def test_fixed_and_learned_feedback_are_judged_by_rank():
 
 def test_paper_numbers_stand_beside_their_cells():
     grid = grid_of("mlp-all-layers", "cpu", {})
-    assert paper_number("mlp-all-layers", grid.cell("ldfa r=10")) == "61.84 ± 0.23 (n = 10)"
+    assert paper_number("mlp-all-layers", grid.cell("ldfa", "10")) == "61.84 ± 0.23 (n = 10)"
     assert paper_number("mlp-all-layers", grid.cell("bp")) == "62.75 ± 0.20 (n = 10)"
-    assert paper_number("mlp-all-layers", grid.cell("bp width=64")) == ""
-    assert paper_number("mlp-all-layers", grid.cell("ldfa-q r=10")) == ""
+    assert paper_number("mlp-all-layers", grid.cell("bp", width=64)) == ""
+    assert paper_number("mlp-all-layers", grid.cell("ldfa-q", "10")) == ""
     one = grid_of("mlp-one-layer", "cpu", {})
-    assert paper_number("mlp-one-layer", one.cell("ldfa B1=10")) == "62.63 ± 0.31 (n = 10)"
-    assert paper_number("mlp-one-layer", one.cell("ldfa B2=10")) == ""
+    assert paper_number("mlp-one-layer", one.cell("ldfa", "B1=10")) == "62.63 ± 0.31 (n = 10)"
+    assert paper_number("mlp-one-layer", one.cell("ldfa", "B2=10")) == ""
 
 
 def test_mode_strength_is_relative_to_the_teacher():
@@ -194,7 +249,7 @@ def test_mode_strength_is_relative_to_the_teacher():
 @pytest.mark.parametrize("name", ["linear-rank", "mlp-all-layers", "mlp-one-layer"])
 def test_figures_show_every_run(name):
     claim = next(CLAIMS.get(c) for c in CLAIMS.names() if CLAIMS.get(c).figure == name)
-    grid = results(claim.experiment, "cpu")
+    grid = results(claim.experiments[0], "cpu")
     value = count(1)
 
     def ended():
@@ -210,8 +265,8 @@ def test_figures_show_every_run(name):
 
 def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
     grid = results("linear", "cpu")
-    config = replace(grid.cell("ldfa r=8").config, epochs=50)
-    cell = replace(grid.cell("ldfa r=8"), records={0: run(config, Store(tmp_path), "linear", "cpu", "cpu")})
+    config = replace(grid.cell("ldfa", "8").config, epochs=50)
+    cell = replace(grid.cell("ldfa", "8"), records={0: run(config, Store(tmp_path), "linear", "cpu", "cpu")})
     _, curves = FIGURES.get("linear-modes")(replace(grid, cells=(cell,)))
     start, end = (curves[curves["step"] == step] for step in (0, 50))
     assert list(start["mode"]) == [1, 3, 6, 8]
@@ -231,10 +286,10 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
     findings = report.write_scale("cpu")
-    surveys = {"cnn-rules", "vit-rules"}
+    surveys = {"cnn-rules", "compute", "vit-rules"}
     assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} | surveys)
-    experiments = {finding.claim.experiment for finding in findings} | surveys
-    details = {"e1", "r1", "s1"} & {finding.name for finding in findings}
+    experiments = {name for finding in findings for name in finding.claim.experiments} | surveys
+    details = {"e1", "r1", "s1", *(f"{name}-costs" for name in surveys)}
     assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | details
     text = (tmp_path / "cpu/REPORT.md").read_text()
     assert text.count("remaining loss (%)") == 1
@@ -273,6 +328,108 @@ def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch, 
         path.unlink()
     results.cache_clear()
     assert largest("tiny", tmp_path).scale == "gpu"
+
+
+def test_the_level_of_runs_is_how_near_they_come_to_the_authors():
+    found = experiment("mlp-all-layers")
+    authors = authors_runs(found)
+    paper = found.configs("paper", alternative(0))[0]
+    assert level_of(replace(paper, seed=7, test_every=0), authors) is Level.PAPER
+    changes = [{"lr": 1e-3}, {"batch_size": 64}, {"augment": ()}, {"epochs": 149}, {"model_options": {}}]
+    assert {level_of(replace(paper, **change), authors) for change in changes} == {Level.FULL}
+    assert level_of(replace(paper, epochs=30), authors) is Level.FULL
+    reduced = [{"epochs": 29}, {"epochs": 30, "epoch_examples": 49_000}, {"dataset": "cifar10:5"}]
+    reduced += [{"model_options": {"width": 500}}, {"dataset": "digits"}]
+    assert {level_of(replace(paper, **change), authors) for change in reduced} == {Level.REDUCED}
+    assert level_of(replace(paper, epochs=30, model_options={"width": 64}), authors) is Level.FULL
+    levels = {name: {c.level for c in results(name, "cpu").cells} for name in ("mlp-all-layers", "cnn-rank", "linear")}
+    assert levels == {"mlp-all-layers": {Level.FULL}, "cnn-rank": {Level.REDUCED}, "linear": {Level.PAPER}}
+    assert {cell.level for cell in results("mlp-all-layers", "quick").cells} == {Level.REDUCED}
+
+
+def test_only_runs_near_the_papers_support_a_claim_or_do_not():
+    words = {level: [verdict.words(level) for verdict in ClaimVerdict] for level in Level}
+    near = ["supported", "not supported", "inconclusive", "too few seeds", "not run"]
+    assert words[Level.PAPER] == words[Level.FULL] == near
+    far = ["holds at reduced scale", "does not hold at reduced scale", "open", "too few seeds", "not run"]
+    assert words[Level.REDUCED] == far
+
+
+def test_a_claim_is_judged_at_the_highest_level_that_has_its_runs(tmp_path, monkeypatch):
+    """Complete for N2 at scale cpu; at scale paper a setting that it reads lacks a seed, then has all."""
+    grids = {
+        "cpu": grid_of("mlp-all-layers", "cpu", GOOD),
+        "paper": grid_of("mlp-all-layers", "paper", {"bp": around(62), "ldfa r=10": around(62)}),
+    }
+    monkeypatch.setattr("replication.claims.base.results", lambda name, scale, folder: grids[scale])
+    monkeypatch.setattr("replication.claims.base.recorded_scales", lambda folder: [*grids])
+    claim = CLAIMS.get("n2")
+    assert results_for(claim, tmp_path)[0].scale == "cpu"
+    assert judged(claim, *results_for(claim, tmp_path)).words == "supported"
+    whole = GOOD | {"bp dropout=0.0": around(60), "ldfa r=10 dropout=0.0": around(60)}
+    grids["paper"] = grid_of("mlp-all-layers", "paper", whole)
+    assert results_for(claim, tmp_path)[0].scale == "paper"
+    del grids["paper"].cell("ldfa", "10").records[0]
+    assert results_for(claim, tmp_path)[0].scale == "cpu"
+    del grids["cpu"].cell("bp").records[0], grids["cpu"].cell("bp", width=64).records[0]
+    assert results_for(claim, tmp_path)[0].scale == "paper"
+
+
+# Dimension of the representations
+
+
+def measured(shares, scale="quick", seeds=5):
+    """The grid of H1 with made-up participation ratios of the three layers, by setting, in parts of bp's."""
+    grid = results("mlp-all-layers", scale)
+
+    def of(label, seed):
+        ratios = [10 * share * (1 + 0.01 * seed) for share in shares[label]]
+        layers = {f"B{i}": {"participation_ratio": r, "effective_rank": 2 * r} for i, r in enumerate(ratios, 1)}
+        return record(60.0) | {"dimension": layers}
+
+    cells = [
+        replace(cell, records={s: of(cell.label, s) for s in range(seeds)} if cell.label in shares else {})
+        for cell in grid.cells
+    ]
+    return replace(grid, cells=tuple(cells))
+
+
+HIGH = {"bp": (3, 4, 2), "ldfa r=10": (2.7, 3.6, 1.8), "bp width=16": (1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({}, [SUPPORTED] * 6),
+        ({"ldfa r=10": (2.7, 3.0, 1.8)}, [SUPPORTED, REFUTED, SUPPORTED, *[SUPPORTED] * 3]),
+        ({"bp width=16": (1, 1, 1.9)}, [*[SUPPORTED] * 5, REFUTED]),
+    ],
+    ids=["high", "one layer loses a quarter", "the narrow network has more"],
+)
+def test_representations_are_judged_layer_by_layer_and_the_two_conditions_apart(changes, verdicts):
+    claim, found = CLAIMS.get("h1"), measured(HIGH | changes)
+    judgement = judged(claim, found)
+    assert [part.verdict for part in judgement.parts] == verdicts
+    assert judgement.level is Level.REDUCED
+    assert [part.estimate for part in judgement.parts[:1]] == [pytest.approx(0.9)]
+    assert judged(claim, measured(HIGH, seeds=4)).verdict is TOO_FEW
+
+
+def test_the_dimension_that_is_left_is_told_in_words_and_drawn():
+    found = measured(HIGH)
+    first, second = CLAIMS.get("h1").judge(found).notes
+    assert first == "`ldfa` at r = 10 keeps 90%, 90% and 90% of the dimension of `bp` in the three hidden layers."
+    assert second.startswith("`bp` at width 16 has 33%, 25% and 50%")
+    figure, numbers = FIGURES.get("mlp-dimension")(found)
+    assert len(numbers) == 3 * 5 * 3 and len(figure.axes) == 3
+    row = CLAIMS.get("h1").details(found).numbers.set_index("setting").loc["bp"]
+    assert row["B2_participation_ratio"] == pytest.approx(40 * 1.02)
+
+
+def test_a_run_that_diverged_has_no_dimension():
+    found = measured(HIGH)
+    found.cell("ldfa", "10").records[0] = {"status": "diverged"}
+    assert CLAIMS.get("h1").judge(found).parts[0].verdict is OPEN
 
 
 def test_pipe_table():

@@ -70,11 +70,11 @@ def test_the_margin_decides(bench, made_up, by, verdict):
     assert (f"about {needed} seeds would settle it" in out) == (by == -0.8)
 
 
-def test_few_seeds_are_inconclusive_and_only_shared_ones_count(bench, recorded):
+def test_few_seeds_are_too_few_and_only_shared_ones_count(bench, recorded):
     recorded["bp", 4].unlink()
     status, out, _ = bench("ldfa@10", "bp", "--task", "mlp")
     assert status == 0 and "4 shared seeds" in out and "(seed 4)" not in out
-    assert out.endswith("verdict: inconclusive (4 shared seeds, and a verdict needs 5)")
+    assert out.endswith("verdict: too few seeds (4 shared seeds, and a verdict needs 5)")
 
 
 def test_a_diverged_run_counts_as_chance(bench, made_up):

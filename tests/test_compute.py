@@ -1,16 +1,34 @@
-"""Compute to an accuracy: crossings by hand, runs that never get there, and the verdict of E1."""
+"""Compute: a step counted without numbers, crossings by hand, runs that never get there, and the verdict of E1."""
 
 from dataclasses import asdict, replace
 
 import pytest
 
 from bench.config import Config
+from bench.data import load_once
+from bench.learner import build
+from bench.metrics import first_batch, flops_of_step
+from replication import compute
 from replication.claims import CLAIMS
-from replication.compute import curve, flops, ratios, seconds, until
+from replication.claims.base import judged
+from replication.compute import (
+    authors_step,
+    curve,
+    flops,
+    of_bp,
+    of_the_best,
+    of_their_own,
+    ratios,
+    seconds,
+    step_flops,
+    until,
+)
+from replication.figures import FIGURES
 from replication.results import results
-from replication.stats import ClaimVerdict
+from replication.stats import ClaimVerdict, Level
 
-CONFIG = Config(model="mlp", dataset="cifar10-jpeg", rule="bp", epochs=4, batch_size=50_000)
+HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
+CONFIG = Config(model="mlp", dataset="cifar10", rule="bp", epochs=4, batch_size=50_000)
 """Four steps in all."""
 
 
@@ -36,37 +54,102 @@ def test_the_first_crossing_counts_linear_between_tests():
     assert until(BP, 51, flops) == (40, False)
 
 
-def grid(**runs):
-    """The grid of E1 with one run by rule, the same for five seeds."""
-    found = results("compute", "cpu")
+@pytest.mark.parametrize(("rule", "rank"), [("bp", None), ("ldfa", "1/4"), ("ldfa-track", "3")])
+def test_a_step_without_numbers_takes_the_flops_of_one_with_them(rule, rank, monkeypatch):
+    config = Config(model="cnn", dataset="digits", rule=rule, rank=rank, model_options={"width": 4}, batch_size=16)
+    data = load_once("digits", 0)
+    monkeypatch.setattr(compute, "IMAGE", tuple(data.train.inputs.shape[1:]))
+    monkeypatch.setattr(compute, "_counted", {})
+    assert step_flops(config) == flops_of_step(config, build(config, data), *first_batch(config, data))
 
-    def cell(cell):
-        kind = runs.get(cell.config.rule.replace("-", "_"))
-        return replace(cell, records=dict.fromkeys(range(5), kind) if kind else {})
 
-    return replace(found, cells=tuple(map(cell, found.cells)))
+def test_a_step_of_the_authors_networks_saves_a_fifth():
+    assert authors_step("cnn", "ldfa", "1/8") == pytest.approx(0.764, abs=5e-4)
+    assert authors_step("cnn", "ldfa", "1/4") == pytest.approx(0.861, abs=5e-4)
+    assert authors_step("vit", "ldfa-track", "32") == pytest.approx(0.750, abs=5e-4)
+    assert authors_step("vit", "ldfa-track", "64") == pytest.approx(0.820, abs=5e-4)
+
+
+def grids(ldfa, bp=BP, seeds=5):
+    """The grids of E1 at scale cpu with one run a rule, the same for all seeds, on both networks."""
+    kinds = {"bp": bp, "ldfa": ldfa, "ldfa-track": ldfa}
+
+    def filled(name):
+        found = results(name, "cpu")
+        cells = (
+            replace(cell, records=dict.fromkeys(range(seeds), kinds[cell.config.rule]))
+            if kinds.get(cell.config.rule)
+            else replace(cell, records={})
+            for cell in found.cells
+        )
+        return replace(found, cells=tuple(cells))
+
+    return filled("cnn-rank"), filled("vit-rank")
+
+
+def amounts(goals, rule, bp=BP):
+    cnn, _ = grids(rule, bp)
+    return ratios(cnn.cell("ldfa", "1/8"), cnn.cell("bp"), goals, flops)
 
 
 def test_costs_are_over_those_of_bp():
-    found = grid(bp=BP, ldfa=record([30, 40, 45, 50], step=7))
-    assert {seed: ratio.amount for seed, ratio in ratios(found, "ldfa r=10", 0.9, flops).items()} == pytest.approx(
-        dict.fromkeys(range(5), 0.7)
-    )
-    assert ratios(found, "ldfa r=10", 0.9, seconds)[0].amount == 1
-    assert ratios(grid(bp=BP), "ldfa r=10", 0.9, flops) == {}
+    found = amounts(of_bp(0.9), record([30, 40, 45, 50], step=7))
+    assert {seed: ratio.amount for seed, ratio in found.items()} == pytest.approx(dict.fromkeys(range(5), 0.7))
+    cnn, _ = grids(record([30, 40, 45, 50], step=7))
+    assert ratios(cnn.cell("ldfa", "1/8"), cnn.cell("bp"), of_bp(0.9), seconds)[0].amount == 1
+    assert amounts(of_bp(0.9), None) == {}
+
+
+def test_the_authors_measures_hold_each_run_to_another_accuracy():
+    worse = record([20, 30, 36, 40])
+    assert amounts(of_their_own(0.9), worse)[0] == (30 / 30, True)
+    bp = record([30, 48, 52, 50])
+    assert amounts(of_the_best({0: bp, 1: bp}), record([30, 40, 52, 51], step=5), bp)[0] == (15 / 30, True)
+    assert amounts(of_the_best({0: bp}), worse, bp)[0] == (40 / 30, False)
 
 
 @pytest.mark.parametrize(
     ("ldfa", "verdict"),
     [
-        (record([44, 48, 50, 55], step=7), ClaimVerdict.SUPPORTED),
-        (record([30, 40, 45, 50], step=10), ClaimVerdict.NOT_SUPPORTED),
-        (record([30, 40, 44, 44], step=10), ClaimVerdict.NOT_SUPPORTED),
-        (record([10, 10, 10, 10], step=1), ClaimVerdict.INCONCLUSIVE),
-        (record([44, 48, 50, 55], step=7, status="diverged"), ClaimVerdict.NOT_SUPPORTED),
+        (record([44, 48, 50, 50], step=7), HOLDS),
+        (record([30, 40, 45, 50], step=10), FAILS),
+        (record([30, 40, 44, 44], step=10), FAILS),
+        (record([10, 10, 10, 10], step=1), OPEN),
+        (record([44, 48, 50, 50], step=7, status="diverged"), FAILS),
     ],
     ids=["cheaper", "alike", "never", "never, but cheap in all", "diverged"],
 )
 def test_a_run_that_never_gets_there_cannot_save(ldfa, verdict):
-    judgement = CLAIMS.get("e1").judge(grid(bp=BP, ldfa=ldfa))
-    assert {part.verdict for part in judgement.parts} == {verdict}
+    judgement = CLAIMS.get("e1").judge(*grids(ldfa))
+    assert [part.verdict for part in judgement.parts[2::3]] == [verdict] * 2
+
+
+def test_each_part_has_its_level_and_the_claim_that_of_its_runs():
+    judgement = judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 50], step=7)))
+    assert [part.level for part in judgement.parts] == [Level.PAPER, None, None] * 2
+    assert [judgement.words_of(part) for part in judgement.parts[:2]] == ["supported", "holds at reduced scale"]
+    assert judgement.level is Level.REDUCED
+    assert "the saving is" in judgement.notes[0] and judgement.n == 5
+    assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 45], step=7))).parts[1].verdict is FAILS
+
+
+def test_without_runs_the_step_alone_is_judged_and_the_claim_is_not():
+    judgement = judged(CLAIMS.get("e1"), *grids(None, bp=None))
+    assert judgement.verdict is NOT_RUN
+    assert [part.verdict for part in judgement.parts] == [HOLDS, NOT_RUN, NOT_RUN] * 2
+    assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 50], step=7), seeds=4)).verdict is TOO_FEW
+
+
+def test_a_slim_transformer_is_judged_at_the_largest_rank_that_saves_as_much(monkeypatch):
+    _, vit = grids(BP)
+    monkeypatch.setattr("replication.claims.e1.step_ratio", lambda config: 0.6 + 0.03 * int(config.rank))
+    assert CLAIMS.get("e1").reads(*grids(BP))[2] == vit.cell("ldfa-track", "4")
+
+
+def test_the_figure_has_every_rank():
+    found = grids(record([44, 48, 50, 50], step=7))
+    figure, steps = FIGURES.get("compute-step")(*found)
+    ranked = [cell for each in found for cell in each.cells if cell.config.rank]
+    assert len(steps) == len(ranked) and len(figure.axes) == 2
+    table = CLAIMS.get("e1").details(*found)
+    assert len(table.text) == sum(len(each.cells) - 1 for each in found)

@@ -112,7 +112,7 @@ def test_the_baseline_has_the_same_network_and_rates_of_its_own(recorded, tmp_pa
     assert set(found[found["verdict"] == "baseline"].index) == {("bp", "", ""), ("bp", "", "model_options.width=64")}
     assert found.loc["fa", "", "model_options.width=64"]["minus_bp"] == pytest.approx(-10)
     assert found.loc["ldfa", "10", "feedback_rate=0.5"]["n_paired"] == 5
-    assert found.loc["fa", "", ""]["verdict"] == "inconclusive"
+    assert found.loc["fa", "", ""]["verdict"] == "too few seeds"
 
 
 def test_a_deleted_record_changes_its_row_alone(recorded, tmp_path):
@@ -122,7 +122,7 @@ def test_a_deleted_record_changes_its_row_alone(recorded, tmp_path):
     changed = before["records"] != after["records"].reindex(before.index)
     assert list(before.index[changed]) == [("kp", "", "")]
     row = after.loc["kp", "", ""]
-    assert (row["n"], row["n_planned"], row["n_paired"], row["verdict"]) == (4, 5, 4, "inconclusive")
+    assert (row["n"], row["n_planned"], row["n_paired"], row["verdict"]) == (4, 5, 4, "too few seeds")
 
 
 def rewrite(path, **changes):

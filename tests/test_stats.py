@@ -105,12 +105,12 @@ def test_verdict_needs_the_whole_interval_on_one_side(by, verdict):
     assert (result.seeds_needed is None) == (verdict is not Verdict.INCONCLUSIVE)
 
 
-def test_few_seeds_are_inconclusive_and_none_is_not_run():
+def test_few_seeds_are_too_few_and_none_is_not_run():
     four = {seed: shifted(0.0)[seed] for seed in range(4)}
     few = compare(four, BP)
-    assert (few.verdict, few.interval.n, few.seeds_needed) == (Verdict.INCONCLUSIVE, 4, 5)
+    assert (few.verdict, few.interval.n, few.seeds_needed) == (Verdict.TOO_FEW, 4, 5)
     one = compare({0: 60.0}, BP)
-    assert (one.verdict, one.interval.n, one.seeds_needed) == (Verdict.INCONCLUSIVE, 1, None)
+    assert (one.verdict, one.interval.n, one.seeds_needed) == (Verdict.TOO_FEW, 1, None)
     assert compare({}, BP).verdict is compare({8: 60.0}, BP).verdict is Verdict.NOT_RUN
 
 
@@ -152,7 +152,7 @@ def test_intervals_cover_as_stated_at_five_seeds():
     assert np.mean([i.low < 0 < i.high for i in percentile]) == pytest.approx(0.84, abs=0.04)
 
 
-YES, NO, OPEN, NOT_RUN = ClaimVerdict
+YES, NO, OPEN, FEW, NOT_RUN = ClaimVerdict
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,10 @@ YES, NO, OPEN, NOT_RUN = ClaimVerdict
         ([YES, YES], YES),
         ([YES, OPEN], OPEN),
         ([YES, OPEN, NO], NO),
-        ([YES, NOT_RUN], OPEN),
-        ([NO, NOT_RUN], OPEN),
+        ([YES, NOT_RUN], FEW),
+        ([NO, NOT_RUN], FEW),
+        ([NO, FEW], FEW),
+        ([FEW, FEW], FEW),
         ([NOT_RUN, NOT_RUN], NOT_RUN),
         ([], NOT_RUN),
     ],

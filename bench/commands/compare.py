@@ -164,9 +164,9 @@ def _verdict(found: Comparison) -> str:
         Verdict.MATCHES: f"the whole t interval lies above {-MARGIN:g} point",
         Verdict.BELOW: f"the whole t interval lies below {-MARGIN:g} point",
         Verdict.INCONCLUSIVE: f"the t interval holds {-MARGIN:g} point{more}",
+        Verdict.TOO_FEW: f"{n} shared seeds, and a verdict needs {MIN_SEEDS}",
     }
-    few = f"{n} shared seeds, and a verdict needs {MIN_SEEDS}"
-    return f"verdict: {found.verdict} ({few if n < MIN_SEEDS else why[found.verdict]})"
+    return f"verdict: {found.verdict} ({why[found.verdict]})"
 
 
 def _of(runs: Runs) -> str:

@@ -2,9 +2,10 @@
 
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, Part, above, floor_remark
-from replication.results import Results
+from replication.results import Cell, Results
 
 ALONE = ("ldfa-q", "ldfa-p")
+RANKS = (10, 2)
 
 
 class Ablation(Claim):
@@ -17,20 +18,24 @@ class Ablation(Claim):
         "At r = 10 and at r = 2, `ldfa` minus `ldfa-q` (only Q learns) and `ldfa` minus `ldfa-p` (only P learns) lie "
         "above 0 with their whole 95% interval."
     )
-    experiment = "mlp-ablation"
+    experiments = ("mlp-ablation",)
     figure = "mlp-ablation"
     deviations = ("Each rule has rates of its own, tuned at r = 10; those of `fa-lowrank` are for its weights alone.",)
 
+    def reads(self, results: Results) -> list[Cell]:
+        ranked = [results.cell(rule, str(rank)) for rank in RANKS for rule in ("ldfa", *ALONE)]
+        return [results.cell("bp"), *ranked]
+
     def judge(self, results: Results) -> Judgement:
         def difference(rule: str, other: str, rank: int) -> Part:
-            pair = (results.accuracy(f"{name} r={rank}") for name in (rule, other))
+            pair = (results.accuracy(name, str(rank)) for name in (rule, other))
             return above(f"{rule} minus {other}, r = {rank}", compare(*pair, margin=0.0))
 
-        from_error = compare(results.accuracy("ldfa r=2 output=error"), results.accuracy("ldfa r=2"))
+        from_error = compare(results.accuracy("ldfa", "2", output="error"), results.accuracy("ldfa", "2"))
         return Judgement(
-            parts=tuple(difference("ldfa", other, rank) for rank in (10, 2) for other in ALONE),
+            parts=tuple(difference("ldfa", other, rank) for rank in RANKS for other in ALONE),
             context=(
-                *(difference(rule, "fa-lowrank", rank) for rank in (10, 2) for rule in ALONE),
+                *(difference(rule, "fa-lowrank", rank) for rank in RANKS for rule in ALONE),
                 above("ldfa whose output layer learns P from the error minus from the targets, r = 2", from_error),
             ),
             remark=floor_remark(results),

@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nan
-from statistics import stdev
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import ClassVar
 
+from bench.experiments import experiment
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
-from replication.results import Results
-from replication.stats import ClaimVerdict, all_of
+from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, recorded_scales, results
+from replication.stats import ClaimVerdict, Level, all_of, lowest
 from replication.tables import Table
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
@@ -32,6 +34,8 @@ class Part:
     """The number alone; NaN where there are several."""
     seeds_needed: int | None = None
     """Seeds that would settle it at this mean and spread; None where it is settled, or nothing would."""
+    level: Level | None = None
+    """Its own level of evidence, where it does not rest on the claim's runs."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,36 @@ class Judgement:
     context: tuple[Part, ...] = ()
     """Conditions that the claim does not rest on, shown beside it."""
     remark: str = ""
+    notes: tuple[str, ...] = ()
+    """What the numbers say in sentences."""
+    level: Level = Level.REDUCED
+    """The lowest level of the runs that the criterion reads."""
 
     @property
     def verdict(self) -> ClaimVerdict:
-        verdict = all_of([part.verdict for part in self.parts])
-        return ClaimVerdict.INCONCLUSIVE if self.remark and verdict is not ClaimVerdict.NOT_RUN else verdict
+        """Without runs it is not run, whatever the parts say that need none."""
+        trained = all_of([part.verdict for part in self._trained])
+        if trained in (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW):
+            return trained
+        return ClaimVerdict.OPEN if self.remark else all_of([part.verdict for part in self.parts])
+
+    @property
+    def words(self) -> str:
+        """The verdict, as it is called at the level of the runs."""
+        return self.verdict.words(self.level)
+
+    def words_of(self, part: Part) -> str:
+        """The verdict on a part, at its own level or at that of the runs."""
+        return part.verdict.words(part.level or self.level)
 
     @property
     def n(self) -> int:
-        """The fewest seeds behind any part."""
-        return min((part.n for part in self.parts), default=0)
+        """The fewest seeds behind any part that rests on runs."""
+        return min((part.n for part in self._trained), default=0)
+
+    @property
+    def _trained(self) -> list[Part]:
+        return [part for part in self.parts if part.level is None]
 
 
 class Claim(ABC):
@@ -61,27 +85,52 @@ class Claim(ABC):
     statement: ClassVar[str]
     """What the paper says."""
     criterion: ClassVar[str]
-    """When the claim counts as supported, in numbers."""
-    experiment: ClassVar[str]
+    """When the claim holds, in numbers."""
+    experiments: ClassVar[tuple[str, ...]]
+    """Those whose records it reads, all at one scale; the methods take their `Results` in this order."""
     figure: ClassVar[str]
-    paper: ClassVar[tuple[str, ...]] = ()
-    """The settings whose accuracy the paper's authors gave, of which the report shows the number."""
+    paper: ClassVar[tuple[tuple[str, str | None], ...]] = ()
+    """Rule and rank of the settings whose accuracy the paper's authors gave, of which the report shows the number."""
     deviations: ClassVar[tuple[str, ...]] = ()
     """How the runs differ from the paper's, beyond what their settings say."""
 
     @abstractmethod
-    def judge(self, results: Results) -> Judgement:
-        """The verdict by the records of the claim's experiment."""
+    def reads(self, *found: Results) -> Sequence[Cell]:
+        """The settings that the criterion reads: the claim is judged where all have `MIN_SEEDS` seeds."""
 
-    def details(self, results: Results) -> Table | None:
+    @abstractmethod
+    def judge(self, *found: Results) -> Judgement:
+        """The verdict by the records of the claim's experiments."""
+
+    def details(self, *found: Results) -> Table | None:
         """A table of the claim's own, beside that of its experiment."""
         return None
 
 
-def judged(claim: Claim, results: Results) -> Judgement:
-    """The verdict on a claim, withheld where its records are not all there or do not belong together."""
-    judgement = claim.judge(results)
-    return replace(judgement, remark=f"Not judged: {results.defect}.") if results.defect else judgement
+def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
+    """The records that a claim is judged by, those of its experiments at one scale.
+
+    Of the scales where every setting that its criterion reads has `MIN_SEEDS` seeds, the one whose runs have the
+    highest level, then the largest; where there is none, the one that lacks the least.
+    """
+
+    def place(found: tuple[Results, ...]) -> tuple[bool, int, float]:
+        reads = claim.reads(*found)
+        whole = all(cell.enough for cell in reads)
+        level = -[*Level].index(lowest(cell.level for cell in reads)) if whole else 0
+        return whole, level, fmean(min(len(cell.records), MIN_SEEDS) for cell in reads)
+
+    scales = [s for s in LARGEST_FIRST if all(s in experiment(name).scales for name in claim.experiments)]
+    kept = [scale for scale in scales if scale in recorded_scales(folder)] or scales[:1]
+    return max((tuple(results(name, scale, folder) for name in claim.experiments) for scale in kept), key=place)
+
+
+def judged(claim: Claim, *found: Results) -> Judgement:
+    """The verdict on a claim, with its level; withheld where the records that it reads do not belong together."""
+    reads = claim.reads(*found)
+    judgement = replace(claim.judge(*found), level=lowest(cell.level for cell in reads))
+    mixed = mixture(reads)
+    return replace(judgement, remark=f"Not judged: {mixed}.") if mixed else judgement
 
 
 def above(condition: str, comparison: Comparison, unit: str = " points") -> Part:
@@ -99,13 +148,33 @@ def fa_fails(results: Results) -> Part:
     return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILS))
 
 
+def rank_or_rule(low: Cell, full: Cell, bp: Cell) -> tuple[tuple[Part, Part], str]:
+    """What a rule at a low rank loses to `bp`, in two: against itself at full rank, the rank's; there, the rule's.
+
+    The second element says so in a sentence; it is empty where runs are missing.
+    """
+    rank, rule = (compare(one.accuracy, other.accuracy) for one, other in ((low, full), (full, bp)))
+    parts = (
+        above(f"{low.label} minus {full.label}: the rank's", rank),
+        above(f"{full.label} minus bp: the rule's", rule),
+    )
+    if not (rank.interval.n and rule.interval.n):
+        return parts, ""
+    ours, rules = rank.interval.estimate, rule.interval.estimate
+    return parts, (
+        f"Of the {ours + rules:+.2f} points between {low.label} and bp, {ours:+.2f} come with the rank "
+        f"and {rules:+.2f} with the rule, which has them at full rank already."
+    )
+
+
 def _compared(
     condition: str, comparison: Comparison, side: str, holds: Verdict, fails: Verdict, unit: str = " points"
 ) -> Part:
     verdicts = {
-        holds: ClaimVerdict.SUPPORTED,
-        fails: ClaimVerdict.NOT_SUPPORTED,
-        Verdict.INCONCLUSIVE: ClaimVerdict.INCONCLUSIVE,
+        holds: ClaimVerdict.HOLDS,
+        fails: ClaimVerdict.FAILS,
+        Verdict.INCONCLUSIVE: ClaimVerdict.OPEN,
+        Verdict.TOO_FEW: ClaimVerdict.TOO_FEW,
         Verdict.NOT_RUN: ClaimVerdict.NOT_RUN,
     }
     needed, interval = comparison.seeds_needed, comparison.interval
@@ -124,7 +193,7 @@ def bounded(
     """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
     sample = list(values)
     part = within(condition, mean_interval(sample), below=below, above=above, unit=unit)
-    if part.verdict is not ClaimVerdict.INCONCLUSIVE or part.n < 2:
+    if part.verdict not in (ClaimVerdict.OPEN, ClaimVerdict.TOO_FEW) or part.n < 2:
         return part
     nearest = min(below, above, key=lambda limit: abs(part.estimate - limit))
     needed = seeds_for(stdev(sample), part.estimate, -nearest)
@@ -136,13 +205,13 @@ def within(condition: str, interval: Interval, *, below: float = inf, above: flo
     if not interval.n:
         verdict = ClaimVerdict.NOT_RUN
     elif interval.n < MIN_SEEDS:
-        verdict = ClaimVerdict.INCONCLUSIVE
+        verdict = ClaimVerdict.TOO_FEW
     elif interval.low > above and interval.high < below:
-        verdict = ClaimVerdict.SUPPORTED
+        verdict = ClaimVerdict.HOLDS
     elif interval.high < above or interval.low > below:
-        verdict = ClaimVerdict.NOT_SUPPORTED
+        verdict = ClaimVerdict.FAILS
     else:
-        verdict = ClaimVerdict.INCONCLUSIVE
+        verdict = ClaimVerdict.OPEN
     text = number(interval, ".3g") + unit if interval.n else ""
     return Part(condition, verdict, text, interval.n, interval.estimate)
 
@@ -154,9 +223,18 @@ def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
     numbers = " to ".join(ends) + unit if ends else ""
     n = min((part.n for part in parts), default=0)
     verdict = all_of([part.verdict for part in parts])
-    needed = [part.seeds_needed for part in parts if part.seeds_needed and verdict is ClaimVerdict.INCONCLUSIVE]
+    needed = [part.seeds_needed for part in parts if part.seeds_needed and verdict is ClaimVerdict.OPEN]
     seeds = max(needed, default=None)
     return Part(condition, verdict, f"{numbers}{_more_seeds(seeds)}", n, nan, seeds)
+
+
+def agreeing(condition: str, parts: Sequence[Part]) -> Part:
+    """One question put to several kinds of runs: settled where all agree, else open, with the number of each."""
+    verdicts = {part.verdict for part in parts}
+    few = verdicts & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}
+    verdict = verdicts.pop() if len(verdicts) == 1 else ClaimVerdict.TOO_FEW if few else ClaimVerdict.OPEN
+    numbers = "; ".join(f"{part.condition}: {part.number or 'no runs'}" for part in parts)
+    return Part(condition, verdict, numbers, min(part.n for part in parts), nan)
 
 
 def floor_remark(results: Results) -> str:

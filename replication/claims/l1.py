@@ -10,7 +10,8 @@ from replication.results import Cell, Results
 from replication.theory import bp_mode, singular_values
 
 LIMIT = 5.0
-RULES = ("bp", "fa-lowrank r=8", "ldfa-q r=8", "ldfa r=8")
+RULES = {"bp": None, "fa-lowrank": "8", "ldfa-q": "8", "ldfa": "8"}
+"""With the rank."""
 
 
 class LinearDynamics(Claim):
@@ -24,7 +25,7 @@ class LinearDynamics(Claim):
         "the matrix ODE (`bp`, and the low-rank rules at r = 8), and for `bp` from a balanced start of the one-mode "
         "solution: the 95% interval over seeds of the largest gap lies below 5%."
     )
-    experiment = "linear"
+    experiments = ("linear",)
     figure = "linear-modes"
     deviations = (
         "The authors' run is r = 2 with the rule `ldfa-track` and a feedback rate that decays by 0.999 a step; here "
@@ -32,12 +33,24 @@ class LinearDynamics(Claim):
         "moments, all that full-batch descent sees.",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        return [*_rules(results), *_balanced(results)]
+
     def judge(self, results: Results) -> Judgement:
-        cells = [cell for label in RULES for cell in results.cells if cell.label == label]
-        balanced = [cell for cell in results.cells if cell.label == "bp start=balanced"]
+        cells, balanced = _rules(results), _balanced(results)
         parts = [_gap(cell, "the matrix ODE", lambda record: ode(record).modes) for cell in cells]
         parts += [_gap(cell, "the one-mode solution", one_mode) for cell in balanced]
         return Judgement(tuple(parts))
+
+
+def _rules(results: Results) -> list[Cell]:
+    """The cells of the rules, on each teacher."""
+    cells = [c for c in results.cells if not c.options]
+    return [c for rule, rank in RULES.items() for c in cells if (c.config.rule, c.config.rank) == (rule, rank)]
+
+
+def _balanced(results: Results) -> list[Cell]:
+    return [cell for cell in results.cells if cell.options == {"start": "balanced"}]
 
 
 def one_mode(record: Record) -> np.ndarray:

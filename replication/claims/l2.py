@@ -3,7 +3,7 @@
 from bench.data.linear_teacher import OUTPUTS
 from replication.claims._linear import WRONG, dimension, group, teachers
 from replication.claims.base import Claim, Judgement
-from replication.results import Results
+from replication.results import Cell, Results
 
 
 class FixedFeedback(Claim):
@@ -16,8 +16,11 @@ class FixedFeedback(Claim):
         "After 5,000 steps `fa-lowrank` and `ldfa-q` leave more than 5% of the initial loss at every recorded r < 64, "
         "for every teacher: each 95% interval over seeds lies above 5%."
     )
-    experiment = "linear"
+    experiments = ("linear",)
     figure = "linear-rank"
+
+    def reads(self, results: Results) -> list[Cell]:
+        return [cell for cell in results.cells if cell.config.rule in ("fa-lowrank", "ldfa-q") and cell.rank < OUTPUTS]
 
     def judge(self, results: Results) -> Judgement:
         return Judgement(

@@ -3,7 +3,7 @@
 from bench.data.linear_teacher import OUTPUTS
 from replication.claims._linear import WRONG, dimension, group, teachers
 from replication.claims.base import Claim, Judgement
-from replication.results import Results
+from replication.results import Cell, Results
 
 RIGHT = 1.0
 
@@ -18,8 +18,12 @@ class LearnedFeedback(Claim):
         "After 5,000 steps `ldfa` leaves less than 1% of the initial loss at every recorded r >= s: each 95% interval "
         "over seeds lies below 1%."
     )
-    experiment = "linear"
+    experiments = ("linear",)
     figure = "linear-rank"
+
+    def reads(self, results: Results) -> list[Cell]:
+        learned = (cell for cell in results.cells if cell.config.rule == "ldfa")
+        return [cell for cell in learned if cell.rank >= dimension(cell.config.dataset)]
 
     def judge(self, results: Results) -> Judgement:
         sizes = {dataset: dimension(dataset) for dataset in teachers(results)}

@@ -1,8 +1,8 @@
 """N1: one layer's error channel cut to the order of the class count keeps backpropagation's accuracy."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark
-from replication.results import Results
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule
+from replication.results import Cell, Results
 
 LAYERS = {"B1": "second layer", "B2": "third layer", "B3": "output layer"}
 
@@ -14,22 +14,31 @@ class OneLayer(Claim):
         "without loss of accuracy against backpropagation."
     )
     criterion = "`ldfa` at r = d = 10 in B1, in B2 and in B3, each alone, matches `bp` (95% interval above -1 point)."
-    experiment = "mlp-one-layer"
+    experiments = ("mlp-one-layer",)
     figure = "mlp-one-layer"
-    paper = ("ldfa B1=10", "bp")
+    paper = (("ldfa", "B1=10"), ("bp", None))
     deviations = (
         "The rates and decay of `ldfa` are those tuned with all layers at r = 10, with a rate of its own for the "
         "feedback; the authors use one Adam at 6e-4 (bp 5e-4). The output layer has 10 outputs, so that B3 at r = 10 "
         "is its full rank: only r < 10 constrains it.",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        return [results.cell("bp"), *(results.cell("ldfa", f"{layer}=10") for layer in LAYERS)]
+
     def judge(self, results: Results) -> Judgement:
-        bp = results.accuracy("bp")
-        parts = (
-            above(f"ldfa {layer} ({where}) r = 10 minus bp", compare(results.accuracy(f"ldfa {layer}=10"), bp))
-            for layer, where in LAYERS.items()
+        bp, full = results.cell("bp"), results.cell("ldfa", "full")
+        low = {layer: results.cell("ldfa", f"{layer}=10") for layer in LAYERS}
+        split = [rank_or_rule(cell, full, bp) for cell in low.values()]
+        return Judgement(
+            parts=tuple(
+                above(f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy))
+                for layer, cell in low.items()
+            ),
+            context=(*(rank for (rank, _), _ in split), split[0][0][1]),
+            notes=tuple(note for _, note in split),
+            remark=floor_remark(results),
         )
-        return Judgement(tuple(parts), remark=floor_remark(results))
 
 
 CLAIM = OneLayer()

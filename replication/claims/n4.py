@@ -2,9 +2,10 @@
 
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark
-from replication.results import Results
+from replication.results import Cell, Results
 
-OUTPUT, HIDDEN = "ldfa-direct r=10", "ldfa-direct r=10 source=hidden"
+SOURCES = ({}, {"source": "hidden"})
+"""Options of the rule: the error of the network's output, and that of its last hidden layer."""
 
 
 class DirectFeedback(Claim):
@@ -17,20 +18,25 @@ class DirectFeedback(Claim):
         "`ldfa-direct` at r = d = 10 is no worse than `dfa` by a margin of one point (95% interval above -1), with the "
         "error of the network's output and with that of its last hidden layer."
     )
-    experiment = "mlp-direct"
+    experiments = ("mlp-direct",)
     figure = "mlp-direct"
     deviations = (
         "The rates are tuned with the error of the output, at r = 10; the authors send the error of the last hidden "
         "layer (`source=hidden`).",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        direct = (results.cell("ldfa-direct", "10", **options) for options in SOURCES)
+        return [results.cell("bp"), results.cell("dfa"), *direct]
+
     def judge(self, results: Results) -> Judgement:
         bp, dfa = results.accuracy("bp"), results.accuracy("dfa")
-        direct = {label: results.accuracy(label) for label in (OUTPUT, HIDDEN)}
+        cells = (results.cell("ldfa-direct", "10", **options) for options in SOURCES)
+        direct = {cell.label: cell.accuracy for cell in cells}
         return Judgement(
             parts=tuple(above(f"{label} minus dfa", compare(values, dfa)) for label, values in direct.items()),
             context=(
-                above("ldfa-direct r=4 minus dfa", compare(results.accuracy("ldfa-direct r=4"), dfa)),
+                above("ldfa-direct r=4 minus dfa", compare(results.accuracy("ldfa-direct", "4"), dfa)),
                 *(above(f"{label} minus bp", compare(values, bp)) for label, values in direct.items()),
                 above("dfa minus bp", compare(dfa, bp)),
             ),

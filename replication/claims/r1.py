@@ -39,9 +39,9 @@ class ReceptiveFields(Claim):
         "left counts against the claim. It is not judged where the fields of `bp` are noise: of their variance the "
         f"better of a difference of Gaussians and a Gabor explains less than {FORMED:.0%} on average."
     )
-    experiment = "retina"
+    experiments = ("retina",)
     figure = "retina"
-    paper = ("bp",)
+    paper = (("bp", None),)
     deviations = (
         "The paper shows receptive fields and gives no number for them: the indices are ours. Batch norm follows every "
         "convolution. A field maximises its unit before the ReLU. At scale cpu the network has 8 channels instead of "
@@ -51,8 +51,11 @@ class ReceptiveFields(Claim):
         "`ldfa` compare better than `ldfa` and `bp` do.",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        return [results.cell("bp"), results.cell("ldfa", "full"), _lowest(results, "B2")]
+
     def judge(self, results: Results) -> Judgement:
-        bp, full = results.cell("bp"), results.cell("ldfa r=full")
+        bp, full = results.cell("bp"), results.cell("ldfa", "full")
         one_layer, every_layer = (_lowest(results, constrained) for constrained in ("B2", ""))
         bottleneck = next(cell for cell in results.cells if "bottleneck" in cell.config.model_options)
         accuracy = compare(one_layer.accuracy, bp.accuracy)

@@ -3,11 +3,11 @@
 from bench.stats import compare
 from replication.alignment import WORST, final, layer_table
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
-from replication.results import Results
+from replication.results import Cell, Results
 from replication.tables import Table
 
-LOCAL = ("ldfa r=10", "ldfa-hebb r=10")
-READS_W = "ldfa-track r=10"
+LOCAL = (("ldfa", "10"), ("ldfa-hebb", "10"))
+READS_W = ("ldfa-track", "10")
 ANGLE = 45.0
 ENERGY = 0.5
 
@@ -24,37 +24,37 @@ class LocalLearning(Claim):
         "error's energy, and the accuracy minus that of `ldfa-track`, which reads the weights, lies above -1 point: "
         "each with its whole 95% interval."
     )
-    experiment = "alignment"
+    experiments = ("alignment",)
     figure = "alignment"
     deviations = (
         "Measured after each epoch on the first 256 training images, in train mode. The output layer has 10 outputs, "
         "so that its P keeps all of the error at r = 10. `ldfa` reads the targets at the output layer.",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        return [results.cell(*setting) for setting in (("bp",), *LOCAL, READS_W)]
+
     def judge(self, results: Results) -> Judgement:
-        parts = []
-        for label in LOCAL:
-            accuracy = compare(results.accuracy(label), results.accuracy(READS_W))
+        parts, reads_W = [], results.cell(*READS_W)
+        for cell in (results.cell(*setting) for setting in LOCAL):
+            accuracy = compare(cell.accuracy, reads_W.accuracy)
             parts += [
-                _final(results, label, "error_angle", f"{label}: angle of the error to bp's", below=ANGLE, unit="°"),
-                _final(results, label, "kept_energy", f"{label}: energy that P keeps", above=ENERGY),
-                above(f"{label} minus {READS_W}", accuracy),
+                _final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°"),
+                _final(cell, "kept_energy", "energy that P keeps", above=ENERGY),
+                above(f"{cell.label} minus {reads_W.label}", accuracy),
             ]
-        context = [
-            _final(results, label, "error_angle", f"{label}: angle of the error to bp's", below=ANGLE, unit="°")
-            for label in ("fa", "kp", READS_W)
-        ]
+        others = (results.cell("fa"), results.cell("kp"), reads_W)
+        context = [_final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°") for cell in others]
         return Judgement(tuple(parts), tuple(context), floor_remark(results))
 
     def details(self, results: Results) -> Table | None:
         return layer_table(results)
 
 
-def _final(results: Results, label: str, measure: str, condition: str, unit: str = "", **limit: float) -> Part:
-    cell = results.cell(label)
-    values = cell.values(lambda record: final(record, measure), WORST[measure]).values() if cell else ()
+def _final(cell: Cell, measure: str, condition: str, unit: str = "", **limit: float) -> Part:
+    values = cell.values(lambda record: final(record, measure), WORST[measure]).values()
     side, bound = next(iter(limit.items()))
-    return bounded(f"{condition} {side} {bound:g}{unit}", values, **limit, unit=unit)
+    return bounded(f"{cell.label}: {condition} {side} {bound:g}{unit}", values, **limit, unit=unit)
 
 
 CLAIM = LocalLearning()

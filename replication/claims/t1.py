@@ -1,8 +1,8 @@
 """T1: on a vision transformer a modest rank is enough."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark
-from replication.results import Results
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule
+from replication.results import Cell, Results
 
 
 class VisionTransformer(Claim):
@@ -16,29 +16,47 @@ class VisionTransformer(Claim):
         "(95% interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses "
         "no point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
     )
-    experiment = "vit-rank"
+    experiments = ("vit-rank",)
     figure = "vit-rank"
-    paper = ("bp",)
+    paper = (("bp", None),)
     deviations = (
         "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "
         "cpu the width is a sixth, the depth half, the patch 8 pixels instead of 4, and there is no dropout.",
     )
 
+    def reads(self, results: Results) -> list[Cell]:
+        ranks = _ranks(results)
+        ldfa = (results.cell("ldfa", str(rank)) for rank in ranks)
+        return [results.cell("bp"), results.cell("ldfa-track", str(ranks[1])), *ldfa]
+
     def judge(self, results: Results) -> Judgement:
         bp = results.accuracy("bp")
-        ranks = sorted(cell.rank for cell in results.cells if cell.config.rule == "ldfa")
-        low, middle, high = ranks[0], ranks[len(ranks) // 2], ranks[-1]
-        ldfa = {rank: results.accuracy(f"ldfa r={rank}") for rank in (low, middle, high)}
-        track = results.accuracy(f"ldfa-track r={middle}")
+        low, middle, high = _ranks(results)
+        ldfa = {rank: results.accuracy("ldfa", str(rank)) for rank in (low, middle, high)}
+        track = results.accuracy("ldfa-track", str(middle))
+        split = [
+            rank_or_rule(results.cell(rule, str(middle)), results.cell(rule, "full"), results.cell("bp"))
+            for rule in ("ldfa-track", "ldfa")
+        ]
         return Judgement(
             parts=(
                 above(f"ldfa-track r = {middle} minus bp", compare(track, bp)),
                 above(f"ldfa r = {middle} minus r = {low}", compare(ldfa[middle], ldfa[low], margin=0.0)),
                 above(f"ldfa r = {middle} minus r = {high}", compare(ldfa[middle], ldfa[high])),
             ),
-            context=(above(f"ldfa r = {middle} minus bp", compare(ldfa[middle], bp)),),
+            context=(
+                above(f"ldfa r = {middle} minus bp", compare(ldfa[middle], bp)),
+                *(part for parts, _ in split for part in parts),
+            ),
+            notes=tuple(note for _, note in split),
             remark=floor_remark(results),
         )
+
+
+def _ranks(results: Results) -> tuple[int, int, int]:
+    """The lowest, the middle and the highest rank of `ldfa` below full rank."""
+    ranks = sorted(cell.rank for cell in results.cells if cell.config.rule == "ldfa" and cell.rank)
+    return ranks[0], ranks[len(ranks) // 2], ranks[-1]
 
 
 CLAIM = VisionTransformer()

@@ -1,10 +1,9 @@
-"""Test accuracy over the compute of training (E1)."""
+"""Test accuracy over the compute of training on the MLP (context of E1)."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.claims.e1 import SHARES
-from replication.compute import curve, flops, seconds
+from replication.compute import SHARES, curve, flops, seconds
 from replication.figures.base import over_training
 from replication.results import Results
 

@@ -30,7 +30,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     for cell in networks:
         accuracies = list(cell.accuracy.values())
         right.scatter([_width(cell)] * len(accuracies), accuracies, s=8, color="0.25", alpha=0.5, linewidths=0)
-    level(right, results.accuracy("ldfa r=10").values(), "ldfa r=10", "--", color="C0")
+    level(right, results.accuracy("ldfa", "10").values(), "ldfa r=10", "--", color="C0")
     right.set_xscale("log", base=2)
     right.set_xticks([_width(c) for c in networks], [str(_width(c)) for c in networks])
     right.set(xlabel="width of the network")

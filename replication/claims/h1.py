@@ -1,0 +1,108 @@
+"""H1: representations stay high-dimensional although the error is not."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.records import Record
+from bench.stats import compare, mean_interval, number
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
+from replication.claims.n2 import narrow_network
+from replication.results import Cell, Results
+from replication.tables import Table, columns
+
+KEPT = 0.8
+"""Share of bp's dimension above which a representation counts as high-dimensional."""
+LAYERS = {"B1": "first", "B2": "second", "B3": "third"}
+"""Hidden layers, by the feedback of the layer that receives their activity."""
+MEASURES = {"participation_ratio": "participation ratio", "effective_rank": "effective rank"}
+
+
+class Representations(Claim):
+    title = "MLP, dimension of the representations"
+    statement = (
+        "The error that trains the network has few dimensions, its representations do not: the rule trains "
+        '"while maintaining high-dimensional representations" (abstract).'
+    )
+    criterion = (
+        "The dimension of a hidden layer's activity is the participation ratio of the eigenvalues of its covariance "
+        "over the test images, at the end of training. With `ldfa` at r = d = 10 in all layers, in each hidden layer "
+        f"its ratio to that of `bp` is above {KEPT:g}, and above that of `bp` at width 64, each with its whole paired "
+        "95% interval. A run that diverged or failed has no dimension. At scale quick the narrow network is 16 wide, "
+        "as the full one is 128."
+    )
+    experiments = ("mlp-all-layers",)
+    figure = "mlp-dimension"
+    deviations = (
+        "The paper gives no number. The criterion was fixed before these runs; one seed of a shorter protocol, tried "
+        "afterwards, led to expect that the first condition fails and the second holds.",
+    )
+
+    def reads(self, results: Results) -> list[Cell]:
+        return [results.cell("bp"), results.cell("ldfa", "10"), narrow_network(results)]
+
+    def judge(self, results: Results) -> Judgement:
+        bp, low, narrow = self.reads(results)
+        ours = {layer: over_bp(low, bp, layer) for layer in LAYERS}
+        theirs = {layer: over_bp(narrow, bp, layer) for layer in LAYERS}
+        width = narrow.config.model_options["width"]
+        lowest = min((c for c in results.cells if c.config.rule == "ldfa" and c.rank), key=lambda cell: cell.rank)
+        others = [(cell, layer) for cell in (lowest, results.cell("ldfa", "full")) for layer in LAYERS]
+        return Judgement(
+            parts=(
+                *(_kept(low, layer, ours[layer]) for layer in LAYERS),
+                *(_above_narrow(layer, width, ours[layer], theirs[layer]) for layer in LAYERS),
+            ),
+            context=tuple(_kept(cell, layer, over_bp(cell, bp, layer)) for cell, layer in others),
+            notes=(_left("`ldfa` at r = 10 keeps", ours), _left(f"`bp` at width {width} has", theirs)),
+            remark=floor_remark(results),
+        )
+
+    def details(self, results: Results) -> Table | None:
+        """Both dimensions of each hidden layer, a row a setting that has runs."""
+        numbers, text = [], []
+        for cell in results.cells:
+            runs = [record["dimension"] for record in cell.records.values() if "dimension" in record]
+            row, words = {"setting": cell.label, "n": len(runs)}, {"setting": f"`{cell.label}`", "n": len(runs)}
+            for measure, name in MEASURES.items():
+                for layer, where in LAYERS.items():
+                    interval = mean_interval(run[layer][measure] or 0.0 for run in runs)
+                    row |= columns(f"{layer}_{measure}", interval)
+                    words[f"{name}, {where}"] = number(interval, ".1f")
+            if runs:
+                numbers.append(row)
+                text.append(words)
+        return Table(pd.DataFrame(numbers), pd.DataFrame(text)) if numbers else None
+
+
+def _kept(cell: Cell, layer: str, ratios: Mapping[int, float]) -> Part:
+    condition = f"{cell.label}, {LAYERS[layer]} hidden layer: dimension over bp's, above {KEPT:g}"
+    return bounded(condition, ratios.values(), above=KEPT)
+
+
+def _above_narrow(layer: str, width: int, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Part:
+    condition = f"{LAYERS[layer]} hidden layer: dimension over bp's, minus that of bp at width {width}"
+    return above(condition, compare(ours, theirs, margin=0.0), unit="")
+
+
+def dimension(record: Record, layer: str, measure: str = "participation_ratio") -> float:
+    """Of the activity that a layer receives; constant activity has none."""
+    return record["dimension"][layer][measure] or 0.0
+
+
+def over_bp(cell: Cell, bp: Cell, layer: str) -> dict[int, float]:
+    """The participation ratio over that of bp, by seed, of the seeds that bp ended well."""
+    ours = cell.values(lambda record: dimension(record, layer), 0.0)
+    theirs = {seed: dimension(record, layer) for seed, record in bp.records.items() if record["status"] == "ok"}
+    return {seed: value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)}
+
+
+def _left(what: str, ratios: Mapping[str, Mapping[int, float]]) -> str:
+    """What is left of the dimension, in words; empty without runs."""
+    if not all(ratios.values()):
+        return ""
+    first, second, third = (f"{mean_interval(ratios[layer].values()).estimate:.0%}" for layer in LAYERS)
+    return f"{what} {first}, {second} and {third} of the dimension of `bp` in the three hidden layers."
+
+
+CLAIM = Representations()
