@@ -33,8 +33,8 @@ What a verdict is worth depends on how near its runs come to the paper's, its *l
 data, optimiser settings, batch and epochs (for L1 to L3 every scale is this); `full` the authors' network and data, at
 least a fifth of their epochs; `reduced` anything less. Only at `paper` and `full` is a claim supported or not
 supported; reduced runs neither confirm nor refute it: there it *holds at reduced scale*, *does not hold at reduced
-scale* or is *open*. A claim is judged at the highest level where all settings that its criterion reads have five seeds or more,
-whatever else its experiment holds; with fewer it has *too few seeds*.
+scale* or is *open*. A claim is judged at the highest level where all settings that its criterion reads have five seeds
+or more, whatever else its experiment holds; with fewer it has *too few seeds*.
 
 A claim on rank has two baselines: backpropagation, which decides, and the same rule at full rank, beside it. What is
 lost against the second is the rank's; what the rule loses at full rank already is the rule's.
