@@ -152,7 +152,7 @@ def compute_table(results: Results) -> Table:
         ended = [record for record in cell.records.values() if record["status"] == "ok"]
         if not ended:
             continue
-        parts, layers, flops_step = (ended[0][name] for name in ("flops", "flops_layers", "flops_step"))
+        flops_step, (parts, layers) = ended[0]["flops_step"], (ended[0].get(n, {}) for n in ("flops", "flops_layers"))
         if cell is bp:
             whole = flops_step
         taken = median(record["seconds"] for record in ended) / steps(cell.config)

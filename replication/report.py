@@ -128,7 +128,7 @@ def _sections(
                 shown.append(f"The table of `{found.experiment.name}` is under {first.upper()}.")
             elif found.recorded:
                 shown.append(pipe_table(tables[found.experiment.name].text))
-        sections.append(claim_section(finding, "\n\n".join(shown), figures(finding.scale)))
+        sections.append(claim_section(finding, "\n\n".join(shown), figures(finding.results[0].scale)))
     return sections + [
         survey_section(name, found, tables[name], compute_table(found), figures(found.scale))
         for name, found in surveys.items()

@@ -40,7 +40,9 @@ def record(accuracy):
     costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
     trained = {"receptive_fields": {"ascent": [], "noise": [], "active": []}}
     final = {"accuracy": accuracy}
-    return {"status": "ok", "config": config, "history": history, "final": final, "trained": trained, **costs}
+    layers = {f"B{i}": {"participation_ratio": 9.0, "effective_rank": 9.0} for i in (1, 2, 3)}
+    common = {"status": "ok", "config": config, "history": history, "final": final, "trained": trained}
+    return common | costs | {"dimension": layers}
 
 
 def around(mean, spread=0.1):
@@ -136,9 +138,7 @@ def test_what_a_claim_reads_is_in_the_grids_and_trained_first(name):
 def test_a_setting_that_no_grid_has_is_an_error():
     grid = results("mlp-all-layers", "cpu")
     for wrong in (("ldfa", "11"), ("ldfaa", "10"), ("ldfa", None)):
-        with pytest.raises(
-            UsageError, match=r"^experiment 'mlp-all-layers' at scale cpu has no setting ldf.*ldfa r=10"
-        ):
+        with pytest.raises(UsageError, match=r"^experiment 'mlp-all-layers' at scale cpu has no .*ldfa r=10"):
             grid.cell(*wrong)
     with pytest.raises(UsageError, match="has no setting bp width=65"):
         grid.cell("bp", width=65)
@@ -282,18 +282,21 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         report,
         "results",
-        lambda name, scale, folder: grid_of(name, scale, {"bp": around(59)} if name != "linear" else {}),
+        lambda name, scale, folder: grid_of(
+            name, scale, {} if name in ("linear", "mlp-classes") else {"bp": around(59)}
+        ),
     )
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
     findings = report.write_scale("cpu")
     surveys = {"cnn-rules", "compute", "vit-rules"}
     assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} | surveys)
     experiments = {name for finding in findings for name in finding.claim.experiments} | surveys
-    details = {"e1", "r1", "s1", *(f"{name}-costs" for name in surveys)}
+    experiments -= {"linear", "mlp-classes"}  # without runs here
+    details = {"e1", "h1", "r1", "s1", *(f"{name}-costs" for name in surveys)}
     assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | details
     text = (tmp_path / "cpu/REPORT.md").read_text()
-    assert text.count("remaining loss (%)") == 1
-    assert text.count("under L1") == 2
+    for name, first in {"mlp-all-layers": "H1", "cnn-rank": "C1"}.items():
+        assert text.count(f"The table of `{name}` is under {first}.") == 1
 
 
 def test_nothing_is_written_where_the_readme_has_no_place(tmp_path, monkeypatch):

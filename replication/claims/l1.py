@@ -34,22 +34,23 @@ class LinearDynamics(Claim):
     )
 
     def reads(self, results: Results) -> list[Cell]:
-        return [*_rules(results), *_balanced(results)]
+        return [*cells_of_rules(results), *balanced_cells(results)]
 
     def judge(self, results: Results) -> Judgement:
-        cells, balanced = _rules(results), _balanced(results)
+        cells, balanced = cells_of_rules(results), balanced_cells(results)
         parts = [_gap(cell, "the matrix ODE", lambda record: ode(record).modes) for cell in cells]
         parts += [_gap(cell, "the one-mode solution", one_mode) for cell in balanced]
         return Judgement(tuple(parts))
 
 
-def _rules(results: Results) -> list[Cell]:
+def cells_of_rules(results: Results) -> list[Cell]:
     """The cells of the rules, on each teacher."""
     cells = [c for c in results.cells if not c.options]
     return [c for rule, rank in RULES.items() for c in cells if (c.config.rule, c.config.rank) == (rule, rank)]
 
 
-def _balanced(results: Results) -> list[Cell]:
+def balanced_cells(results: Results) -> list[Cell]:
+    """`bp` from a balanced start."""
     return [cell for cell in results.cells if cell.options == {"start": "balanced"}]
 
 

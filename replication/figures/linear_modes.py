@@ -6,19 +6,20 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bench.records import Record
-from replication.claims.l1 import RULES, one_mode
+from replication.claims._linear import teachers
+from replication.claims.l1 import balanced_cells, cells_of_rules, one_mode
 from replication.predictions import ode, simulated_modes, teacher_of, times
 from replication.results import Cell, Results
 from replication.theory import singular_values
 
-BALANCED = "bp start=balanced"
 SHOWN = 4
 """Modes in a panel, spread over the teacher's."""
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """The first teacher's first seed, a panel a rule: points are the simulation, lines the theory, dots the teacher."""
-    cells = [cell for cell in map(results.cell, (BALANCED, *RULES)) if cell and cell.ok]
+    asked, (first, *_) = [*balanced_cells(results), *cells_of_rules(results)], teachers(results)
+    cells = [cell for cell in asked if cell.config.dataset == first and cell.ok]
     panels = max(len(cells), 1)
     figure = Figure(figsize=(2.1 * panels, 2.6))
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
@@ -30,7 +31,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         for color, (mode, curve) in zip(sns.color_palette(), frames[-1].groupby("mode"), strict=False):
             ax.plot(curve["step"], curve["simulation"], "o", markersize=2.5, color=color, alpha=0.6)
             ax.plot(curve["step"], curve["matrix_ode"], "-", linewidth=1, color=color)
-            if cell.label == BALANCED:
+            if cell.options:
                 ax.plot(curve["step"], curve["one_mode"], "--", linewidth=1, color="0.2")
             ax.axhline(teacher[mode - 1], linestyle=":", linewidth=0.7, color="0.6")
         ax.set(xscale="symlog", xlabel="step", title=cell.label)
@@ -42,7 +43,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 def _curves(cell: Cell, record: Record) -> pd.DataFrame:
     """The curves of the modes that are shown, to four digits: later ones depend on the number of threads."""
     simulation, solution = simulated_modes(record), ode(record).modes
-    single = one_mode(record) if cell.label == BALANCED else np.full_like(simulation, np.nan)
+    single = one_mode(record) if cell.options else np.full_like(simulation, np.nan)
     modes = np.unique(np.linspace(0, simulation.shape[1] - 1, SHOWN).round().astype(int))
     return pd.concat(
         pd.DataFrame(

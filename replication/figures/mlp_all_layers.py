@@ -12,13 +12,13 @@ WIDTH = 512
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Left, accuracy over rank, the rules without a rank as lines; right, bp over width, a point a seed."""
+    """Left, accuracy over rank, full rank and rules without a rank as lines; right, bp over width, a point a seed."""
     figure = Figure(figsize=(8.6, 3.2), layout="constrained")
     runs = seeds_of(results.cells)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for style, rule in enumerate(("ldfa", "ldfa-q")):
         over_rank(left, runs[runs["rule"] == rule], "accuracy", rule, style)
-    unranked = [c for c in results.cells if c.rank is None and "=" not in c.label]
+    unranked = [c for c in results.cells if c.rank is None and not c.options]
     for cell, dashes in zip(unranked, DASHES, strict=False):
         level(left, cell.accuracy.values(), cell.label, dashes)
     rank_axis(left, results.cells)

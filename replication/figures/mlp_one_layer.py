@@ -9,13 +9,14 @@ from replication.results import Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One curve a constrained layer, backpropagation as a line."""
+    """One curve a constrained layer, backpropagation and the rule at full rank as lines."""
     figure = Figure(figsize=(5.2, 3.4))
     ax = figure.subplots()
     for style, (layer, where) in enumerate(LAYERS.items()):
         cells = [c for c in results.cells if (c.config.rank or "").startswith(f"{layer}=")]
         over_rank(ax, seeds_of(cells), "accuracy", f"ldfa, {layer} ({where})", style)
     level(ax, results.accuracy("bp").values(), "bp", "-")
+    level(ax, results.accuracy("ldfa", "full").values(), "ldfa, all layers full", "--")
     rank_axis(ax, results.cells)
     ax.set(xlabel="rank r of the constrained error channel", ylabel="test accuracy (%)")
     ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
