@@ -238,6 +238,24 @@ def test_a_full_disk_ends_a_sweep_and_keeps_what_is_recorded(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def fill_disk_with_checkpoints():
+    """A disk that has room for records alone."""
+    fsync = os.fsync
+
+    def full(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).parent.name == "checkpoints":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    os.fsync = full
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_failure_of_its_run(tmp_path):
+    configs = [replace(QUICK, epochs=2), QUICK]
+    assert ended(start(tmp_path, configs, fill_disk_with_checkpoints)) == 2
+    assert "checkpoints" in (tmp_path / "said").read_text() and not list(Store(tmp_path).paths())
+
+
 def test_a_full_disk_is_one_line_of_the_command(experiment, capsys, monkeypatch):
     def full(*arguments, **options):
         raise CannotWrite("x.json: cannot be written (No space left on device)")
