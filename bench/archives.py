@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bench.errors import cut
+from bench.errors import cut, one_line
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}"
 MEMBER = re.compile(rf"(?:\./)*((?!\.\.?/)[^/]+/)?({NAME}/records/{NAME}/{NAME}\.json|{NAME}/tuned/{NAME}\.json)")
@@ -35,14 +35,14 @@ def extract(source: Path, folder: Path) -> None:
 
     All other files are skipped. Raises `BadArchive`, and what `tarfile`, `zipfile`, `gzip` and the file system raise.
     """
-    roots = set()
-    for number, (name, file) in enumerate(_zipped(source) if zipfile.is_zipfile(source) else _tarred(source)):
+    roots, written = set(), 0
+    for number, (name, file) in enumerate(_zipped(source) if _is_zip(source) else _tarred(source)):
         if number == MEMBERS:
             raise BadArchive(f"it holds more than {MEMBERS:,} files")
         if not (match := MEMBER.fullmatch(name)):
             continue
         if file is None:
-            raise BadArchive(f"{cut(name)} is a link or a device, not a file")
+            raise BadArchive(f"{_shown(name)} is a link or a device, not a file")
         root, place = match.groups()
         roots.add(root)
         if len(roots) > 1:
@@ -52,8 +52,20 @@ def extract(source: Path, folder: Path) -> None:
         try:
             with file, path.open("xb") as target:
                 shutil.copyfileobj(file, target)
+                written += target.tell()
         except FileExistsError:
-            raise BadArchive(f"it holds {cut(name)} twice") from None
+            raise BadArchive(f"it holds {_shown(name)} twice") from None
+        _check_whole(written)
+
+
+def _shown(name: str) -> str:
+    return one_line(cut(name))
+
+
+def _is_zip(source: Path) -> bool:
+    """By its start: a tar may hold a zip, which `zipfile.is_zipfile` would find."""
+    with source.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _zipped(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -74,7 +86,7 @@ def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
         while member := archive.next():
             if member.size < 0 or member.issparse():
-                raise BadArchive(f"{cut(member.name)} is a sparse file, or has no size")
+                raise BadArchive(f"{_shown(member.name)} is a sparse file, or has no size")
             if MEMBER.fullmatch(member.name) and member.isreg():
                 _check_size(member.name, member.size)
                 yield member.name, archive.extractfile(member)
@@ -85,7 +97,12 @@ def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 def _check_size(name: str, size: int) -> None:
     if size > MEMBER_BYTES:
-        raise BadArchive(f"{cut(name)} has {size:,} bytes, more than {MEMBER_BYTES:,}")
+        raise BadArchive(f"{_shown(name)} has {size:,} bytes, more than {MEMBER_BYTES:,}")
+
+
+def _check_whole(size: int) -> None:
+    if size > ARCHIVE_BYTES:
+        raise BadArchive(f"it has more than {ARCHIVE_BYTES:,} bytes unpacked; leave the checkpoints out")
 
 
 class _Header(tarfile.TarInfo):
@@ -115,8 +132,7 @@ class _Stream:
         self.total += len(content)
         if self.left < 0:
             raise BadArchive(f"a header has more than {HEADER_BYTES:,} bytes")
-        if self.total > ARCHIVE_BYTES:
-            raise BadArchive(f"it has more than {ARCHIVE_BYTES:,} bytes unpacked; leave the checkpoints out")
+        _check_whole(self.total)
         return content
 
 

@@ -88,9 +88,9 @@ def train_together(
 
     With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
     that finds the file resumes from it, to bitwise the same end on the CPU. One that is damaged, or of other runs, is
-    set aside with a warning, and the runs start anew.
-    Past `deadline` (of `time.monotonic`), or once asked to pause, all is saved and comes back `paused`. `progress` is
-    told of each entry of a history. Raises `UsageError` for a configuration that cannot run.
+    set aside with a warning, and the runs start anew. Past `deadline` (of `time.monotonic`), or once asked to pause,
+    all is saved and comes back `paused`. `progress` is told of each entry of a history. Raises `UsageError` for a
+    configuration that cannot run.
 
     `steps`, at most `FIRST_LOSSES`, stops after so many, `paused` and unsaved. `draws` names the random numbers
     of the network and the rule (dropout and the like): another name gives others, everything else staying the same.

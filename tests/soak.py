@@ -1,6 +1,6 @@
 """Soak test: sweeps whose processes are killed at random moments end with the records of an undisturbed sweep.
 
-`make soak`, or `python tests/soak.py --kills 50`. The runs are those of `mlp-all-layers` at scale quick, a checkpoint
+`make soak`, or `python tests/soak.py --kills 50`. The runs are those of `mlp-direct` at scale quick, a checkpoint
 after each epoch. A kill hits a sweep, a worker of it, both at once (SIGKILL), or asks a sweep to pause (SIGTERM). Once
 all runs are recorded they are compared, and killed anew from the start, until there were as many kills as asked.
 """
@@ -25,7 +25,7 @@ from bench.process import Terminated
 from bench.records import Store
 from bench.sweep import missing
 
-CONFIGS = experiment("mlp-all-layers").configs("quick")
+CONFIGS = experiment("mlp-direct").configs("quick")
 LONGEST = 1.5
 """Seconds between two kills, at most."""
 ENDS = {0: "ended", 143: "paused", -signal.SIGKILL: "killed"}

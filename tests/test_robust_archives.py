@@ -171,6 +171,24 @@ def test_a_bomb_is_not_unpacked(bring, tmp_path, monkeypatch):
     assert status == 2 and one_line(said) and "a header has more than" in said
 
 
+def test_many_files_are_bounded_together(bring, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench.archives, "ARCHIVE_BYTES", 5000)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n in range(6):
+            archive.writestr(PLACE.replace("bp", f"bp{n}"), bytes(1000))
+    status, said = bring(tmp_path / "x.zip")
+    assert status == 2 and one_line(said) and "unpacked" in said
+
+
+def test_a_tar_that_holds_a_zip_is_a_tar(bring, record, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(PLACE, b"")
+    status, said = bring(
+        tar(tmp_path / "x.tar", (header(PLACE), record), (header("x.zip"), (tmp_path / "x.zip").read_bytes()))
+    )
+    assert status == 1 and "failed there" in said
+
+
 def test_a_name_that_comes_twice(bring, record, tmp_path):
     status, said = bring(tar(tmp_path / "x.tar", (header(PLACE), record), (header(PLACE), record)))
     assert status == 2 and one_line(said) and "twice" in said

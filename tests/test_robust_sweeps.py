@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,14 +87,14 @@ def start(*arguments, **options):
     return process
 
 
-def ended(process, within=60):
+def ended(process, within=120):
     process.join(within)
     if process.exitcode is None:
         process.kill()
     return process.exitcode
 
 
-def wait_for(condition, within=60):
+def wait_for(condition, within=120):
     patience = time.monotonic() + within
     while not condition():
         assert time.monotonic() < patience, "nothing came"
@@ -169,7 +170,7 @@ def test_sigterm_to_a_command_is_one_line_and_143(to, experiment, tmp_path):
                 break
         time.sleep(1)
         (os.killpg if to == "all" else os.kill)(process.pid, signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 143
     assert err == "terminated; 1 runs recorded, the rest resume\n" and "paused" in out
     assert len(list(Store(tmp_path / "results/quick").paths())) == 1
@@ -202,7 +203,7 @@ def kill_workers(config, record):
     for worker in multiprocessing.active_children():
         worker.kill()
         worker.join()
-    time.sleep(0.3)
+    wait_for(lambda: "_ExecutorManagerThread" not in {type(thread).__name__ for thread in threading.enumerate()})
 
 
 def test_a_worker_killed_between_two_jobs_is_replaced(tmp_path):
@@ -236,6 +237,24 @@ def test_a_full_disk_ends_a_sweep_and_keeps_what_is_recorded(tmp_path):
     found = records(tmp_path, configs)
     assert [record and record["status"] for record in found] == ["ok", "ok", None, None]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def fill_disk_with_checkpoints():
+    """A disk that has room for records alone."""
+    fsync = os.fsync
+
+    def full(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).parent.name == "checkpoints":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    os.fsync = full
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_failure_of_its_run(tmp_path):
+    configs = [replace(QUICK, epochs=2), QUICK]
+    assert ended(start(tmp_path, configs, fill_disk_with_checkpoints)) == 2
+    assert "checkpoints" in (tmp_path / "said").read_text() and not list(Store(tmp_path).paths())
 
 
 def test_a_full_disk_is_one_line_of_the_command(experiment, capsys, monkeypatch):
