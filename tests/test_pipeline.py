@@ -13,6 +13,7 @@ from dvc.repo import Repo
 
 from bench.experiments import experiment, names
 from bench.protocols import COMMITTED, tuned_path
+from bench.records import Store
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = {"gpu": "dvc.yaml"} | {scale: f"pipelines/{scale}/dvc.yaml" for scale in ("quick", "cpu", "paper")}
@@ -78,10 +79,17 @@ def test_report_comes_last_and_trains_no_other_scale(stages, scale):
 
 
 @pytest.mark.parametrize("scale", LOCKED)
-def test_recorded_pipeline_is_up_to_date(scale, monkeypatch):
+def test_what_is_recorded_is_locked_and_up_to_date(stages, scale, monkeypatch):
+    by_scale, _ = stages
+    lock = yaml.safe_load((ROOT / PIPELINES[scale]).with_suffix(".lock").read_text())["stages"]
     monkeypatch.chdir(ROOT)
     with Repo() as repo:
-        assert repo.status([PIPELINES[scale]]) == {}, f"run `make repro SCALE={scale}` and commit its lock and results"
+        status = repo.status([f"{PIPELINES[scale]}:{name}" for name in lock])
+    assert status == {}, f"run `make repro SCALE={scale}` and commit its lock and results"
+    store = Store(ROOT / "results" / scale)
+    grids = {name: experiment(name).recorded(scale, store, needed=True) for name in names() if name in by_scale[scale]}
+    recorded = {name for name, runs in grids.items() if all(record is not None for _, record in runs)}
+    assert {name for name in grids if by_scale[scale][name].name in lock} == recorded
 
 
 def edit(path, old, new):
