@@ -48,7 +48,7 @@ def test_both_rules_and_their_difference(bench):
     differences = [a - b for a, b in zip(LDFA, BP, strict=True)]
     assert out.startswith("mlp/1 on cifar10, scale cpu")
     for values in (LDFA, BP):
-        assert f"{number(mean_interval(values))} 5 5 1e+03 4.69e+06 62.0 s no yes 5" in out
+        assert f"{number(mean_interval(values))} 5 5 1e+03 1.17e+07 62.0 s no yes 5" in out
     assert "ldfa@10 minus bp, percentage points, 5 shared seeds" in out
     assert f"t interval {number(mean_interval(differences), '+.2f')} " in out
     assert f"bootstrap {number(bootstrap_interval(differences), '+.2f')} " in out
