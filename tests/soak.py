@@ -28,7 +28,8 @@ from bench.sweep import missing
 CONFIGS = experiment("mlp-direct").configs("quick")
 LONGEST = 1.5
 """Seconds between two kills, at most."""
-ENDS = {0: "ended", 143: "paused", -signal.SIGKILL: "killed"}
+ENDS = (0, 143, -signal.SIGKILL, -signal.SIGTERM)
+"""Exit status of a sweep: ended, paused, killed, or asked to pause before it began."""
 
 
 def sweep(folder: Path) -> None:

@@ -107,6 +107,7 @@ def test_any_rank(rank):
 
 
 @given(name=st.one_of(TEXTS, TEXTS.map("digits:{}".format), st.from_regex(r"digits:[0-9@]{1,20}", fullmatch=True)))
+@example(name="digits:" + 5000 * "1")
 def test_any_name_of_a_dataset(name):
     with sound_or(UsageError):
         base, part = parse_name(name)
