@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean, median
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.config import Config, parse
 from bench.data import sizes
@@ -16,6 +16,7 @@ from bench.data.base import Data, Split
 from bench.estimate import steps
 from bench.experiments import alternative
 from bench.learner import build, step
+from bench.metrics import flops_of
 from bench.protocols import configure
 from bench.records import Record
 from bench.runs import chance
@@ -41,9 +42,8 @@ def step_flops(config: Config) -> int:
             split = Split(torch.zeros(config.batch_size, *IMAGE), torch.zeros(config.batch_size, dtype=torch.long))
             learner = build(config, Data(config.dataset, split, split, sizes(config.dataset).outputs, {}))
             learner.network.train()
-            with FlopCounterMode(display=False) as counter:
-                step(learner, torch.optim.SGD(learner.network.parameters()), split.inputs, split.targets)
-        _counted[config.digest] = counter.get_total_flops()
+            optimiser = torch.optim.SGD(learner.network.parameters())
+            _counted[config.digest] = flops_of(partial(step, learner, optimiser, split.inputs, split.targets))
     return _counted[config.digest]
 
 
