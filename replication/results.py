@@ -12,11 +12,11 @@ from bench.config import Config
 from bench.conversion import Rank, parse_rank
 from bench.data import is_drawn, parse_name, sizes
 from bench.errors import UsageError
-from bench.experiments import OPTIONS, Experiment, experiment
-from bench.protocols import Scale, protocol
-from bench.records import Record, Store
-from bench.runs import chance
+from bench.records.runs import chance
+from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
+from bench.sweeps.experiments import OPTIONS, Experiment, experiment
+from bench.sweeps.protocols import Scale, protocol
 from replication.stats import Level, authors_runs, level_of
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")

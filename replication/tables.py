@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.models import MODELS
-from bench.records import Record
-from bench.runs import remaining_loss
+from bench.records.runs import remaining_loss
+from bench.records.store import Record
 from bench.stats import Interval, compare, interquartile_mean, mean_interval, number
 from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from bench.data import sizes
 from bench.models import MODELS
-from bench.records import Store, failed_record
+from bench.records.store import Store, failed_record
 
 settings.register_profile(
     "bench",

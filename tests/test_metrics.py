@@ -9,10 +9,10 @@ from torch import Generator, nn
 from bench.config import Config
 from bench.data import load
 from bench.layers import Conv2d, Linear, Source
-from bench.learner import build
-from bench.metrics import Flops, cost, costs, example, first_batch, flops_of_step, total
 from bench.rules import RULES
 from bench.rules.base import Rule, Signals
+from bench.training.costs import Flops, cost, costs, example, first_batch, flops_of_step, total
+from bench.training.learner import build
 
 N, IN, OUT, R = 32, 12, 20, 3
 PAIR = 2 * N * IN * OUT

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-import bench.programs
-import bench.train
+import bench.sweeps.groups
+import bench.training.loop
 from bench.config import Config
-from bench.programs import fitting, programs
-from bench.records import Store
+from bench.records.store import Store
+from bench.sweeps.groups import fitting, programs
 
 BASE = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8}, epochs=1)
 VIT = {"model": "vit", "model_options": {"patch": 4, "width": 8, "depth": 1, "heads": 2}}
@@ -54,7 +54,7 @@ def gpu(monkeypatch):
     def train_together(program, device, steps):
         peaks.append(100 + (30 if steps == 1 else 50) * len(program))
 
-    monkeypatch.setattr(bench.train, "train_together", train_together)
+    monkeypatch.setattr(bench.training.loop, "train_together", train_together)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1_000, 2_000))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peaks[-1])
@@ -69,14 +69,14 @@ def test_as_many_as_the_free_memory_holds(gpu):
 
 
 def train_first(program, folder, most=None):
-    return bench.programs.train_first(program, most, Store(folder), "test", "quick", "cpu", float("inf"))
+    return bench.sweeps.groups.train_first(program, most, Store(folder), "test", "quick", "cpu", float("inf"))
 
 
 def test_runs_go_one_by_one_where_their_memory_cannot_be_measured(tmp_path, monkeypatch):
     def fails(*arguments):
         raise RuntimeError("vmap: no batching rule")
 
-    monkeypatch.setattr(bench.programs, "fitting", fails)
+    monkeypatch.setattr(bench.sweeps.groups, "fitting", fails)
     (record,), said = train_first(seeds(3), tmp_path)
     assert record["status"] == "ok"
     assert said == "runs at once failed, so they go on one by one: RuntimeError: vmap: no batching rule"
@@ -95,10 +95,10 @@ def test_an_error_of_one_run_ends(error, tmp_path, monkeypatch):
 def test_a_program_goes_on_with_the_runs_of_its_checkpoint(tmp_path, monkeypatch):
     """Whatever the memory holds now; and a state that is given up is deleted."""
     program, store = seeds(4, epochs=3), Store(tmp_path)
-    monkeypatch.setattr(bench.programs, "fitting", lambda *_: 3)
-    records, _ = bench.programs.train_first(program, None, store, "test", "quick", "cpu", 0.0)
+    monkeypatch.setattr(bench.sweeps.groups, "fitting", lambda *_: 3)
+    records, _ = bench.sweeps.groups.train_first(program, None, store, "test", "quick", "cpu", 0.0)
     assert [record["status"] for record in records] == ["paused"] * 3
-    monkeypatch.setattr(bench.programs, "fitting", lambda *_: 4)
+    monkeypatch.setattr(bench.sweeps.groups, "fitting", lambda *_: 4)
     records, _ = train_first(program, tmp_path)
     assert [record["population"] for record in records] == [3] * 3
     assert not list((tmp_path / "checkpoints").iterdir())

@@ -7,9 +7,9 @@ import typer
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
-from bench.experiments import experiment, names
-from bench.provenance import differs, source
-from bench.records import Record, Store, read_all
+from bench.records.provenance import differs, source
+from bench.records.store import Record, Store, read_all
+from bench.sweeps.experiments import experiment, names
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -25,7 +25,7 @@ def verify(results: Path, golden: bool) -> int:
         for note in notes:
             typer.echo(note)
     if golden:
-        from bench.golden import check
+        from bench.records.golden.trajectories import check
 
         problems += [f"golden    {problem}" for problem in check()]
     for problem in problems:

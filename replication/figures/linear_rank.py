@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.runs import remaining_loss
+from bench.records.runs import remaining_loss
 from replication.claims._linear import dimension, teachers
 from replication.figures.base import level, over_rank, rank_axis
 from replication.results import Results
