@@ -29,7 +29,7 @@ from bench.records.source import source_of, used
 from bench.rules import RULES
 
 if TYPE_CHECKING:
-    from bench.training.loop import Outcome
+    from bench.training.outcome import Outcome
 
 SCHEMA = 1
 Record = dict[str, Any]

@@ -8,7 +8,7 @@ import torch
 from bench.files import open_checked, write_checked
 
 if TYPE_CHECKING:
-    from bench.training.loop import Outcome
+    from bench.training.outcome import Outcome
 
 KEPT = ("status", "first_losses", "history", "seconds")
 """Of an outcome."""
