@@ -12,7 +12,7 @@ from bench.config import Config
 from bench.conversion import Rank, parse_rank
 from bench.data import is_drawn, parse_name, sizes
 from bench.errors import UsageError
-from bench.records.runs import chance
+from bench.records.runs import accuracies, values
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import OPTIONS, Experiment, experiment
@@ -57,12 +57,12 @@ class Cell:
 
     def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
         """A number of each run by seed, `otherwise` for a run that diverged or failed."""
-        return {seed: metric(r) if r["status"] == "ok" else otherwise for seed, r in self.records.items()}
+        return values(self.records, metric, otherwise)
 
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy in percent by seed; a run that diverged or failed counts as chance."""
-        return self.values(lambda record: record["final"]["accuracy"], chance(self.config.dataset))
+        return accuracies(self.records, self.config.dataset)
 
     @property
     def rank(self) -> Rank:

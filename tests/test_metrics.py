@@ -11,7 +11,7 @@ from bench.data import load
 from bench.layers import Conv2d, Linear, Source
 from bench.rules import RULES
 from bench.rules.base import Rule, Signals
-from bench.training.costs import Flops, cost, costs, example, first_batch, flops_of_step, total
+from bench.training.costs import Flops, cost, example, first_batch, flops_by_layer, flops_of_step, total
 from bench.training.learner import build
 
 N, IN, OUT, R = 32, 12, 20, 3
@@ -94,7 +94,7 @@ def test_the_layers_and_the_first_are_the_whole_step(rule):
     config = replace(CONFIG, rule=rule, rank="3" if RULES.get(rule).ranked else None)
     data = load("digits", 0)
     learner, batch = build(config, data), first_batch(config, data)
-    found = costs(learner, *batch)
+    found = flops_by_layer(learner, *batch)
     assert list(found) == ["B1", "B2", "B3"]
     assert sum(total(found)) + 2 * (2 * N * 64 * 16) == flops_of_step(config, learner, *batch)
 

@@ -7,7 +7,7 @@ import typer
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
-from bench.records.provenance import differs, source
+from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Record, Store, read_all
 from bench.sweeps.experiments import experiment, names
 
@@ -43,7 +43,7 @@ def _invalid(store: Store) -> Iterator[str]:
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
-        name, seed = source(record)
+        name, seed = name_and_seed(record)
         other, agreed = first.setdefault((name, seed), (path, found))
         if found != agreed:
             yield f"data      {path}: {name} has another sha256 than in {other}"

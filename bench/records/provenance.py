@@ -7,7 +7,7 @@ from bench.errors import UsageError
 from bench.records.store import Record
 
 
-def source(record: Record) -> tuple[str, int]:
+def name_and_seed(record: Record) -> tuple[str, int]:
     """Name of the data, and the seed where they are drawn from one, else 0."""
     name = record["data"]["name"]
     return name, record["config"]["seed"] if is_drawn(name) else 0
@@ -15,7 +15,7 @@ def source(record: Record) -> tuple[str, int]:
 
 def differs(record: Record) -> bool:
     """Whether the checksums of a record's data are not `expected`; False where there is nothing to compare with."""
-    return expected(*source(record)) not in ({}, record["data"]["sha256"])
+    return expected(*name_and_seed(record)) not in ({}, record["data"]["sha256"])
 
 
 @cache

@@ -1,7 +1,7 @@
 """The recorded runs of one configuration, over its seeds: what they are judged by, and what they cost."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -35,14 +35,8 @@ class Runs:
 
     @property
     def values(self) -> dict[int, float]:
-        """Test accuracy, or remaining loss, in percent by seed.
-
-        A run that diverged or failed counts as chance accuracy, or as the whole of the loss.
-        """
-        if self.regression:
-            return {s: remaining_loss(r) if r["status"] == "ok" else 100.0 for s, r in self.records.items()}
-        otherwise = chance(self.config.dataset)
-        return {s: r["final"]["accuracy"] if r["status"] == "ok" else otherwise for s, r in self.records.items()}
+        """`accuracies`, or `remaining_losses`, in percent by seed."""
+        return remaining_losses(self.records) if self.regression else accuracies(self.records, self.config.dataset)
 
     @property
     def ok(self) -> int:
@@ -107,6 +101,21 @@ class Runs:
 
 def _same_data(one: Record, other: Record) -> bool:
     return "data" not in one or "data" not in other or one["data"] == other["data"]
+
+
+def values(records: Mapping[int, Record], metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
+    """A number of each run by seed, `otherwise` for a run that diverged or failed."""
+    return {seed: metric(r) if r["status"] == "ok" else otherwise for seed, r in records.items()}
+
+
+def accuracies(records: Mapping[int, Record], dataset: str) -> dict[int, float]:
+    """Test accuracy in percent by seed; a run that diverged or failed counts as chance."""
+    return values(records, lambda record: record["final"]["accuracy"], chance(dataset))
+
+
+def remaining_losses(records: Mapping[int, Record]) -> dict[int, float]:
+    """`remaining_loss` by seed; a run that diverged or failed counts as the whole of the loss."""
+    return values(records, remaining_loss, 100.0)
 
 
 def chance(dataset: str) -> float:

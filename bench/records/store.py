@@ -66,11 +66,11 @@ def seal(record: Record) -> str:
 
 def record_of(config: Config, experiment: str, scale: str, device: str, outcome: "Outcome") -> Record:
     """The record of a run that ended, `ok` or `diverged`."""
-    from bench.training.costs import costs, first_batch, flops_of_step, parameters_of, total
+    from bench.training.costs import first_batch, flops_by_layer, flops_of_step, parameters_of, total
 
     learner, peak_bytes = outcome.learner, peak_memory(device)
     batch = first_batch(config, outcome.data)
-    by_layer = costs(learner, *batch)
+    by_layer = flops_by_layer(learner, *batch)
     return _common(config, experiment, scale, device) | {
         "status": outcome.status,
         "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},

@@ -67,15 +67,15 @@ class Flops(NamedTuple):
     feedback_update: int
 
 
-def costs(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, Flops]:
+def flops_by_layer(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, Flops]:
     """What each layer under the rule costs in a training step on a batch. The learner stays as it is."""
     heard = observe(learner, inputs, targets)
     return {label: cost(layer, heard[label].signals) for label, layer in learner.layers.items()}
 
 
-def total(costs: dict[str, Flops]) -> Flops:
+def total(by_layer: dict[str, Flops]) -> Flops:
     """The sum over layers."""
-    return Flops(*map(sum, zip(*costs.values(), strict=True)))
+    return Flops(*map(sum, zip(*by_layer.values(), strict=True)))
 
 
 @torch.no_grad()
