@@ -32,7 +32,7 @@ def written(monkeypatch, tmp_path):
     """A folder with golden trajectories, just written, of two runs: `linear/ldfa` and `mlp/ldfa`."""
     monkeypatch.setattr(golden, "FOLDER", tmp_path)
     monkeypatch.setattr(golden, "BASE", {model: golden.BASE[model] for model in BOTH})
-    monkeypatch.setattr(golden, "VARIANTS", {})
+    monkeypatch.setattr("bench.records.golden.runs.VARIANTS", {})
     monkeypatch.setattr(MODELS, "built_in", lambda: BOTH)
     monkeypatch.setattr(RULES, "built_in", lambda: ["ldfa"])
     golden.write()
