@@ -14,11 +14,11 @@ from bench.commands.show import table
 from bench.errors import UsageError, unknown
 from bench.files import write_atomically
 from bench.records.source import source
-from bench.records.store import peak_memory, writable
+from bench.records.store import writable
 from bench.speed import ROWS
 from bench.speed.base import Row
 from bench.speed.machine import describe, slug
-from bench.training.process import train_alone
+from bench.training.process import peak_memory, train_alone
 
 SCHEMA = 1
 FAILED = "failed"

@@ -10,11 +10,9 @@ import json
 import math
 import os
 import platform
-import resource
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +25,13 @@ from bench.records.consistency import check_numbers
 from bench.records.schema import check_fields
 from bench.records.source import source_of, used
 from bench.rules import RULES
+from bench.training.process import peak_memory, processor
 
 if TYPE_CHECKING:
     from bench.training.outcome import Outcome
 
 SCHEMA = 1
 Record = dict[str, Any]
-
 
 LARGEST_FILE = 64 << 20
 """Bytes that a record may have."""
@@ -252,20 +250,3 @@ def writable(folder: Path) -> None:
         reason = error.strerror
     if reason:
         raise UsageError(f"--results: {folder} cannot be written ({reason}); allowed: a folder that can")
-
-
-@cache
-def processor() -> str:
-    """The name of the CPU."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def peak_memory(device: str) -> int:
-    """The most bytes that this process had: of tensors on a GPU, since the run began; of all on the CPU, ever."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,9 +1,13 @@
-"""How a process that trains is set up, and how it is asked to pause."""
+"""How a process that trains is set up, how it is asked to pause, and what it runs on."""
 
 import ctypes
+import platform
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from types import FrameType
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -59,3 +63,20 @@ def pause(*_: object) -> None:
     """Asks this process to pause. A worker has it for its handler of SIGTERM, as its sweep hears the second one."""
     global _asked
     _asked = True
+
+
+@cache
+def processor() -> str:
+    """The name of the CPU."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory(device: str) -> int:
+    """The most bytes that this process had: of tensors on a GPU, since the run began; of all on the CPU, ever."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
