@@ -32,8 +32,8 @@ test: $(INSTALLED)  ## Run the tests
 soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with undisturbed ones
 	$(RUN) python tests/soak.py
 
-lint: $(INSTALLED)  ## Check the style
-	$(RUN) ruff check && ruff format --check
+lint: $(INSTALLED)  ## Check the style, and that imports go one way
+	$(RUN) ruff check && ruff format --check && lint-imports --no-cache
 
 $(INSTALLED): constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }

@@ -96,7 +96,7 @@ def sweep(
 ) -> int:
     """Run what an experiment lacks."""
     from bench.commands.sweep import sweep
-    from bench.experiments import experiment as find
+    from bench.sweeps.experiments import experiment as find
 
     return sweep(
         find(experiment),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.errors import UsageError, run_command, unknown
-from bench.protocols import SCALES
+from bench.sweeps.protocols import SCALES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,8 +49,8 @@ def replicate() -> None:
         if not shutil.which("dvc"):
             raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
         sys.exit(subprocess.call(["dvc", "repro"]))
-    from bench.estimate import estimate, timings
-    from bench.experiments import alternative, experiment, names
+    from bench.sweeps.estimate import estimate, timings
+    from bench.sweeps.experiments import alternative, experiment, names
     from replication.results import FOLDER
 
     known = [timing for timing in timings(FOLDER, "cpu") if timing.scale != "quick"]

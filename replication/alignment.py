@@ -5,7 +5,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from bench.records import Record
+from bench.records.store import Record
 from bench.stats import mean_interval, number
 from replication.results import Results
 from replication.tables import Table, columns

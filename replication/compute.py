@@ -13,14 +13,14 @@ import torch
 from bench.config import Config, parse
 from bench.data import sizes
 from bench.data.base import Data, Split
-from bench.estimate import steps
-from bench.experiments import alternative
-from bench.learner import build, step
-from bench.metrics import flops_of
-from bench.protocols import configure
-from bench.records import Record
-from bench.runs import chance
+from bench.records.runs import chance
+from bench.records.store import Record
 from bench.stats import mean_interval, number
+from bench.sweeps.experiments import alternative
+from bench.sweeps.protocols import configure
+from bench.training.costs import flops_of
+from bench.training.learner import build, step
+from bench.training.length import steps
 from replication.results import Cell, Results
 from replication.tables import Table, columns
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bench.experiments import names
 from bench.models import MODELS
 from bench.stats import LEVEL, MARGIN, Verdict, power_matches
+from bench.sweeps.experiments import names
 from replication.claims.base import FAILS
 from replication.results import Results, largest
 from replication.tables import pipe_table

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.experiments import experiment, names
-from bench.protocols import departures
-from bench.records import task_of
+from bench.records.runs import Runs
+from bench.records.store import task_of
 from bench.rules import RULES
-from bench.runs import Runs
 from bench.stats import compare, mean_interval
+from bench.sweeps.experiments import experiment, names
+from bench.sweeps.protocols import departures
 from replication.results import FOLDER, LARGEST_FIRST, Cell, recorded_scales, results
 from replication.tables import columns
 

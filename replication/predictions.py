@@ -5,8 +5,8 @@ import numpy as np
 from bench.config import Config, parse
 from bench.data import load_once
 from bench.data.linear_teacher import teacher
-from bench.learner import build
-from bench.records import Record
+from bench.records.store import Record
+from bench.training.learner import build
 from replication.theory import Trajectory, matrix_ode
 
 _solved: dict[str, Trajectory] = {}

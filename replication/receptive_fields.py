@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 
-from bench.records import Record
+from bench.records.store import Record
 
 FREQUENCIES = np.linspace(0.03, 0.3, 19)
 """Of the gratings, in cycles a pixel: above them, what is left of random initial weights outweighs what was learned."""

@@ -23,10 +23,10 @@ from scipy import optimize, special, stats
 from bench.commands.sweep import sweep
 from bench.data import sizes
 from bench.errors import UsageError, run_command
-from bench.experiments import Experiment, Grid
 from bench.models import MODELS
-from bench.records import Record
+from bench.records.store import Record
 from bench.rules import RULES
+from bench.sweeps.experiments import Experiment, Grid
 from replication.results import FOLDER, Cell, results_of
 
 SCALE = "quick"

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.experiments import experiment, names
 from bench.files import write_atomically
+from bench.sweeps.experiments import experiment, names
 from replication import speed, tuning
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, judged, results_for

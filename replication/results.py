@@ -12,11 +12,11 @@ from bench.config import Config
 from bench.conversion import Rank, parse_rank
 from bench.data import is_drawn, parse_name, sizes
 from bench.errors import UsageError
-from bench.experiments import OPTIONS, Experiment, experiment
-from bench.protocols import Scale, protocol
-from bench.records import Record, Store
-from bench.runs import chance
+from bench.records.runs import accuracies, values
+from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
+from bench.sweeps.experiments import OPTIONS, Experiment, experiment
+from bench.sweeps.protocols import Scale, protocol
 from replication.stats import Level, authors_runs, level_of
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")
@@ -57,12 +57,12 @@ class Cell:
 
     def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
         """A number of each run by seed, `otherwise` for a run that diverged or failed."""
-        return {seed: metric(r) if r["status"] == "ok" else otherwise for seed, r in self.records.items()}
+        return values(self.records, metric, otherwise)
 
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy in percent by seed; a run that diverged or failed counts as chance."""
-        return self.values(lambda record: record["final"]["accuracy"], chance(self.config.dataset))
+        return accuracies(self.records, self.config.dataset)
 
     @property
     def rank(self) -> Rank:

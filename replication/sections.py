@@ -8,8 +8,8 @@ from statistics import median
 import pandas as pd
 
 from bench.config import Config
-from bench.protocols import protocol
 from bench.stats import MIN_SEEDS
+from bench.sweeps.protocols import protocol
 from replication.claims.base import Claim, Judgement, Part
 from replication.results import FOLDER, LARGEST_FIRST, Results, recorded_scales
 from replication.stats import ClaimVerdict

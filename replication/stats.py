@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.config import Config
 from bench.data import sizes
-from bench.estimate import examples
-from bench.experiments import Experiment, alternative
 from bench.models import MODELS
+from bench.sweeps.experiments import Experiment, alternative
+from bench.training.length import examples
 
 
 class Level(StrEnum):

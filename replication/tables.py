@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from bench.models import MODELS
-from bench.records import Record
-from bench.runs import remaining_loss
+from bench.records.runs import remaining_losses
+from bench.records.store import Record
 from bench.stats import Interval, compare, interquartile_mean, mean_interval, number
 from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results
-from replication.task_dimension import task_of
+from replication.task_dimension import key_of
 from replication.theory import singular_values
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
@@ -71,12 +71,12 @@ def accuracy_table(results: Results) -> Table:
 
 def task_table(results: Results) -> Table:
     """Test accuracy over the groups of d classes, against bp on the same groups at the same width, and over it."""
-    bp = {task_of(pool): pool.accuracy for pool in results.pools if pool.config.rule == "bp"}
+    bp = {key_of(pool): pool.accuracy for pool in results.pools if pool.config.rule == "bp"}
     numbers, text = [], []
-    for pool in sorted(results.pools, key=lambda pool: (*task_of(pool), pool.rank or 0)):
-        classes, width, dataset = task_of(pool)
+    for pool in sorted(results.pools, key=lambda pool: (*key_of(pool), pool.rank or 0)):
+        classes, width, dataset = key_of(pool)
         setting = replace(pool.config, model_options={}).setting
-        baseline = bp.get(task_of(pool), {})
+        baseline = bp.get(key_of(pool), {})
         level = mean_interval(pool.accuracy.values())
         ratio = mean_interval(100 * a / baseline[seed] for seed, a in pool.accuracy.items() if seed in baseline)
         versus = compare(pool.accuracy, baseline)
@@ -110,7 +110,7 @@ def loss_table(results: Results) -> Table:
     """What the end of training leaves of the loss on the training samples, and how strong the teacher's modes are."""
     numbers, text = [], []
     for cell in results.cells:
-        left = mean_interval(cell.values(remaining_loss, 100.0).values())
+        left = mean_interval(remaining_losses(cell.records).values())
         strength = mean_interval(cell.values(mode_strength, 0.0).values())
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}

@@ -107,16 +107,16 @@ class Task:
 def tasks(results: Results) -> list[Task]:
     """The tasks of the grid that have a recorded run of `bp`, by classes and width."""
     recorded = [pool for pool in results.pools if pool.accuracy]
-    bp = {task_of(pool): pool.accuracy for pool in recorded if pool.config.rule == "bp"}
+    bp = {key_of(pool): pool.accuracy for pool in recorded if pool.config.rule == "bp"}
     ldfa: dict[tuple[int, int, str], dict[int, Accuracies]] = {task: {} for task in bp}
-    others = [pool for pool in recorded if pool.config.rule == "ldfa" and task_of(pool) in bp]
+    others = [pool for pool in recorded if pool.config.rule == "ldfa" and key_of(pool) in bp]
     for pool in sorted((pool for pool in others if pool.rank), key=lambda pool: pool.rank):
-        ldfa[task_of(pool)][pool.rank] = pool.accuracy
-    full = {task_of(pool): pool.accuracy for pool in others if not pool.rank}
+        ldfa[key_of(pool)][pool.rank] = pool.accuracy
+    full = {key_of(pool): pool.accuracy for pool in others if not pool.rank}
     return [Task(*task, bp[task], ldfa[task], full.get(task, {})) for task in sorted(bp)]
 
 
-def task_of(pool: Pool) -> tuple[int, int, str]:
+def key_of(pool: Pool) -> tuple[int, int, str]:
     """Classes, width of the network, and dataset; every run of the experiment names its width."""
     return pool.classes, pool.config.model_options["width"], pool.dataset
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.protocols import Choice, searches
+from bench.sweeps.protocols import Choice, searches
 from replication.figures.base import save
 from replication.results import FOLDER
 from replication.tables import pipe_table

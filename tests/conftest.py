@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from bench.data import sizes
 from bench.models import MODELS
-from bench.records import Store, failed_record
+from bench.records.store import Store, failed_record
 
 settings.register_profile(
     "bench",
@@ -46,7 +46,8 @@ def made_up(tmp_path):
     def write(config, accuracy, scale="cpu", experiment="run", losses=(2.0, 1.0), **more):
         store = Store(tmp_path / scale)
         first, last = losses
-        test = {"loss": 1.0} | ({} if MODELS.get(config.model).regression else {"accuracy": accuracy})
+        regression = MODELS.get(config.model).regression
+        test = {"loss": 1.0} | ({} if regression else {"accuracy": 10.0 if accuracy is None else accuracy})
         train = sizes(config.dataset).train
         steps = config.epochs * math.ceil(min(train, config.epoch_examples or train) / (config.batch_size or train))
         record = failed_record(config, experiment, scale, "cpu", "") | {

@@ -18,7 +18,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from bench.batches import Batches
+from bench.training.batches import Batches
 
 GPU, META = torch.device("cuda:0"), torch.device("meta")
 ROOT = Path(__file__).parents[1]

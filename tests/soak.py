@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 import test_sweep
 from test_sweep import FORKS, records, wait_for_workers
 
-from bench.experiments import experiment
-from bench.process import Terminated
-from bench.records import Store
-from bench.sweep import missing
+from bench.records.store import Store
+from bench.sweeps.experiments import experiment
+from bench.sweeps.run import missing
+from bench.training.process import Terminated
 
 CONFIGS = experiment("mlp-direct").configs("quick")
 LONGEST = 1.5

@@ -10,15 +10,15 @@ import torch
 from torch import Generator, nn
 from torch.nn import functional as F
 
-from bench.alignment import PROBE, angle, effective_ranks, kept_energies, measure
-from bench.batches import Batches
 from bench.config import Config
 from bench.conversion import put_under
 from bench.data import load_once
-from bench.learner import Learner, build
 from bench.models.mlp import MLP
 from bench.rules import RULES
-from bench.train import train
+from bench.training.alignment import PROBE, angle, effective_ranks, kept_energies, measure
+from bench.training.batches import Batches
+from bench.training.learner import Learner, build
+from bench.training.loop import train
 
 CONFIG = Config(
     model="mlp",

@@ -7,9 +7,10 @@ from torch import Generator
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
-import bench.autoaugment
-from bench.augment import ALLOWED, Crop, Cutout, augmentation
+import bench.training.augment.autoaugment
 from bench.errors import UsageError
+from bench.training.augment import ALLOWED, augmentation
+from bench.training.augment.geometry import Crop, Cutout
 
 SPECS = ["autoaugment", "crop:4", "cutout:16", "flip", "rotate:10"]
 
@@ -106,5 +107,7 @@ def test_an_augmentation_written_otherwise(spec):
 def test_autoaugment_of_all_images_at_once_as_on_a_gpu_is_that_of_each(monkeypatch):
     x, drawn = images(n=300, height=32, width=32), draws("autoaugment", 300)
     expected = augmentation("autoaugment").apply(x, drawn)
-    monkeypatch.setattr(bench.autoaugment, "_some_changed", bench.autoaugment._all_changed)
+    monkeypatch.setattr(
+        bench.training.augment.autoaugment, "_some_changed", bench.training.augment.autoaugment._all_changed
+    )
     torch.testing.assert_close(augmentation("autoaugment").apply(x, drawn), expected, rtol=0, atol=1e-6)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bench.records import Store
-from bench.source import source
+from bench.records.source import source
+from bench.records.store import Store
 
 ROOT = Path(__file__).parent.parent
 BARE = """
@@ -81,7 +81,7 @@ def test_images_are_decoded_and_trials_planned(bare, tmp_path):
     pq.write_table(pa.table(rows), tmp_path / "images.parquet")
     process = bare(
         "-c",
-        "import sys, bench.data; from bench.data._parquet import read_split; from bench.tune import trials\n"
+        "import sys, bench.data; from bench.data._parquet import read_split; from bench.sweeps.tune import trials\n"
         "split = read_split([bench.data.Path(sys.argv[1])], 10)\n"
         "print(split.inputs[0, :, 0, 0].tolist(), split.targets.tolist(), len(trials('mlp', 'quick', 'bp')[0]))\n"
         "bench.data.DATASETS.all()",

@@ -10,9 +10,9 @@ import torch
 
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
-from bench.experiments import alternative, experiment
-from bench.programs import run
-from bench.records import Store
+from bench.records.store import Store
+from bench.sweeps.experiments import alternative, experiment
+from bench.sweeps.groups import run
 from replication import report
 from replication.claims import CLAIMS
 from replication.claims.base import bounded, judged, results_for, together

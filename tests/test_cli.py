@@ -16,7 +16,7 @@ import torch
 
 from bench.cli import main
 from bench.config import Config, parse
-from bench.records import Store, failed_record
+from bench.records.store import Store, failed_record
 
 RUN = ["run", "--model", "mlp", "--rule", "bp", "--scale", "quick", "--set", "epochs=1"]
 TINY = """
@@ -122,9 +122,9 @@ def test_set_overrides_fields_and_keeps_the_others(tmp_path):
 
 
 def test_saved_weights_are_those_of_the_record(tmp_path):
-    from bench.batches import Batches
-    from bench.learner import prepare
-    from bench.train import evaluate
+    from bench.training.batches import Batches
+    from bench.training.learner import prepare
+    from bench.training.loop import evaluate
 
     assert main([*RUN, "--results", str(tmp_path)]) == 0
     assert main([*RUN, "--results", str(tmp_path), "--save-weights", str(tmp_path / "bp.pt")]) == 0
@@ -238,7 +238,7 @@ def test_verify_names_what_is_wrong(tiny, capsys):
 
 def test_verify_wants_one_version_of_a_dataset(tmp_path, capsys, monkeypatch, made_up):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    monkeypatch.setattr("bench.provenance.expected", lambda name, seed: {})
+    monkeypatch.setattr("bench.records.provenance.expected", lambda name, seed: {})
     config = Config(model="mlp", dataset="cifar10", rule="bp")
     for seed in (0, 1):
         data = {"name": "cifar10", "sha256": {"test_batch": f"{seed}" * 64}}

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from bench.cli import main
-from bench.protocols import configure
-from bench.records import seal
+from bench.records.store import seal
 from bench.stats import bootstrap_interval, compare, interquartile_mean, mean_interval, number
+from bench.sweeps.protocols import configure
 
 BP = (60.0, 61.0, 60.4, 60.2, 59.9)
 LDFA = (59.8, 60.9, 60.0, 60.3, 59.6)

@@ -6,8 +6,8 @@ import pytest
 
 from bench.config import Config
 from bench.data import load_once
-from bench.learner import build
-from bench.metrics import first_batch, flops_of_step
+from bench.training.costs import first_batch, flops_of_step
+from bench.training.learner import build
 from replication import compute
 from replication.claims import CLAIMS
 from replication.claims.base import judged

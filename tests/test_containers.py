@@ -24,8 +24,8 @@ from bench.config import Config
 from bench.data import DATASETS, _cache, load, resolve, status
 from bench.data._cifar import digests as digests_of
 from bench.errors import UsageError
-from bench.programs import run
-from bench.records import Store
+from bench.records.store import Store
+from bench.sweeps.groups import run
 
 SIZES = {"train": 40, "test": 20}
 HUB_COLUMNS = {"cifar10": ("img", "label"), "cifar100": ("img", "fine_label")}

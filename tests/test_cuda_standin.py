@@ -11,15 +11,15 @@ import torch
 from cuda_standin import ROOT, gpu_that_is_not_there
 from torch import Generator
 
-import bench.train
-from bench.augment import Flip
-from bench.batches import Batches
+import bench.training.loop
 from bench.config import Config
 from bench.data.base import Data, Split
 from bench.models import MODELS
 from bench.rules import RULES
 from bench.rules.wm import WeightMirror
-from bench.train import train_together
+from bench.training.augment.geometry import Flip
+from bench.training.batches import Batches
+from bench.training.loop import train_together
 
 BASE = Config(
     model="mlp",
@@ -90,7 +90,7 @@ def test_nor_does_that_of_a_population(model, rule):
 
 @pytest.mark.parametrize("augment", ["autoaugment", "crop:2", "cutout:3", "flip", "rotate:10"])
 def test_nor_does_an_augmentation(augment, monkeypatch):
-    monkeypatch.setattr("bench.learner.load_once", lambda name, seed: colours())
+    monkeypatch.setattr("bench.training.learner.load_once", lambda name, seed: colours())
     assert findings(settings(augment=(augment,))) == []
 
 
@@ -147,10 +147,20 @@ FAULTS = {
         Batches, "shuffled", "rows = order", "rows = order.cpu().to(device)", "copy to the GPU (_to_copy)", ROWS
     ),
     "item": Fault(
-        bench.train, "step", "optimiser.step()", "optimiser.step(), loss.item()", "wait (_local_scalar_dense)", STEP
+        bench.training.loop,
+        "step",
+        "optimiser.step()",
+        "optimiser.step(), loss.item()",
+        "wait (_local_scalar_dense)",
+        STEP,
     ),
     "branch": Fault(
-        bench.train, "step", "optimiser.step()", "loss < 9 and optimiser.step()", "wait (_local_scalar_dense)", STEP
+        bench.training.loop,
+        "step",
+        "optimiser.step()",
+        "loss < 9 and optimiser.step()",
+        "wait (_local_scalar_dense)",
+        STEP,
     ),
     "mask": Fault(Batches, "shuffled", "targets[rows]", "targets[rows[rows >= 0]]", "wait (index)", SELECTED),
     "generator": Fault(

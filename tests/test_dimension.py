@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Generator
 
-from bench.batches import Batches
 from bench.config import Config
 from bench.data import load_once
-from bench.dimension import Moments, dimension, measure
-from bench.learner import build
-from bench.programs import run
-from bench.records import Store
-from bench.train import train, train_together
+from bench.records.store import Store
+from bench.sweeps.groups import run
+from bench.training.batches import Batches
+from bench.training.dimension import Moments, dimension, measure
+from bench.training.learner import build
+from bench.training.loop import train, train_together
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="3", model_options={"width": 16}, epochs=2)
 

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import bench
-from bench.batches import Batches
 from bench.config import Config
 from bench.errors import UsageError
 from bench.layers import Linear, RuleLayer
-from bench.learner import prepare, step
-from bench.metrics import Flops, cost, parameters_of
-from bench.optimisers import optimiser_of
-from bench.population import Population
 from bench.rules import RULES
 from bench.rules.base import Signals
 from bench.rules.fa import FeedbackAlignment
+from bench.training.batches import Batches
+from bench.training.costs import Flops, cost, parameters_of
+from bench.training.learner import prepare, step
+from bench.training.optimisers import optimiser_of
+from bench.training.population import Population
 
 SQUARE = ("ldfa", "ldfa-p", "ldfa-direct")
 """Rules under which P learns, and a square one has nothing to."""

@@ -6,18 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-import bench.learner
 import bench.rules.ldfa_p
-import bench.train
-from bench import golden
-from bench.augment import Rotate
+import bench.training.learner
+import bench.training.loop
 from bench.errors import UsageError
 from bench.layers import Linear
 from bench.models import MODELS
 from bench.models.mlp import MLP
 from bench.operators import LinearOperator
+from bench.records.golden import trajectories as golden
 from bench.rules import RULES
 from bench.rules.ldfa import LowDimensionalFeedback
+from bench.training.augment.geometry import Rotate
 
 BOTH = ["linear", "mlp"]
 
@@ -32,7 +32,7 @@ def written(monkeypatch, tmp_path):
     """A folder with golden trajectories, just written, of two runs: `linear/ldfa` and `mlp/ldfa`."""
     monkeypatch.setattr(golden, "FOLDER", tmp_path)
     monkeypatch.setattr(golden, "BASE", {model: golden.BASE[model] for model in BOTH})
-    monkeypatch.setattr(golden, "VARIANTS", {})
+    monkeypatch.setattr("bench.records.golden.runs.VARIANTS", {})
     monkeypatch.setattr(MODELS, "built_in", lambda: BOTH)
     monkeypatch.setattr(RULES, "built_in", lambda: ["ldfa"])
     golden.write()
@@ -55,7 +55,7 @@ def fixed_q(self, op, signals, feedback, backward=LowDimensionalFeedback.backwar
     return sent, {"P": gradients["P"]}
 
 
-def no_decay(config, learner, optimiser_of=bench.train.optimiser_of):
+def no_decay(config, learner, optimiser_of=bench.training.loop.optimiser_of):
     return optimiser_of(replace(config, weight_decay=0.0), learner)
 
 
@@ -68,8 +68,8 @@ def no_clip(self, plain, rule, rank, generator, clip, source, take_over=Linear._
     [
         (bench.rules.ldfa_p, "oja", wrong_sign, BOTH),
         (LowDimensionalFeedback, "backward", fixed_q, BOTH),
-        (bench.train, "optimiser_of", no_decay, BOTH),
-        (bench.learner, "stream", lambda seed, purpose: seed, BOTH),
+        (bench.training.loop, "optimiser_of", no_decay, BOTH),
+        (bench.training.learner, "stream", lambda seed, purpose: seed, BOTH),
         (LinearOperator, "project", lambda self, P, g: g @ P * (1 + 1e-4), BOTH),
         (Linear, "_take_over", no_clip, ["mlp"]),
         (Rotate, "apply", lambda self, images, drawn: images, ["mlp"]),
@@ -111,7 +111,7 @@ def test_a_raised_version_of_a_rule_rewrites_its_runs_and_no_others(written, mon
         f"{model}/ldfa: version {raised} of ldfa, golden trajectory {raised - 1}" for model in ("linear", "mlp")
     ]
     with monkeypatch.context() as patch:
-        patch.setattr(bench.learner, "stream", lambda seed, purpose: seed)
+        patch.setattr(bench.training.learner, "stream", lambda seed, purpose: seed)
         with pytest.raises(UsageError, match=r"^linear/bp: .* raise Backpropagation\.version or Linear"):
             golden.write()
     assert contents(written) == before
@@ -135,7 +135,7 @@ def test_a_rule_a_run_or_a_network_without_golden_trajectory_is_named(written, m
     monkeypatch.setattr(RULES, "built_in", lambda: ["bp"])
     monkeypatch.setattr(golden, "BASE", {"linear": golden.BASE["linear"]})
     assert golden.check() == [
-        "linear/bp: no golden trajectory; run python -m bench.golden",
-        "linear/ldfa: no such run; run python -m bench.golden",
+        "linear/bp: no golden trajectory; run python -m bench.records.golden",
+        "linear/ldfa: no such run; run python -m bench.records.golden",
         "mlp: no golden run is defined",
     ]

@@ -15,14 +15,14 @@ from dvc.repo import Repo
 from bench.cli import main
 from bench.config import Config, parse
 from bench.data import DATASETS
-from bench.experiments import experiment
 from bench.models.mlp import MLP
-from bench.programs import run
-from bench.records import SCHEMA, Store, failed_record
-from bench.replay import STEPS, TOLERANCES, disagreement
-from bench.sweep import lock
-from bench.train import train
-from bench.tune import choose, trials
+from bench.records.replay import STEPS, TOLERANCES, disagreement
+from bench.records.store import SCHEMA, Store, failed_record
+from bench.sweeps.experiments import experiment
+from bench.sweeps.groups import run
+from bench.sweeps.run import lock
+from bench.sweeps.tune import choose, trials
+from bench.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -286,12 +286,12 @@ def checkout(tmp_path, monkeypatch):
     for name in ("bench", "replication"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.protocols.HERE", tmp_path / "bench/protocols")
-    monkeypatch.setattr("bench.protocols.COMMITTED", tmp_path / "results")
-    for module in ("bench.tune", "bench.imports", "bench.commands.sweep"):
+    monkeypatch.setattr("bench.sweeps.protocols.HERE", tmp_path / "bench/sweeps/protocols")
+    monkeypatch.setattr("bench.sweeps.protocols.COMMITTED", tmp_path / "results")
+    for module in ("bench.sweeps.tune", "bench.sweeps.ingest", "bench.commands.sweep"):
         monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
     settings = {"augment": [], "epochs": 3}
-    change("bench/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})
+    change("bench/sweeps/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})
     change("replication/experiments/mlp-all-layers.yaml", scales={"gpu": {"seeds": 2, "runs": [RUN]}})
     change("dvc.yaml", stages={"tune": {"foreach": {"mlp": "--rule bp"}}})
     return tmp_path

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from bench.experiments import experiment
 from bench.models import MODELS
-from bench.records import seal
+from bench.records.store import seal
 from bench.stats import compare, mean_interval
+from bench.sweeps.experiments import experiment
 from replication.latex import latex_table
 from replication.leaderboard import leaderboard
 from replication.results import results

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from bench.models import MODELS
-from bench.protocols import configure
 from bench.rules import RULES
-from bench.train import train
+from bench.sweeps.protocols import configure
+from bench.training.loop import train
 from replication.regression import RANKS, REFERENCE, grid
 
 CHANCE = 10.0

@@ -11,9 +11,9 @@ from bench.conversion import put_under
 from bench.data import load
 from bench.data.base import Data, Split
 from bench.errors import UsageError
-from bench.learner import build
 from bench.models import MODELS
 from bench.rules import RULES
+from bench.training.learner import build
 
 
 def pictures(channels=3, height=32, width=32):

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from bench.experiments import experiment, names
-from bench.protocols import COMMITTED, tuned_path
-from bench.records import Store
+from bench.records.store import Store
+from bench.sweeps.experiments import experiment, names
+from bench.sweeps.protocols import COMMITTED, tuned_path
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = {"gpu": "dvc.yaml"} | {scale: f"pipelines/{scale}/dvc.yaml" for scale in ("quick", "cpu", "paper")}
@@ -56,8 +56,8 @@ def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     assert stage.cmd in {f"{sweep} --device {device}", f"{sweep} --device {device}".removesuffix(" --device cpu")}
     assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
         f"replication/experiments/{name}.yaml": [f"scales.{scale}"],
-        f"bench/protocols/{model}.yaml": [scale],
-        f"bench/trajectories/{model}.json": ["version", "rules"],
+        f"bench/sweeps/protocols/{model}.yaml": [scale],
+        f"bench/records/golden/{model}.json": ["version", "rules"],
     }
     (records,) = stage.outs
     assert paths(stage.outs) == {f"results/{scale}/records/{name}"}
@@ -127,10 +127,10 @@ def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path
 
     content["scales"]["cpu"]["seeds"] = 99
     grid.write_text("# the same settings\n" + yaml.safe_dump(content))
-    edit(Path("bench/protocols/mlp.yaml"), "epochs: 150", "epochs: 151")
+    edit(Path("bench/sweeps/protocols/mlp.yaml"), "epochs: 150", "epochs: 151")
     assert status() == {}
 
-    golden = Path("bench/trajectories/mlp.json")
+    golden = Path("bench/records/golden/mlp.json")
     settings = golden.read_text()
     golden.write_text(json.dumps(json.loads(settings) | {"rules": {"bp": 2}}))
     assert list(status()) == target

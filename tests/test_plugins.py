@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import golden
 from bench.cli import main
-from bench.experiments import experiment
-from bench.programs import run
-from bench.records import Store
+from bench.records.golden import trajectories as golden
+from bench.records.source import shown
+from bench.records.store import Store
 from bench.rules import RULES
-from bench.source import shown
+from bench.sweeps.experiments import experiment
+from bench.sweeps.groups import run
 from bench.testing import RuleContract
 from replication.results import results_of
 

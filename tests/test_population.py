@@ -11,10 +11,10 @@ import torch
 from bench.config import Config
 from bench.data import load_once
 from bench.data.base import Data, Split
-from bench.learner import build
-from bench.population import Population
 from bench.rules import RULES
-from bench.train import train, train_together
+from bench.training.learner import build
+from bench.training.loop import train, train_together
+from bench.training.population import Population
 
 BASE = Config(
     model="mlp",
@@ -86,7 +86,7 @@ def test_convolutions_and_tokens(model, options, rule):
 def test_convolutions_of_images_in_colour(monkeypatch):
     inputs = torch.randint(0, 256, (100, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     split = Split(inputs, torch.arange(100) % 10)
-    monkeypatch.setattr("bench.learner.load_once", lambda name, seed: Data("colours", split, split, 10, {}))
+    monkeypatch.setattr("bench.training.learner.load_once", lambda name, seed: Data("colours", split, split, 10, {}))
     options = {"width": 2, "dropout": 0.0}
     changes = {"model": "cnn", "model_options": options, "batch_size": 20, "optimiser": "sgd", "lr": 0.01}
     configs = [replace(BASE, rank=rank, seed=seed, **changes) for seed, rank in enumerate(["1", "full"])]
@@ -111,7 +111,7 @@ def test_a_member_that_diverges_leaves_the_others_untouched(rule, options, monke
             learner.network.output.weight.data[0, 0] = torch.inf
         return learner
 
-    monkeypatch.setattr("bench.train.build", spoilt)
+    monkeypatch.setattr("bench.training.loop.build", spoilt)
     outcomes, singles = train_together(configs), alone(configs)
     assert [outcome.status for outcome in outcomes] == ["ok", "diverged", "ok", "ok"]
     agree(outcomes[::2], singles[::2])

@@ -15,16 +15,16 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from bench.archives import MEMBER
-from bench.augment import augmentation
 from bench.commands.run import override
 from bench.config import Config, parse, parse_yaml
 from bench.conversion import parse_ranks
 from bench.data import parse_name, sizes
 from bench.errors import UsageError
-from bench.experiments import experiment
-from bench.imports import unpacked
-from bench.records import InvalidRecord, Store, failed_record, read, seal
+from bench.records.store import InvalidRecord, Store, failed_record, read, seal
+from bench.sweeps.archives import MEMBER
+from bench.sweeps.experiments import experiment
+from bench.sweeps.ingest import unpacked
+from bench.training.augment import augmentation
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8})
 ODD = st.sampled_from(

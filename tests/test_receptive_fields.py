@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from bench.config import Config
 from bench.data import load
-from bench.learner import build
-from bench.receptive_fields import SCALE, by_ascent, by_noise, rounded
-from bench.train import train
+from bench.models._receptive_fields import SCALE, by_ascent, by_noise, rounded
+from bench.training.learner import build
+from bench.training.loop import train
 from replication.claims import CLAIMS
 from replication.figures import FIGURES
 from replication.receptive_fields import (

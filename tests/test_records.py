@@ -10,9 +10,9 @@ from bench.config import Config
 from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
 from bench.models.mlp import MLP
-from bench.records import SCHEMA, InvalidRecord, Store, failed_record, read, record_of, seal, writable
+from bench.records.store import SCHEMA, InvalidRecord, Store, failed_record, read, record_of, seal, writable
 from bench.rules.ldfa import LowDimensionalFeedback
-from bench.train import train
+from bench.training.loop import train
 
 VERSION = LowDimensionalFeedback.version
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="99", model_options={"width": 8}, batch_size=256)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from scipy import stats
 
-from bench import golden
 from bench.errors import UsageError
+from bench.records.golden import trajectories as golden
 from bench.rules import RULES
-from bench.train import train
+from bench.training.loop import train
 from replication import regression
 from replication.results import results_of
 

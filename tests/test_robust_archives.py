@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import bench.archives
+import bench.sweeps.archives
 from bench.cli import main
 from bench.config import Config
 from bench.errors import UsageError
-from bench.imports import unpacked
-from bench.records import Store, failed_record
+from bench.records.store import Store, failed_record
+from bench.sweeps.ingest import unpacked
 
 CONFIG = Config(model="mlp", dataset="digits", rule="bp")
 PLACE = f"out/quick/records/run/{CONFIG.slug}.json"
@@ -153,8 +153,8 @@ def test_size_and_number_are_bounded(form, bring, tmp_path, monkeypatch):
                 archive.writestr(name, content)
         return path
 
-    monkeypatch.setattr(bench.archives, "MEMBER_BYTES", 1000)
-    monkeypatch.setattr(bench.archives, "MEMBERS", 3)
+    monkeypatch.setattr(bench.sweeps.archives, "MEMBER_BYTES", 1000)
+    monkeypatch.setattr(bench.sweeps.archives, "MEMBERS", 3)
     for contents, words in (([bytes(1001)], "more than 1,000"), ([b""] * 4, "more than 3 files")):
         status, said = bring(packed(*contents))
         assert status == 2 and one_line(said) and words in said
@@ -162,7 +162,7 @@ def test_size_and_number_are_bounded(form, bring, tmp_path, monkeypatch):
 
 def test_a_bomb_is_not_unpacked(bring, tmp_path, monkeypatch):
     """Neither as a file that is skipped, nor as a name."""
-    monkeypatch.setattr(bench.archives, "ARCHIVE_BYTES", 1 << 21)
+    monkeypatch.setattr(bench.sweeps.archives, "ARCHIVE_BYTES", 1 << 21)
     path = tar(tmp_path / "x.tgz", (header("other"), bytes(1 << 22)), mode="w:gz")
     status, said = bring(path)
     assert status == 2 and one_line(said) and "unpacked; leave the checkpoints out" in said
@@ -172,7 +172,7 @@ def test_a_bomb_is_not_unpacked(bring, tmp_path, monkeypatch):
 
 
 def test_many_files_are_bounded_together(bring, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.archives, "ARCHIVE_BYTES", 5000)
+    monkeypatch.setattr(bench.sweeps.archives, "ARCHIVE_BYTES", 5000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for n in range(6):
             archive.writestr(PLACE.replace("bp", f"bp{n}"), bytes(1000))

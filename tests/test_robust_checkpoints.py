@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bench.train
+import bench.training.loop
 from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import CHECKSUM
-from bench.train import train, train_together
+from bench.training.loop import train, train_together
 
 CONFIG = Config(
     model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 4}, epochs=2, epoch_examples=128
@@ -177,8 +177,8 @@ class Clock:
 
 def test_checkpoints_are_twenty_times_as_far_apart_as_one_takes(tmp_path, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(bench.train, "time", clock)
-    monkeypatch.setattr(bench.train, "save", clock.save)
+    monkeypatch.setattr(bench.training.loop, "time", clock)
+    monkeypatch.setattr(bench.training.loop, "save", clock.save)
     train(replace(LINEAR, epochs=160), checkpoint=tmp_path / "run.pt", deadline=math.inf, progress=clock.epoch)
     assert clock.saves == [21, 82, 143]
 

@@ -9,15 +9,15 @@ import pytest
 import yaml
 from test_plugins import install
 
-from bench.augment import augmentation
 from bench.cli import main
 from bench.config import Config
 from bench.data import DATASETS
 from bench.errors import UsageError
-from bench.experiments import experiment
 from bench.models import MODELS
-from bench.records import Store
+from bench.records.store import Store
 from bench.rules import RULES
+from bench.sweeps.experiments import experiment
+from bench.training.augment import augmentation
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8})
 RUN = ["run", "--model", "mlp", "--rule", "ldfa", "--scale", "quick", "--set", "epochs=1"]

@@ -21,16 +21,16 @@ import pytest
 from test_sweep import CONFIG, DIES, FORKS, RAISES, records
 
 import bench.commands.sweep
-import bench.sweep
-import bench.train
+import bench.sweeps.run
+import bench.training.loop
 from bench.cli import main
 from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import write_atomically
-from bench.process import Terminated
-from bench.programs import run
-from bench.records import Store
-from bench.sweep import lock, missing, run_all
+from bench.records.store import Store
+from bench.sweeps.groups import run
+from bench.sweeps.run import lock, missing, run_all
+from bench.training.process import Terminated
 
 QUICK = replace(CONFIG, epochs=1)
 LONG = replace(CONFIG, epochs=1_000_000)
@@ -66,8 +66,8 @@ def is_one_line(err, *words):
 
 def sweep(folder, configs, prepare=lambda: None, done=lambda *_: None, workers=1):
     """Runs what is missing in this process, a fork; exit status 143 after SIGTERM, 2 where something is not written."""
-    bench.train.CHECKPOINT_SECONDS = bench.train.CHECKPOINT_TIMES = 0
-    bench.sweep.CONTEXT = multiprocessing.get_context("fork")
+    bench.training.loop.CHECKPOINT_SECONDS = bench.training.loop.CHECKPOINT_TIMES = 0
+    bench.sweeps.run.CONTEXT = multiprocessing.get_context("fork")
     prepare()
     store = Store(folder)
     options = {"device": "cpu", "workers": workers, "deadline": math.inf, "done": done}
@@ -114,7 +114,9 @@ def test_sigterm_pauses_and_the_rest_resumes(tmp_path):
     kept = [Store(tmp_path).checkpoint([config]) for config in configs]
     assert [path.exists() for path in kept] == [True, True, False]
     for path in kept[:2]:
-        outcome = bench.train.train(LONG if path == kept[0] else configs[1], checkpoint=path, deadline=time.monotonic())
+        outcome = bench.training.loop.train(
+            LONG if path == kept[0] else configs[1], checkpoint=path, deadline=time.monotonic()
+        )
         assert outcome.status == "paused" and outcome.history[0]["epoch"] == 1 and outcome.history[-1]["epoch"] > 1
 
 
@@ -330,7 +332,7 @@ def test_what_another_sweep_recorded_meanwhile_stays_as_it_is(tmp_path, capsys, 
         (tmp_path / folder).mkdir()
     (tmp_path / "experiments/tiny.yaml").write_text(text)
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
-    monkeypatch.setattr(bench.sweep, "CONTEXT", FORKS)
+    monkeypatch.setattr(bench.sweeps.run, "CONTEXT", FORKS)
     monkeypatch.chdir(tmp_path)
     command = ["sweep", "tiny", "--scale", "quick", "--workers", "1", "--results"]
     assert main([*command, "other"]) == 0

@@ -9,10 +9,10 @@ import pytest
 
 from bench.cli import main
 from bench.config import Config
-from bench.experiments import experiment
-from bench.programs import run
-from bench.records import InvalidRecord, Store, read, record_of, seal
-from bench.train import train
+from bench.records.store import InvalidRecord, Store, read, record_of, seal
+from bench.sweeps.experiments import experiment
+from bench.sweeps.groups import run
+from bench.training.loop import train
 
 OK = Config(
     model="mlp", dataset="digits", rule="ldfa", rank="4", model_options={"width": 8}, batch_size=256,
@@ -257,9 +257,9 @@ def test_a_file_that_is_no_record_is_refused(damage, reason, write):
 
 def test_a_huge_file_is_refused_unread(write, monkeypatch):
     path = write("ok", {})
-    monkeypatch.setattr("bench.records.LARGEST_FILE", path.stat().st_size)
+    monkeypatch.setattr("bench.records.store.LARGEST_FILE", path.stat().st_size)
     read(path)
-    monkeypatch.setattr("bench.records.LARGEST_FILE", path.stat().st_size - 1)
+    monkeypatch.setattr("bench.records.store.LARGEST_FILE", path.stat().st_size - 1)
     with pytest.raises(InvalidRecord, match="is larger than"):
         read(path)
 

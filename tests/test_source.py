@@ -10,14 +10,14 @@ import pytest
 
 import bench
 from bench.config import Config
-from bench.source import Source, code_in, shown, source, source_of
+from bench.records.source import Source, code_in, shown, source, source_of
 
 FILES = {
     "bench/__init__.py": "",
     "bench/rules/bp.py": "RULE = 1\n",
     "bench/rules.py": "",
-    "bench/protocols/mlp.yaml": "cpu: {}\n",
-    "bench/trajectories/mlp.json": "{}",
+    "bench/sweeps/protocols/mlp.yaml": "cpu: {}\n",
+    "bench/records/golden/mlp.json": "{}",
     "results/cpu/records/tiny/a.json": "{}",
     ".gitignore": "scratch*\n__pycache__\n",
 }
@@ -58,7 +58,7 @@ def test_clean_code_is_its_commit(repository):
 @pytest.mark.parametrize(
     "name",
     ["results/cpu/records/tiny/a.json", "results/cpu/records/tiny/b.json", "replication/new.py", "README.md",
-     "bench/trajectories/mlp.json", "bench/__pycache__/bp.cpython-311.pyc"],
+     "bench/records/golden/mlp.json", "bench/__pycache__/bp.cpython-311.pyc"],
 )  # fmt: skip
 def test_what_is_no_code_leaves_it_clean(name, repository):
     before = code_in(repository / "bench")
@@ -68,7 +68,12 @@ def test_what_is_no_code_leaves_it_clean(name, repository):
 
 @pytest.mark.parametrize(
     "name",
-    ["bench/rules/bp.py", "bench/protocols/mlp.yaml", "bench/rules/untracked.py", "bench/rules/scratch_ignored.py"],
+    [
+        "bench/rules/bp.py",
+        "bench/sweeps/protocols/mlp.yaml",
+        "bench/rules/untracked.py",
+        "bench/rules/scratch_ignored.py",
+    ],
 )
 @pytest.mark.parametrize("staged", [False, True])
 def test_code_that_differs_is_dirty_and_has_another_digest(name, staged, repository):

@@ -8,11 +8,11 @@ import torch
 
 import bench.commands.speed as command
 from bench.cli import main
-from bench.metrics import flops_of
 from bench.speed import ROWS, base, epoch, feedback, floor, gpu, loop, outside, population, rank, sweep
 from bench.speed.base import Measurement, Rounds, Row, alternate
 from bench.speed.machine import describe, slug
 from bench.speed.networks import settings, square
+from bench.training.costs import flops_of
 from replication import speed as figures
 
 TINY_VIT = {"model_options": {"width": 16, "depth": 1, "heads": 2}, "batch_size": 4}

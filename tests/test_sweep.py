@@ -13,16 +13,16 @@ import torch
 import yaml
 
 import bench.data
-import bench.programs
 import bench.rules
-import bench.sweep
-import bench.train
+import bench.sweeps.groups
+import bench.sweeps.run
+import bench.training.loop
 from bench.config import Config
 from bench.data import DATASETS, load_once
 from bench.errors import UsageError
-from bench.experiments import alternative, experiment, names
-from bench.records import Store
-from bench.sweep import lock, missing, run_all
+from bench.records.store import Store
+from bench.sweeps.experiments import alternative, experiment, names
+from bench.sweeps.run import lock, missing, run_all
 
 CONFIG = Config(
     model="mlp", dataset="digits", rule="bp", model_options={"width": 16}, batch_size=128, epochs=10, augment=("flip",)
@@ -35,7 +35,7 @@ CONFIGS = [
 
 # A sweep of its own costs a fork instead of the import of torch. The server itself never trains, so forks of it may.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch._dynamo", "bench.metrics", "bench.models.mlp", "bench.data.digits"])
+FORKS.set_forkserver_preload(["torch._dynamo", "bench.training.costs", "bench.models.mlp", "bench.data.digits"])
 
 
 def sweep(folder, configs, plugins=None, population=1, room=None):
@@ -43,11 +43,11 @@ def sweep(folder, configs, plugins=None, population=1, room=None):
 
     `plugins` is a folder of further rules; memory holds `room` members of a population. What it says is in `said`.
     """
-    bench.train.CHECKPOINT_SECONDS = bench.train.CHECKPOINT_TIMES = 0
-    bench.sweep.CONTEXT = multiprocessing.get_context("fork")
+    bench.training.loop.CHECKPOINT_SECONDS = bench.training.loop.CHECKPOINT_TIMES = 0
+    bench.sweeps.run.CONTEXT = multiprocessing.get_context("fork")
     bench.rules.__path__.append(str(plugins))
     if room:
-        bench.programs.train_program = partial(scarce, room, bench.programs.train_program)
+        bench.sweeps.groups.train_program = partial(scarce, room, bench.sweeps.groups.train_program)
     store = Store(folder)
     options = {"device": "cpu", "workers": 2, "population": population, "deadline": math.inf}
     with lock(folder), (folder / "said").open("a") as said:
@@ -220,8 +220,8 @@ def test_no_run_follows_a_cuda_error_in_its_process(population, tmp_path):
 @pytest.fixture
 def attempt(tmp_path, monkeypatch):
     """Runs `CONFIG`, with a checkpoint every epoch; gives the record, and the epochs trained."""
-    monkeypatch.setattr(bench.train, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bench.train, "CHECKPOINT_TIMES", 0)
+    monkeypatch.setattr(bench.training.loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(bench.training.loop, "CHECKPOINT_TIMES", 0)
 
     def attempt(last=CONFIG.epochs):
         told = []
@@ -231,7 +231,7 @@ def attempt(tmp_path, monkeypatch):
             if entry["epoch"] > last:
                 raise MemoryError("no memory left")
 
-        return bench.programs.run(CONFIG, Store(tmp_path), "test", "quick", "cpu", progress=tell), told
+        return bench.sweeps.groups.run(CONFIG, Store(tmp_path), "test", "quick", "cpu", progress=tell), told
 
     return attempt
 

@@ -11,20 +11,21 @@ import torch
 from torch import Generator
 from torch.nn import functional as F
 
-import bench.learner
-import bench.train
-from bench.augment import ALLOWED, Flip, Rotate, augmentation
-from bench.batches import Batches
+import bench.training.learner
+import bench.training.loop
 from bench.config import Config
 from bench.data import load_once
 from bench.data.base import Data, Split
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
-from bench.estimate import steps
-from bench.learner import build, loss_of, prepare, step, stream
 from bench.models.mlp import MLP
 from bench.rules import RULES
-from bench.train import train
+from bench.training.augment import ALLOWED, augmentation
+from bench.training.augment.geometry import Flip, Rotate
+from bench.training.batches import Batches
+from bench.training.learner import build, loss_of, prepare, step, stream
+from bench.training.length import steps
+from bench.training.loop import train
 
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 LDFA = Config(
@@ -53,7 +54,7 @@ LINEAR = Config(
 
 
 def train_on(data, config):
-    with patch("bench.learner.load_once", lambda name, seed: data):
+    with patch("bench.training.learner.load_once", lambda name, seed: data):
         return train(config)
 
 
@@ -115,8 +116,8 @@ def test_a_run_paused_by_its_deadline_ends_as_an_uninterrupted_one(config, check
 
 @pytest.mark.parametrize("last", [1, 2])
 def test_a_run_that_broke_off_goes_on_from_its_checkpoint(last, checkpoint, monkeypatch):
-    monkeypatch.setattr(bench.train, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(bench.train, "CHECKPOINT_TIMES", 0)
+    monkeypatch.setattr(bench.training.loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(bench.training.loop, "CHECKPOINT_TIMES", 0)
     told = []
 
     def tell(entry):
@@ -181,7 +182,7 @@ class Measured(MLP):
 
 def test_a_network_is_measured_once_trained_and_nothing_else_changes(monkeypatch):
     plain = train(LDFA)
-    monkeypatch.setattr(bench.learner, "MODELS", {"mlp": Measured})
+    monkeypatch.setattr(bench.training.learner, "MODELS", {"mlp": Measured})
     measured = train(LDFA)
     assert plain.trained == {} and result(measured) == result(plain)
     first, _ = next(Batches(measured.data.train, measured.data, LDFA).in_order())
@@ -257,7 +258,7 @@ def test_a_gpu_multiplies_and_convolves_alike(precision, short, monkeypatch):
     try:
         torch.set_float32_matmul_precision("highest" if short else "high")
         torch.backends.cudnn.allow_tf32 = not short
-        bench.learner._set_products(replace(LDFA, precision=precision))
+        bench.training.learner._set_products(replace(LDFA, precision=precision))
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == short
     finally:
         torch.set_float32_matmul_precision(before[0])

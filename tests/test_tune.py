@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from bench import protocols
 from bench.cli import main
 from bench.errors import UsageError
-from bench.protocols import configure, protocol, searches, tuned
-from bench.records import Store
-from bench.tune import ROUNDS, WIDTH, choice, choose, trials
+from bench.records.store import Store
+from bench.sweeps import protocols
+from bench.sweeps.protocols import configure, protocol, searches, tuned
+from bench.sweeps.tune import ROUNDS, WIDTH, choice, choose, trials
 from replication import tuning
 
 TUNE = ["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"]
@@ -169,7 +169,7 @@ def test_a_range_that_is_none_is_named_in_one_line(range_, tmp_path, monkeypatch
     content = yaml.safe_load((protocols.HERE / "mlp.yaml").read_text())
     content["quick"]["tune"]["lr"] = range_
     (tmp_path / "mlp.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("bench.protocols.HERE", tmp_path)
+    monkeypatch.setattr("bench.sweeps.protocols.HERE", tmp_path)
     with pytest.raises(UsageError, match=r"^mlp.yaml: quick: tune: lr: .* is not a range"):
         trials("mlp", "quick", "bp")
 
@@ -180,9 +180,9 @@ def test_a_range_that_is_none_is_named_in_one_line(range_, tmp_path, monkeypatch
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Searches of two trials and one, in forked processes; the results folder."""
-    for module in ("bench.tune", "bench.commands.sweep"):
+    for module in ("bench.sweeps.tune", "bench.commands.sweep"):
         monkeypatch.setattr(f"{module}.ROUNDS", (2, 1))
-    monkeypatch.setattr("bench.sweep.CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr("bench.sweeps.run.CONTEXT", multiprocessing.get_context("fork"))
     return tmp_path
 
 
@@ -230,7 +230,7 @@ def test_tune_chooses_nothing_where_a_trial_failed(small, capsys, monkeypatch):
     def refuse(*arguments, **options):
         raise UsageError("the data are gone")
 
-    monkeypatch.setattr("bench.train.train_together", refuse)
+    monkeypatch.setattr("bench.training.loop.train_together", refuse)
     assert main([*TUNE, "--results", str(small)]) == 1
     out = capsys.readouterr().out
     assert out.count("failed: the data are gone") == 2 and "trials failed: 2 of 2" in out

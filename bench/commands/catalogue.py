@@ -5,13 +5,13 @@ from typing import Any
 
 import typer
 
-from bench import experiments
 from bench.commands.show import table
 from bench.data import DATASETS, Status, folders, status
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
 from bench.models.base import Network
 from bench.rules import RULES
+from bench.sweeps import experiments
 
 
 def show(kind: str | None) -> int:
@@ -33,7 +33,7 @@ Rows = tuple[list[str], Iterable[Iterable[Any]]]
 
 
 def rules() -> Rows:
-    from bench.metrics import example
+    from bench.training.costs import example
 
     columns = ["version", "reads weights", "reads targets", "has a rank", "extra parameters", "error path FLOPs"]
     return ["rule", "what it does", *columns], [

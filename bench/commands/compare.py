@@ -10,12 +10,12 @@ from bench.commands.show import duration, left_out, table
 from bench.config import Config, parse
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
-from bench.protocols import SCALES, departures
-from bench.records import Record, Store, read_all, task_of
+from bench.records.runs import Runs
+from bench.records.store import Record, Store, read_all, task_of
 from bench.rules import RULES
-from bench.runs import Runs
 from bench.stats import MARGIN, MIN_SEEDS, Comparison, Verdict, mean_interval, number
 from bench.stats import compare as compare_by_seed
+from bench.sweeps.protocols import SCALES, departures
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import imports
 from bench.commands.show import console
 from bench.errors import UsageError, one_line
-from bench.pipeline import commit
-from bench.records import Store
+from bench.records.store import Store
+from bench.sweeps import ingest
+from bench.sweeps.dvc import commit
 
 
 def import_(source: Path, results: Path) -> int:
@@ -17,15 +17,15 @@ def import_(source: Path, results: Path) -> int:
     def say(line: str) -> None:
         out.print(one_line(line), soft_wrap=True)
 
-    with imports.unpacked(source) as folder:
+    with ingest.unpacked(source) as folder:
         with out.status("reading") as status:
-            checked = imports.check(folder, results, lambda run: status.update(f"first steps of {run.path.name}"))
+            checked = ingest.check(folder, results, lambda run: status.update(f"first steps of {run.path.name}"))
         for path, reason in checked.refused:
             say(f"refused   {path.relative_to(folder)}: {' '.join(reason.split())}")
         if checked.fit:
-            imports.copy(checked.fit)
+            ingest.copy(checked.fit)
     known = [*checked.fit, *checked.here]
-    for model, scale, rule, problem in imports.tune(known):
+    for model, scale, rule, problem in ingest.tune(known):
         chosen = f"not chosen: {problem}" if problem else "chosen"
         say(f"tuned     {model} at scale {scale}, {rule}: {chosen}")
     if Path(".dvc").is_dir():
@@ -35,7 +35,7 @@ def import_(source: Path, results: Path) -> int:
     return int(bool(checked.refused))
 
 
-def _record_in_dvc(records: Sequence[imports.Incoming], say: Callable[[str], None]) -> None:
+def _record_in_dvc(records: Sequence[ingest.Incoming], say: Callable[[str], None]) -> None:
     try:
         for folder in sorted({record.store.folder for record in records}):
             names = {record.experiment for record in records if record.store.folder == folder}

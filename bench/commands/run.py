@@ -12,12 +12,12 @@ from bench.commands.show import duration, interrupted, outcome
 from bench.config import Config, parse, parse_yaml
 from bench.errors import UsageError, cut, shown
 from bench.files import is_writable_name
-from bench.process import Terminated, pausing, train_alone
-from bench.programs import run
-from bench.protocols import configure
-from bench.records import Record, Store, writable
-from bench.source import source
-from bench.sweep import check
+from bench.records.source import source
+from bench.records.store import Record, Store, writable
+from bench.sweeps.groups import run
+from bench.sweeps.protocols import configure
+from bench.sweeps.run import check
+from bench.training.process import Terminated, pausing, train_alone
 
 EXPERIMENT = "run"
 OWN_OPTION = ("model", "rule", "rank", "dataset", "seed")

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.process import Terminated
-from bench.records import Record
+from bench.records.store import Record
+from bench.training.process import Terminated
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""

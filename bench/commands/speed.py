@@ -13,12 +13,12 @@ import typer
 from bench.commands.show import table
 from bench.errors import UsageError, unknown
 from bench.files import write_atomically
-from bench.process import train_alone
-from bench.records import peak_memory, writable
-from bench.source import source
+from bench.records.source import source
+from bench.records.store import writable
 from bench.speed import ROWS
 from bench.speed.base import Row
 from bench.speed.machine import describe, slug
+from bench.training.process import peak_memory, train_alone
 
 SCHEMA = 1
 FAILED = "failed"

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
-from bench.estimate import estimate, measured, timings
-from bench.experiments import Experiment
-from bench.programs import parts
-from bench.protocols import searches
-from bench.records import Record, Store
-from bench.sweep import check, lock, missing, run_all
-from bench.tune import EXPERIMENT, ROUNDS, choose, trials
+from bench.records.store import Record, Store
+from bench.sweeps.estimate import estimate, measured, timings
+from bench.sweeps.experiments import Experiment
+from bench.sweeps.groups import parts
+from bench.sweeps.protocols import searches
+from bench.sweeps.run import check, lock, missing, run_all
+from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
 
 
 def sweep(

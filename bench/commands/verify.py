@@ -7,9 +7,9 @@ import typer
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
-from bench.experiments import experiment, names
-from bench.provenance import differs, source
-from bench.records import Record, Store, read_all
+from bench.records.provenance import differs, name_and_seed
+from bench.records.store import Record, Store, read_all
+from bench.sweeps.experiments import experiment, names
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -25,7 +25,7 @@ def verify(results: Path, golden: bool) -> int:
         for note in notes:
             typer.echo(note)
     if golden:
-        from bench.golden import check
+        from bench.records.golden.trajectories import check
 
         problems += [f"golden    {problem}" for problem in check()]
     for problem in problems:
@@ -43,7 +43,7 @@ def _invalid(store: Store) -> Iterator[str]:
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
-        name, seed = source(record)
+        name, seed = name_and_seed(record)
         other, agreed = first.setdefault((name, seed), (path, found))
         if found != agreed:
             yield f"data      {path}: {name} has another sha256 than in {other}"

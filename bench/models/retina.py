@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from bench.data.base import Data
+from bench.models._receptive_fields import by_ascent, by_noise, rounded
 from bench.models.base import Network
-from bench.receptive_fields import by_ascent, by_noise, rounded
 
 
 class Retina(Network):
@@ -68,8 +68,8 @@ class Retina(Network):
     def measure_trained(self, inputs: Tensor) -> dict[str, Any]:
         """Of each channel of the retina's last layer: two receptive fields, and how often it is active.
 
-        `ascent` and `noise` as `bench.receptive_fields` gives them, on the CPU; `active` is the share of the images
-        and positions of `inputs` where the ReLU lets it pass.
+        `ascent` and `noise` as `bench.models._receptive_fields` gives them, on the CPU; `active` is the share of the
+        images and positions of `inputs` where the ReLU lets it pass.
         """
         channels = self.retina[-2].num_features
         fields = {"ascent": by_ascent, "noise": by_noise}

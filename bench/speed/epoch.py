@@ -5,12 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.batches import Batches
-from bench.learner import build, step
 from bench.models.mlp import MLP
-from bench.optimisers import optimiser_of
 from bench.speed.base import Measurement, Row, Side, alternate
 from bench.speed.networks import images, settings
+from bench.training.batches import Batches
+from bench.training.learner import build, step
+from bench.training.optimisers import optimiser_of
 
 SUBSET = 2_560
 """Images of an epoch that is timed."""

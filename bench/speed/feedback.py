@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from bench.metrics import flops_of
 from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
+from bench.training.costs import flops_of
 
 RULES = ("ldfa", "bp")
 

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from bench.metrics import flops_of
 from bench.speed.base import Measurement, Row, Side, Times, alternate
 from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
+from bench.training.costs import flops_of
 
 ADAM_READS, ADAM_WRITES, ADAM_HOLDS = 5, 4, 5
 """Numbers a parameter, of the amsgrad variant: weight, gradient, mean, square and largest square; all are read, and all

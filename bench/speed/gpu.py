@@ -6,13 +6,13 @@ from statistics import median
 
 import torch
 
-from bench.batches import Batches
 from bench.config import Config
-from bench.learner import build, placed, step
-from bench.metrics import flops_of
-from bench.optimisers import optimiser_of
 from bench.speed.base import Device, Measurement, Row, alternate, quartiles
 from bench.speed.networks import images, of_protocol, settings
+from bench.training.batches import Batches
+from bench.training.costs import flops_of
+from bench.training.learner import build, placed, step
+from bench.training.optimisers import optimiser_of
 
 RANK = 32
 LARGE = {"width": 768, "depth": 12, "heads": 12}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.records import processor
+from bench.training.process import processor
 
 
 def describe() -> dict[str, Any]:

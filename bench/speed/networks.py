@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from bench.config import Config
 from bench.conversion import convert
 from bench.data.base import Data, Split
-from bench.learner import build, placed, step
-from bench.metrics import first_batch
-from bench.optimisers import optimiser_of
-from bench.protocols import configure
 from bench.rules import RULES
+from bench.sweeps.protocols import configure
+from bench.training.costs import first_batch
+from bench.training.learner import build, placed, step
+from bench.training.optimisers import optimiser_of
 
 RANK = 10
 BATCH = 256

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-import bench.programs
-import bench.train
+import bench.sweeps.groups
+import bench.training.loop
 from bench.config import Config
 from bench.data.base import Data
-from bench.records import Store
+from bench.records.store import Store
 from bench.speed.base import Measurement, Rounds, Row
 from bench.speed.networks import images, settings
 
@@ -40,17 +40,17 @@ def _run(config: Config, data: Data, rounds: Rounds) -> None:
     wall, cpu = {"steps": 0.0}, {"steps": 0.0}
     clocks = ((time.perf_counter, wall), (time.process_time, cpu))
 
-    def timed(*arguments: Any, step=bench.train.step) -> Any:
+    def timed(*arguments: Any, step=bench.training.loop.step) -> Any:
         starts = [clock() for clock, _ in clocks]
         given = step(*arguments)
         for start, (clock, times) in zip(starts, clocks, strict=True):
             times["steps"] += clock() - start
         return given
 
-    loading = patch("bench.learner.load_once", lambda name, seed: data)
-    with TemporaryDirectory() as folder, patch("bench.train.step", timed), loading:
+    loading = patch("bench.training.learner.load_once", lambda name, seed: data)
+    with TemporaryDirectory() as folder, patch("bench.training.loop.step", timed), loading:
         starts = [clock() for clock, _ in clocks]
-        bench.programs.run(config, Store(Path(folder)), "speed", "cpu", "cpu")
+        bench.sweeps.groups.run(config, Store(Path(folder)), "speed", "cpu", "cpu")
         for start, (clock, times) in zip(starts, clocks, strict=True):
             times["run"] = clock() - start
     rounds.wall.append(wall)

@@ -6,13 +6,13 @@ from functools import partial
 
 import torch
 
-from bench.batches import Batches
 from bench.config import Config
-from bench.learner import build, placed, step
-from bench.optimisers import optimiser_of
-from bench.population import Population
 from bench.speed.base import Device, Measurement, Row, Side, alternate
 from bench.speed.networks import images, settings
+from bench.training.batches import Batches
+from bench.training.learner import build, placed, step
+from bench.training.optimisers import optimiser_of
+from bench.training.population import Population
 
 BATCH = 32
 SIZES = (1, 4, 16, 64)

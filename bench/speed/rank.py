@@ -5,11 +5,11 @@ import torch
 from torch import Generator, nn
 
 from bench.layers import Linear
-from bench.metrics import flops_of
 from bench.rules import RULES
 from bench.rules.base import Signals
 from bench.speed.base import Measurement, Row, Side, Times, alternate
 from bench.speed.networks import BATCH
+from bench.training.costs import flops_of
 
 RANKS = (4, 8, 16, 32, 64, 128, 256)
 

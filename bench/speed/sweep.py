@@ -6,12 +6,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.programs import run
-from bench.protocols import configure
-from bench.records import Store
+from bench.records.store import Store
 from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import UNMEASURED
-from bench.sweep import run_all
+from bench.sweeps.groups import run
+from bench.sweeps.protocols import configure
+from bench.sweeps.run import run_all
 
 EPOCHS = 80
 ROUNDS = 2

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from bench.runs import remaining_loss
+from bench.records.runs import remaining_loss
 from replication.claims.base import Part, bounded, together
 from replication.results import Results
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import ClassVar
 
-from bench.experiments import experiment
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
+from bench.sweeps.experiments import experiment
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, recorded_scales, results
 from replication.stats import ClaimVerdict, Level, all_of, lowest
 from replication.tables import Table

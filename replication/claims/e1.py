@@ -6,8 +6,8 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from bench.estimate import steps
 from bench.stats import compare, number
+from bench.training.length import steps
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
 from replication.compute import Goals, authors_step, flops, of_bp, of_the_best, of_their_own, ratios, step_ratio
 from replication.results import Cell, Results

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bench.records import Record
+from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
 from replication.claims.n2 import narrow_network

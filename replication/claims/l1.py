@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.models.linear import BALANCED
-from bench.records import Record
+from bench.records.store import Record
 from replication.claims.base import Claim, Judgement, Part, bounded
 from replication.predictions import largest_gap, ode, teacher_of, times
 from replication.results import Cell, Results

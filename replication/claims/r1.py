@@ -5,10 +5,10 @@ from statistics import fmean
 
 import pandas as pd
 
-from bench.estimate import examples
-from bench.experiments import alternative
-from bench.records import Record
+from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
+from bench.sweeps.experiments import alternative
+from bench.training.length import examples
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
 from replication.receptive_fields import KINDS, numbers_of
 from replication.results import Cell, Results

@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.records import Record
+from bench.records.store import Record
 from replication.claims._linear import teachers
 from replication.claims.l1 import balanced_cells, cells_of_rules, one_mode
 from replication.predictions import ode, simulated_modes, teacher_of, times

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.runs import remaining_loss
+from bench.records.runs import remaining_losses
 from replication.claims._linear import dimension, teachers
 from replication.figures.base import level, over_rank, rank_axis
 from replication.results import Results
@@ -19,7 +19,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         (
             (cell.config.rule, cell.config.dataset, cell.rank, seed, loss)
             for cell in cells
-            for seed, loss in cell.values(remaining_loss, 100.0).items()
+            for seed, loss in remaining_losses(cell.records).items()
         ),
         columns=["rule", "dataset", "rank", "seed", "remaining_loss"],
     )

@@ -1,0 +1,1 @@
+"""What a result is: records, what is checked of them, and what keeps them valid."""

@@ -1,0 +1,65 @@
+"""Does the code here give the first losses of a record that was made elsewhere?
+
+The run is made again from its start, a few steps of it. Another device sums in another order, and what that moves grows
+from step to step, as Adam's first steps follow the sign of the smallest gradients too. And another device draws other
+random numbers: a network with dropout, or a rule that draws, is held to the spread of several draws.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bench.config import Config
+from bench.training.loop import train
+
+STEPS = 3
+"""Steps made again. Later ones say more about rounding than about the code."""
+TOLERANCES = {"float64": (1e-6, 1), "float32": (1e-4, 10), "tf32": (5e-4, 10), "bfloat16": (1e-2, 3)}
+"""Relative, at the first step, by precision; and the factor by which it grows a step.
+
+Noise of 1e-5 on the inputs, as float32 gives it, moves the losses of an MLP, CNN or ViT by up to 3e-7, 3e-4 and 2e-3;
+factors of all products rounded to TF32, by up to 6e-5, 3e-3 and 8e-3. Another seed moves the first by 2e-3 and more.
+"""
+DRAWS = 5
+SPREAD = 6.0
+"""Standard deviations over draws, in which a loss may lie from their mean."""
+
+
+def disagreement(config: Config, recorded: Sequence[float | None]) -> str:
+    """What differs between the first losses of a record, None where not finite, and those here; empty if they agree.
+
+    Raises `UsageError` where the run cannot be made here, for lack of its data for example.
+    """
+    recorded = [math.nan if loss is None else loss for loss in recorded]
+    here = first_losses(config)
+    if len(recorded[:STEPS]) != len(here):
+        return f"holds the losses of {len(recorded)} steps, expected at least {len(here)}"
+    if not (step := _first_apart(recorded, here, config.precision)):
+        return ""
+    draws = np.array([here, *(first_losses(config, f"draw {n}") for n in range(1, DRAWS))])
+    varied = np.ptp(draws, axis=0) > 0
+    if not varied.any():
+        return f"loss of step {step} is {recorded[step - 1]:.7g}, here {here[step - 1]:.7g}"
+    deviation = math.sqrt(draws.var(axis=0, ddof=1)[varied].mean())
+    if step := _first_apart(recorded, draws.mean(axis=0), config.precision, SPREAD * deviation * varied):
+        low, high = draws[:, step - 1].min(), draws[:, step - 1].max()
+        return f"loss of step {step} is {recorded[step - 1]:.7g}, here {low:.7g} to {high:.7g} over {DRAWS} draws"
+    return ""
+
+
+def first_losses(config: Config, draws: str = "layers") -> list[float]:
+    """The losses of the first `STEPS` steps of a run; `draws` as in `train`."""
+    config = replace(config, measure_every=0)
+    return train(config, steps=STEPS, draws=draws).first_losses
+
+
+def _first_apart(
+    recorded: Sequence[float], here: Sequence[float] | np.ndarray, precision: str, margin: np.ndarray | float = 0.0
+) -> int:
+    """The first step, from 1, whose losses differ by more than the tolerance and `margin`; 0 where none does."""
+    tolerance, growth = TOLERANCES[precision]
+    relative = tolerance * growth ** np.arange(len(here))
+    close = np.isclose(recorded[: len(here)], here, rtol=relative, atol=margin, equal_nan=True)
+    return 0 if close.all() else int(close.argmin()) + 1

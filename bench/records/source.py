@@ -1,0 +1,119 @@
+"""Which code a result came from: the package's own files, the commit of its own repository, and the plug-ins used."""
+
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.config import Config, parse
+from bench.data import DATASETS, parse_name
+from bench.models import MODELS
+from bench.registry import Registry
+from bench.rules import RULES
+
+PACKAGE = Path(__file__).parents[1]
+SUFFIXES = (".py", ".yaml")
+"""Of the files that are code: modules and protocols."""
+REPOSITORY_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+"""What git sets where it runs a hook, and which would lead it away from the package's own repository."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A rule, network or dataset of another distribution."""
+
+    kind: Literal["rule", "model", "dataset"]
+    name: str
+    distribution: str
+    version: str
+    digest: str
+    """SHA-256, 16 hexadecimal digits, of its module's file."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code of a run, as its record has it."""
+
+    digest: str
+    """SHA-256, 16 hexadecimal digits, of what `sha256sum` prints of the package's files, sorted by path in it."""
+    commit: str | None
+    """That of the package's own repository, 12 hexadecimal digits; None where it is in none."""
+    dirty: bool
+    """Whether the package's files are not those of the commit: edited, deleted, or untracked."""
+    plugins: tuple[Plugin, ...] = ()
+
+    def __str__(self) -> str:
+        """The commit, with `+` where the code is not that of it, or else the digest; then the plug-ins."""
+        used = dict.fromkeys(f" {plugin.distribution} {plugin.version}" for plugin in self.plugins)
+        return f"{self.commit or self.digest}{'+' * self.dirty}{''.join(used)}"
+
+
+@cache
+def source() -> Source:
+    """The code of this process, without plug-ins; read once, so ask as it starts."""
+    return code_in(PACKAGE)
+
+
+def source_of(config: Config) -> Source:
+    """The code of a run. Raises `UsageError` where its rule, network or dataset is not installed."""
+    plugins = (_plugin(registry, name) for registry, name in used(config).items())
+    return replace(source(), plugins=tuple(plugin for plugin in plugins if plugin))
+
+
+def used(config: Config) -> dict[Registry, str]:
+    """The names of the network, rule and dataset of a run. Raises `UsageError` for a bad suffix of the dataset."""
+    return {MODELS: config.model, RULES: config.rule, DATASETS: parse_name(config.dataset)[0]}
+
+
+def shown(recorded: dict[str, Any] | str) -> str:
+    """The source of a record in a word; older records hold a word, the output of `git describe`."""
+    return recorded if isinstance(recorded, str) else str(parse(Source, recorded, "source"))
+
+
+def code_in(package: Path) -> Source:
+    """The code in the folder of a package."""
+    return Source(_digest(package), *_revision(package))
+
+
+def _digest(package: Path) -> str:
+    files = (path for path in package.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    names = sorted(path.relative_to(package).as_posix() for path in files)
+    lines = (f"{_sha256(package / name)}  {name}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def _revision(package: Path) -> tuple[str | None, bool]:
+    """The commit of the repository that tracks `package` as its own, at its root, and whether the code differs."""
+    try:
+        if _git(package, "ls-files", "--full-name", "__init__.py") != f"{package.name}/__init__.py\n":
+            return None, False
+        commit = _git(package, "rev-parse", "HEAD")[:12]
+        changes = _git(
+            package, "status", "--porcelain", "-z", "--no-renames", "--ignored", "--untracked-files=all", "."
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, False
+    return commit, any(change.endswith(SUFFIXES) for change in changes.split("\0"))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_OF_A_HOOK}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+@cache
+def _plugin(registry: Registry, name: str) -> Plugin | None:
+    """The plug-in called `name`; None where it is built in."""
+    module, plugin = registry.module(name), registry.plugin(name)
+    if plugin is None:
+        return None
+    file = _sha256(Path(module.__file__))[:16]
+    return Plugin(registry.kind, name, plugin.dist.name, plugin.dist.version, file)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,252 @@
+"""What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
+
+A record is valid for its numbers: its schema, the digest of its configuration and the versions of its task and of its
+rule must be today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as
+the golden trajectories hold that.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Config, parse
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.models import MODELS
+from bench.records.consistency import check_numbers
+from bench.records.schema import check_fields
+from bench.records.source import source_of, used
+from bench.rules import RULES
+from bench.training.process import peak_memory, processor
+
+if TYPE_CHECKING:
+    from bench.training.outcome import Outcome
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+LARGEST_FILE = 64 << 20
+"""Bytes that a record may have."""
+LONGEST_REASON = 300
+
+
+class InvalidRecord(Exception):
+    """A file that is no record, or a record that no longer counts; the message, one line, says why."""
+
+    def __init__(self, reason: str) -> None:
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason[:LONGEST_REASON])
+        super().__init__(shown + "..." * (len(reason) > LONGEST_REASON))
+
+
+def task_of(model: str) -> str:
+    """The task that results belong to, with its version: only results of one task compare."""
+    return f"{model}/{MODELS.get(model).version}"
+
+
+def rule_of(rule: str) -> str:
+    """A rule with its version, to which results of the rule belong."""
+    return f"{rule}/{RULES.get(rule).version}"
+
+
+def seal(record: Record) -> str:
+    """SHA-256 of a record's content, seal aside. Raises `ValueError` for a number that is not finite."""
+    content = {key: value for key, value in record.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def record_of(config: Config, experiment: str, scale: str, device: str, outcome: "Outcome") -> Record:
+    """The record of a run that ended, `ok` or `diverged`."""
+    from bench.training.costs import first_batch, flops_by_layer, flops_of_step, parameters_of, total
+
+    learner, peak_bytes = outcome.learner, peak_memory(device)
+    batch = first_batch(config, outcome.data)
+    by_layer = flops_by_layer(learner, *batch)
+    return _common(config, experiment, scale, device) | {
+        "status": outcome.status,
+        "data": {"name": outcome.data.name, "sha256": outcome.data.sha256},
+        "rule": {"reads_weights": learner.rule.reads_weights, "reads_targets": learner.rule.reads_targets},
+        "notes": learner.notes,
+        "first_losses": _finite(outcome.first_losses),
+        "history": _finite(outcome.history),
+        "final": outcome.final,
+        "trained": _finite(outcome.trained),
+        "seconds": outcome.seconds,
+        "population": outcome.population,
+        "parameters": parameters_of(learner),
+        "flops_step": flops_of_step(config, learner, *batch),
+        "flops": total(by_layer)._asdict(),
+        "flops_layers": {label: flops._asdict() for label, flops in by_layer.items()},
+        "peak_memory_bytes": peak_bytes,
+        **({"dimension": outcome.dimension} if outcome.dimension else {}),
+    }
+
+
+def failed_record(config: Config, experiment: str, scale: str, device: str, reason: str) -> Record:
+    """The record of a run that an error ended."""
+    return _common(config, experiment, scale, device) | {"status": "failed", "reason": reason}
+
+
+def _common(config: Config, experiment: str, scale: str, device: str) -> Record:
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "schema": SCHEMA,
+        "task": task_of(config.model),
+        "rule_version": RULES.get(config.rule).version,
+        "scale": scale,
+        "experiment": experiment,
+        "digest": config.digest,
+        "config": asdict(config),
+        "source": asdict(source_of(config)),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
+        "device": {
+            "type": "cuda" if on_gpu else "cpu",
+            "name": torch.cuda.get_device_name() if on_gpu else processor(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+class Store:
+    """The records of one scale: `<folder>/records/<experiment>/<slug>.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, experiment: str, config: Config) -> Path:
+        return self.folder / "records" / experiment / f"{config.slug}.json"
+
+    def checkpoint(self, configs: Sequence[Config]) -> Path:
+        """Where a run, or the runs of one program, keep their state; another version of the task or rule, elsewhere."""
+        digests = [config.digest for config in configs]
+        name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+        versions = f"{task_of(configs[0].model)}-{rule_of(configs[0].rule)}".replace("/", "-")
+        return self.folder / "checkpoints" / f"{versions}-{name}.pt"
+
+    def write(self, record: Record, path: Path) -> None:
+        """Seals and writes a record, atomically."""
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (record | {"seal": seal(record)}).items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    def find(self, config: Config, experiments: Sequence[str]) -> Record | None:
+        """The valid record of a configuration, in the first of `experiments` that has it."""
+        for experiment in experiments:
+            try:
+                return read(self.path(experiment, config), config)
+            except InvalidRecord:
+                continue
+        return None
+
+    def paths(self, experiment: str = "*") -> Iterator[Path]:
+        """All record files, of one experiment or of all, in order."""
+        yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
+
+    def refused(self, experiments: Iterable[str]) -> dict[Path, str]:
+        """The record files of experiments that are no valid records, and why."""
+        found: dict[Path, str] = {}
+        for experiment in experiments:
+            for _ in read_all(self.paths(experiment), found):
+                pass
+        return found
+
+
+def read(path: Path, config: Config | None = None) -> Record:
+    """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not.
+
+    What it gives may be trusted: its fields are those of `bench.records.schema`, its numbers such as its run can have,
+    and its rule, network and dataset are installed.
+    """
+    try:
+        record = _content(path)
+        if record.get("schema") != SCHEMA:
+            raise InvalidRecord(f"has schema {record.get('schema')!r}, not {SCHEMA}")
+        check_fields(record)
+        found = parse(Config, record["config"], "configuration")
+        for registry, name in used(found).items():
+            if name not in registry.names():
+                raise InvalidRecord(f"needs the {registry.kind} {name!r}, which is not installed")
+            registry.get(name)
+        named = path.stem == found.slug and config in (None, found)
+        if not named or record["digest"] != found.digest:
+            raise InvalidRecord("holds another configuration than its name says")
+        task, rule = task_of(found.model), rule_of(found.rule)
+        if record["task"] != task:
+            raise InvalidRecord(f"is stale: task {record['task']}, today {task}")
+        if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
+            raise InvalidRecord(f"is stale: rule {recorded}, today {rule}")
+        check_numbers(record, found)
+    except RecursionError:
+        raise InvalidRecord("is nested too deeply") from None
+    except (UsageError, OverflowError) as error:
+        raise InvalidRecord(str(error)) from None
+    return record
+
+
+def read_all(paths: Iterable[Path], refused: dict[Path, str]) -> Iterator[tuple[Path, Record]]:
+    """The valid records among files; `refused` is given the reason for each other one."""
+    for path in paths:
+        try:
+            yield path, read(path)
+        except InvalidRecord as error:
+            refused[path] = str(error)
+
+
+def _content(path: Path) -> Record:
+    """What is in a record's file, its seal checked."""
+    try:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidRecord("is no regular file")
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise InvalidRecord(f"cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_FILE:
+        raise InvalidRecord(f"is larger than {LARGEST_FILE >> 20} MiB")
+    try:
+        record = json.loads(content.decode())
+    except ValueError:
+        raise InvalidRecord("is cut short or is not JSON") from None
+    if not isinstance(record, dict):
+        raise InvalidRecord("is JSON, but no object")
+    try:
+        sound = record.get("seal") == seal(record)
+    except ValueError:
+        raise InvalidRecord("holds NaN or an infinite number, which JSON has not") from None
+    if not sound:
+        raise InvalidRecord("was edited: its seal does not match its content")
+    return record
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file; a FIFO without waiting for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None, as JSON has it, for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def writable(folder: Path) -> None:
+    """Makes a results folder. Raises `UsageError` where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise UsageError(f"--results: {folder} cannot be written ({reason}); allowed: a folder that can")

@@ -1,0 +1,68 @@
+"""How long runs will take, judged by the runs that are recorded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import monotonic
+from typing import Any
+
+from bench.config import Config, parse
+from bench.records.store import Store, read_all
+from bench.training.length import steps
+
+TIMED_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a step of a recorded run took."""
+
+    model: str
+    model_options: dict[str, Any]
+    rule: str
+    scale: str
+    seconds: float
+
+
+def timings(results: Path, device: str) -> list[Timing]:
+    """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
+    found = []
+    for folder in sorted(results.glob("*/records")):
+        for path, record in read_all(Store(folder.parent).paths(), {}):
+            config = parse(Config, record["config"], str(path))
+            if record["status"] == "ok" and record["device"]["type"] == device:
+                seconds = record["seconds"] / steps(config)
+                found.append(Timing(config.model, config.model_options, config.rule, record["scale"], seconds))
+    return found
+
+
+def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | None:
+    """Seconds that a run will take: the median of the runs most like it, for its number of steps.
+
+    Runs of the same model count, of the same scale, options of the model and rule, in this order, where there are
+    any. None where the model has no run.
+    """
+    alike = [
+        ((timing.scale == scale, timing.model_options == config.model_options, timing.rule == config.rule), timing)
+        for timing in timings
+        if timing.model == config.model
+    ]
+    nearest = max((likeness for likeness, _ in alike), default=None)
+    seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
+    return median(seconds) * steps(config) if seconds else None
+
+
+def measured(config: Config, device: str) -> float:
+    """Seconds that a run will take here: its first steps, timed, for its number of steps."""
+    from bench.training.loop import train
+
+    def timed(n: int) -> float:
+        started = monotonic()
+        train(replace(config, measure_every=0), device=device, steps=n)
+        return monotonic() - started
+
+    timed(1)  # warms up
+    one, all_ = min(timed(1), timed(1)), timed(1 + TIMED_STEPS)
+    step = (all_ - one) / TIMED_STEPS if all_ > one else all_ / (1 + TIMED_STEPS)
+    return step * steps(config)

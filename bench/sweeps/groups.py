@@ -1,0 +1,197 @@
+"""Programs: the runs that train at once, how many of them a GPU holds, and their training into records."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Config
+from bench.data import is_drawn
+from bench.errors import CannotWrite, UsageError
+from bench.files import write_atomically
+from bench.records.store import Record, Store, failed_record, record_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
+SHARE = 0.8
+"""Of the memory of a GPU that a process has, what a population may take."""
+
+
+class GpuLost(Exception):
+    """A CUDA error, after which every other call of this process to its GPU fails as well."""
+
+
+def parts(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
+    """The runs as programs of at most `population` runs; None for as many as are alike."""
+    if population == 1:
+        return cut(configs, 1)
+    return [part for program in programs(configs) for part in cut(program, population)]
+
+
+def programs(configs: Sequence[Config]) -> list[list[Config]]:
+    """The configurations, in the order of the first of each program: those that differ in seed and rank alone together.
+
+    On its own stays a run whose data are drawn from its seed, and one that cannot be a member (`can_share`).
+    """
+    from bench.training.learner import prepare
+    from bench.training.population import can_share
+
+    alike: dict[str, list[Config]] = {}
+    for config in configs:
+        alike.setdefault(replace(config, seed=0, rank=None).digest, []).append(config)
+    found = []
+    for group in alike.values():
+        first = group[0]
+        together = len(group) > 1 and not is_drawn(first.dataset) and can_share(prepare(first, "cpu")[1])
+        found += [group] if together else [[config] for config in group]
+    return found
+
+
+def run(
+    config: Config,
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+    weights: Path | None = None,
+) -> Record:
+    """Trains one network and writes its record; resumes from its checkpoint.
+
+    A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
+    `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes, after
+    the record.
+    """
+    (record,) = train_program([config], store, experiment, scale, device, progress=progress, weights=weights)
+    return record
+
+
+def train_program(
+    configs: Sequence[Config],
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    deadline: float = math.inf,
+    progress: Callable[[dict[str, Any]], None] = lambda entry: None,
+    weights: Path | None = None,
+) -> list[Record]:
+    """The records of runs trained as one program. Paused runs give records unwritten; several raise their error."""
+    from bench.training.loop import train_together
+
+    checkpoint = store.checkpoint(configs)
+    try:
+        outcomes = train_together(configs, device=device, checkpoint=checkpoint, deadline=deadline, progress=progress)
+    except UsageError:
+        raise
+    except Exception as error:
+        if len(configs) > 1:
+            raise
+        records = [failed_record(configs[0], experiment, scale, device, _reason(error))]
+    else:
+        ended = zip(configs, outcomes, strict=True)
+        records = [record_of(config, experiment, scale, device, outcome) for config, outcome in ended]
+    for config, record in zip(configs, records, strict=True):
+        if record["status"] != "paused":
+            store.write(record, store.path(experiment, config))
+    if records[0]["status"] in ("ok", "diverged"):
+        checkpoint.unlink(missing_ok=True)
+        if weights is not None:
+            _write_weights(outcomes[0].learner.network, weights)
+    return records
+
+
+def _write_weights(network: "nn.Module", path: Path) -> None:
+    import torch
+
+    state = network.cpu().state_dict()
+    try:
+        write_atomically(path, lambda file: torch.save(state, file))
+    except CannotWrite as error:
+        raise CannotWrite(f"--save-weights {error}; the run itself is recorded") from None
+
+
+def train_first(
+    program: Sequence[Config],
+    most: int | None,
+    store: Store,
+    experiment: str,
+    scale: str,
+    device: str,
+    deadline: float,
+    workers: int = 1,
+) -> tuple[list[Record], str]:
+    """Trains the first runs of a program, `most` of them or as many as memory holds: their records, and what was said.
+
+    Where memory runs out half of them go on; where anything else goes wrong, one, as what is alone may run. `workers`
+    processes share the memory of a GPU. Raises `GpuLost`, a single run recorded as failed.
+    """
+    import torch
+
+    members, said = min(most or len(program), len(program)), ""
+    while True:
+        try:
+            if most is None and not said:
+                members = _paused(program, store) or fitting(program, device, workers)
+            records = train_program(program[:members], store, experiment, scale, device, deadline)
+            _check_gpu(records[0].get("reason", ""))
+            return records, said
+        except (UsageError, GpuLost):
+            raise
+        except Exception as error:
+            if members > 1:
+                store.checkpoint(program[:members]).unlink(missing_ok=True)
+            _check_gpu(_reason(error))
+            if members == 1:
+                raise
+            if isinstance(error, torch.OutOfMemoryError):
+                members = math.ceil(members / 2)
+                said = f"out of memory: {members} runs at once from here on"
+            else:
+                members = 1
+                said = ONE_BY_ONE.format(_reason(error))
+
+
+def _paused(program: Sequence[Config], store: Store) -> int:
+    """How many of its first runs have a checkpoint together; 0 for none."""
+    return next((n for n in range(len(program), 0, -1) if store.checkpoint(program[:n]).exists()), 0)
+
+
+def _check_gpu(reason: str) -> None:
+    if "AcceleratorError" in reason or "CUDA error" in reason:
+        raise GpuLost(reason)
+
+
+def fitting(program: Sequence[Config], device: str, workers: int = 1) -> int:
+    """How many of a program's runs a GPU's memory holds, by the peaks over two steps of one and of two of them.
+
+    The second step has the optimiser's state beside the gradients. Each of `workers` processes has its part of the
+    memory, as far as it is free. All of them on the CPU, whose memory is not asked.
+    """
+    if len(program) == 1 or not device.startswith("cuda"):
+        return len(program)
+    import torch
+
+    from bench.training.loop import train_together
+
+    peaks = []
+    for members in (1, 2):
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info()
+        train_together(program[:members], device=device, steps=2)
+        peaks.append(torch.cuda.max_memory_allocated())
+    one, two = peaks
+    return min(len(program), max(1, 1 + int((SHARE * min(free, total / workers) - one) / max(1, two - one))))
+
+
+def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:
+    """The runs in order, at most `most` together; all of them for None."""
+    size = most or max(1, len(program))
+    return [list(program[start : start + size]) for start in range(0, len(program), size)]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

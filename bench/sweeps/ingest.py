@@ -1,0 +1,196 @@
+"""Brings records in that were made on another machine: which are there, which fit, and what follows from them."""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from bench.config import Config, parse
+from bench.data import resolve
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.records.provenance import differs
+from bench.records.replay import disagreement
+from bench.records.store import InvalidRecord, Record, Store, read
+from bench.sweeps.archives import BadArchive, extract
+from bench.sweeps.protocols import SCALES, searches
+from bench.sweeps.run import lock
+from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, ended, trials
+
+ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
+UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+"""What reading an archive raises."""
+
+
+class Misfit(Exception):
+    """A record that is refused; the message says why."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A record that may come in, and where it would go."""
+
+    path: Path
+    record: Record
+    config: Config
+    store: Store
+    experiment: str
+
+    @property
+    def target(self) -> Path:
+        return self.store.path(self.experiment, self.config)
+
+
+@dataclass
+class Checked:
+    """What was found: records that fit, records that are here already, and refused ones with the reason."""
+
+    fit: list[Incoming] = field(default_factory=list)
+    here: list[Incoming] = field(default_factory=list)
+    refused: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class Tuned(NamedTuple):
+    """What the trials of a rule gave: `problem` is empty where its settings are chosen from them."""
+
+    model: str
+    scale: str
+    rule: str
+    problem: str
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """The folder that holds the scales of `source`; of an archive, its records. Raises `UsageError` where none does."""
+    if not (source.is_dir() or source.is_file()):
+        raise UsageError(f"{source}: no such folder or file; {ALLOWED}")
+    with TemporaryDirectory() as folder:
+        if source.is_dir():
+            folder = source
+        else:
+            try:
+                extract(source, Path(folder))
+            except UNREADABLE as error:
+                raise UsageError(f"{source}: cannot be unpacked ({error}); {ALLOWED}") from None
+        inside = [folder for folder in (Path(folder), *sorted(Path(folder).iterdir())) if _files(folder)]
+        if not inside:
+            raise UsageError(f"{source}: no records there; {ALLOWED}")
+        yield inside[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/records/*/*.json"))
+
+
+def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = lambda incoming: None) -> Checked:
+    """Checks every record of a folder of scales against the code, the data and the records here. Writes nothing.
+
+    The first steps of one run a setting are made again, and its seeds come in or are refused together. `replaying` is
+    told of each such run before it starts.
+    """
+    found, candidates = Checked(), []
+    for path in _files(folder):
+        try:
+            incoming = _incoming(path, results)
+            (found.here if _is_here(incoming) else candidates).append(incoming)
+        except (InvalidRecord, Misfit, UsageError) as error:
+            found.refused.append((path, str(error)))
+    sampled: dict[str, tuple[Path, str]] = {}
+    for incoming in candidates:
+        setting = replace(incoming.config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest
+        if setting not in sampled:
+            replaying(incoming)
+            sampled[setting] = incoming.path, _replayed(incoming)
+        sample, problem = sampled[setting]
+        if not problem:
+            found.fit.append(incoming)
+        else:
+            other = "" if sample == incoming.path else f"the run {sample.stem} of its setting does not fit: "
+            found.refused.append((incoming.path, other + problem))
+    found.refused.sort()
+    return found
+
+
+def _incoming(path: Path, results: Path) -> Incoming:
+    """The record in a file, all of it checked but its first losses. Raises `InvalidRecord` or `Misfit`."""
+    record = read(path)
+    config = parse(Config, record["config"], str(path))
+    scale, experiment = path.parts[-4], path.parts[-2]
+    if scale not in SCALES:
+        raise Misfit(f"is of no scale: {scale}; expected: {', '.join(SCALES)}")
+    if (record["scale"], record["experiment"]) != (scale, experiment):
+        raise Misfit(f"is of experiment {record['experiment']} at scale {record['scale']}, not where it lies")
+    if record["status"] == "failed":
+        raise Misfit(f"failed there, so it has no result: {record['reason']}")
+    if differs(record):
+        raise Misfit(f"was trained on other data: {config.dataset} has another sha256 than the dataset")
+    return Incoming(path, record, config, Store(results / scale), experiment)
+
+
+def _is_here(incoming: Incoming) -> bool:
+    """Whether the record is here already. Raises `Misfit` where another one of the run is, which is kept."""
+    found = incoming.store.find(incoming.config, [incoming.experiment])
+    if found is None or found["status"] == "failed":
+        return False
+    if found["seal"] != incoming.record["seal"]:
+        raise Misfit(f"conflicts with {incoming.target}, another record of the run, which is kept")
+    return True
+
+
+def _replayed(incoming: Incoming) -> str:
+    """Why the first losses do not fit; empty where they do."""
+    try:
+        resolve(incoming.config.dataset)
+        return disagreement(incoming.config, incoming.record["first_losses"])
+    except UsageError as error:
+        return f"its first losses cannot be checked: {error}"
+
+
+def copy(records: Sequence[Incoming]) -> None:
+    """Copies records to their places, each atomically. Raises `UsageError` where a sweep is at work there."""
+    with ExitStack() as stack:
+        for folder in sorted({incoming.store.folder for incoming in records}):
+            stack.enter_context(lock(folder))
+        for incoming in records:
+            content = incoming.path.read_bytes()
+            write_atomically(incoming.target, lambda file, content=content: file.write(content))
+
+
+def tune(records: Sequence[Incoming]) -> list[Tuned]:
+    """Chooses the settings of every rule whose trials are among `records`, as `bench tune` does.
+
+    Nothing is chosen where trials are missing, nor where other trials already chose the settings that are here.
+    """
+    rules = {
+        (incoming.store.folder, incoming.config.model, incoming.config.rule, incoming.config.dataset)
+        for incoming in records
+        if incoming.experiment == EXPERIMENT.format(model=incoming.config.model)
+    }
+    return [
+        Tuned(model, folder.name, rule, _tuned(folder, model, rule, data))
+        for folder, model, rule, data in sorted(rules)
+    ]
+
+
+def _tuned(folder: Path, model: str, rule: str, dataset: str) -> str:
+    store, scale = Store(folder), folder.name
+
+    def find(config: Config) -> Record | None:
+        return store.find(config, [EXPERIMENT.format(model=model)])
+
+    try:
+        known = [config for of_round in trials(model, scale, rule, find, dataset) for config in of_round]
+        if (n := sum(ended(find(config)) for config in known)) < sum(ROUNDS):
+            return f"{n} of {sum(ROUNDS)} trials are recorded"
+        before = searches(model, scale, folder.parent).get(rule)
+        if before not in (None, choice(model, scale, rule, find, dataset)):
+            return "the settings here come from other trials, and are kept"
+        choose(model, scale, rule, find, folder.parent, dataset)
+    except UsageError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,137 @@
+"""Chooses each rule's settings on the validation split, every rule with the same small budget of trials.
+
+A search has two rounds, over the logarithms of learning rate, decay and feedback rate. The first spreads its trials
+over the ranges of the protocol by a Sobol sequence, the same points for every rule (Bergstra and Bengio 2012 on random
+search); the second spreads its own over a box half as wide around the best of them, which may leave the ranges. Rules
+whose feedback has no rate of its own leave that one at 1. A trial lasts a third of a run, on the schedule of the run.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+from bench.config import Config
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.records.store import Record
+from bench.rules import RULES
+from bench.sweeps.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
+
+ROUNDS = (10, 6)
+"""Trials per round."""
+WIDTH = 0.5
+"""Of the box of the second round, over that of the first, in the logarithm."""
+SHARE = 1 / 3
+"""Length of a trial, over that of a run."""
+EXPERIMENT = "tune-{model}"
+MEASURES = ("measure_every", "test_every", "measure_dimension")
+"""What trials leave out: it takes time and changes no accuracy."""
+
+Find = Callable[[Config], Record | None]
+
+
+def trials(
+    model: str, scale: str, rule: str, find: Find = lambda config: None, dataset: str | None = None
+) -> list[list[Config]]:
+    """The rounds that are known: the second only once `find` has a record of every trial of the first that ended.
+
+    On `dataset`, or else the first of the protocol that is present. Raises `UsageError` where nothing is tuned at the
+    scale.
+    """
+    found = protocol(model, scale)
+    if found.tune is None:
+        raise UsageError(f"--scale {scale}: nothing is tuned for model {model!r} at this scale")
+    kind, fixed = RULES.get(rule), _schedule(found.settings | found.rules.get(rule, {}))
+    names = SEARCHED if kind.own_feedback_rate else SEARCHED[:-1]
+    rank = found.tune.rank if kind.ranked else None
+    ranges = np.log([getattr(found.tune, name) for name in names]).T
+
+    def configs(number: int, centre: np.ndarray, width: np.ndarray) -> list[Config]:
+        points = np.exp(centre + width * (_points(number)[:, : len(names)] - 0.5))
+        settings = [{name: float(f"{x:.2g}") for name, x in zip(names, point, strict=True)} for point in points]
+        return [
+            configure(model, rule, scale, dataset=dataset, results=None, rank=rank, **fixed, **setting)
+            for setting in settings
+        ]
+
+    first = configs(0, ranges.mean(axis=0), np.ptp(ranges, axis=0))
+    if not all(map(ended, records := [find(config) for config in first])):
+        return [first]
+    best = first[_best(first, records)]
+    return [first, configs(1, np.log([getattr(best, name) for name in names]), WIDTH * np.ptp(ranges, axis=0))]
+
+
+def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
+    """Length and learning rates of a trial: it goes through the whole schedule of a run, in a third of its epochs."""
+    epochs = math.ceil(settings["epochs"] * SHARE)
+    fixed = {"epochs": epochs, "split": "validation"}
+    fixed |= {name: getattr(Config, name) for name in MEASURES if name in settings}
+    if "gamma" in settings:
+        fixed["gamma"] = float(f"{settings['gamma'] ** (settings['epochs'] / epochs):.3g}")
+    if settings.get("warmup"):
+        fixed["warmup"] = max(1, round(settings["warmup"] * epochs / settings["epochs"]))
+    return fixed
+
+
+def _points(number: int) -> np.ndarray:
+    """The points of a round in the unit cube, (trials, searched): the first of a scrambled Sobol sequence."""
+    size = ROUNDS[number]
+    return qmc.Sobol(d=len(SEARCHED), rng=number).random_base2(math.ceil(math.log2(size)))[:size]
+
+
+def ended(record: Record | None) -> bool:
+    """Whether a trial has a result; one that failed is to be repeated."""
+    return record is not None and record["status"] != "failed"
+
+
+def _best(configs: list[Config], records: list[Record]) -> int:
+    """Index of the best trial: by accuracy, then by the lower loss, then by the lower learning rate.
+
+    So where all diverged the search goes on at lower rates.
+    """
+
+    def merit(n: int) -> tuple[float, float, float]:
+        loss = records[n]["final"]["loss"] if records[n]["status"] == "ok" else math.inf
+        return accuracy_of(records[n]), -loss, -configs[n].lr
+
+    return max(range(len(configs)), key=merit)
+
+
+def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = None) -> Choice:
+    """The rule's `trials`, all of which have ended, each with its accuracy, and the settings of the best of them.
+
+    Raises `UsageError` where every trial diverged.
+    """
+    rounds = trials(model, scale, rule, find, dataset)
+    configs = [config for of_round in rounds for config in of_round]
+    records = [find(config) for config in configs]
+    if not any(record["status"] == "ok" for record in records):
+        raise UsageError(f"every trial of {rule} diverged, so nothing is chosen: lower lr in the protocol of {model}")
+    names = SEARCHED if RULES.get(rule).own_feedback_rate else SEARCHED[:-1]
+    settings = [{name: getattr(config, name) for name in names} for config in configs]
+    numbers = [number for number, of_round in enumerate(rounds, 1) for _ in of_round]
+    rows = [
+        setting | {"accuracy": accuracy_of(record), "round": number}
+        for setting, record, number in zip(settings, records, numbers, strict=True)
+    ]
+    return Choice(settings[_best(configs, records)], rows)
+
+
+def choose(model: str, scale: str, rule: str, find: Find, results: Path, dataset: str | None = None) -> Choice:
+    """Writes the rule's `choice` among the tuned settings of the model below `results`."""
+    found = choice(model, scale, rule, find, dataset)
+    content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_atomically(tuned_path(model, scale, results), lambda file: file.write(text.encode()))
+    return found
+
+
+def accuracy_of(record: Record) -> float:
+    """Validation accuracy in percent; 0 for a trial that diverged."""
+    return record["final"]["accuracy"] if record["status"] == "ok" else 0.0

@@ -1,0 +1,1 @@
+"""Networks under rules, and the one training loop."""

@@ -1,0 +1,163 @@
+"""How the errors and the feedback of a rule stand to those of backpropagation, at one moment of training."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.layers import RuleLayer
+from bench.operators import Operator
+from bench.rules import RULES
+from bench.rules.base import Feedback, Rule, Signals
+from bench.training.learner import Learner, step
+
+PROBE = 256
+"""Most examples of the probe batch, which is the first of the training split, in order and not augmented."""
+SEED = 0
+"""Of the random numbers of a pass, so that dropout has the same masks under every rule."""
+VANISHED = 1e-12
+"""At this share of the largest error in the network, or less, an error has no direction."""
+
+
+class Listener:
+    """Stands in for the rule of a layer, and keeps what the layer knew and the error that it sent down."""
+
+    signals: Signals
+    sent: Tensor
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
+        self.signals = signals
+        self.sent, gradients = self.rule.backward(op, signals, feedback)
+        return self.sent, gradients
+
+
+@torch.enable_grad()
+def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = False) -> dict[str, Listener]:
+    """What each layer under the rule hears and sends in a training step; if `exact`, under backpropagation, unclipped.
+
+    A copy makes the step, in train mode: the learner, and the random numbers that it will draw, stay as they are.
+    """
+    learner = copy.deepcopy(learner)
+    learner.network.train()
+    heard = {}
+    for label, layer in learner.layers.items():
+        heard[label] = layer.rule = Listener(RULES.get("bp")() if exact else layer.rule)
+        layer.clip = None if exact else layer.clip
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+        torch.manual_seed(SEED)
+        step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
+    return heard
+
+
+@torch.no_grad()
+def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float | None]]:
+    """The measures of each layer under the rule on a batch, to six digits; None where a measure means nothing.
+
+    error_angle: degrees between the error that the rule sends down, before the layer's clip, and the error that
+    backpropagation through the whole network would send there; None where either is at most `VANISHED` times the
+    largest error at the output of a layer in its pass. error_norm, bp_norm: Frobenius norms of the two.
+    weight_angle: degrees between the tensor that stands for W, such as P Q, and W; None where there is no such tensor.
+    kept_energy: part of the error's energy in the span of P, under a direct rule of the source's; None without P.
+    update_rank: effective rank of the weight gradient, a kernel taken as a matrix (out, in k^2).
+
+    Empty where a number in a pass is not finite. The learner stays as it is.
+    """
+    passes = [observe(learner, inputs, targets, exact=exact) for exact in (False, True)]
+    layers = [listener for heard in passes for listener in heard.values()]
+    if not all(tensor.isfinite().all() for each in layers for tensor in (each.sent, each.signals.dW)):
+        return {}
+    floors = [VANISHED * max(_norm(each.signals.g) for each in heard.values()) for heard in passes]
+    signals = {label: heard.signals for label, heard in passes[0].items()}
+    ranks = effective_ranks([each.dW.flatten(1) for each in signals.values()])
+    projected = {k: layer.feedback["P"] for k, layer in learner.layers.items() if "P" in layer.feedback}
+    kept = kept_energies([(P, _read(learner.layers[label], signals[label])) for label, P in projected.items()])
+    energies = dict(zip(projected, kept, strict=True))
+    measures = {}
+    for (label, layer), rank in zip(learner.layers.items(), ranks, strict=True):
+        errors = [heard[label].sent for heard in passes]
+        norms = [_norm(error) for error in errors]
+        directed = all(norm > floor for norm, floor in zip(norms, floors, strict=True))
+        numbers = {
+            "error_angle": angle(*errors) if directed else math.nan,
+            "error_norm": norms[0],
+            "bp_norm": norms[1],
+            "weight_angle": _weight_angle(layer, signals[label]),
+            "kept_energy": energies.get(label, math.nan),
+            "update_rank": rank,
+        }
+        measures[label] = {k: float(f"{x:.6g}") if math.isfinite(x) else None for k, x in numbers.items()}
+    return measures
+
+
+def _read(layer: RuleLayer, signals: Signals) -> Tensor:
+    """What P projects: the error at the layer, or under a direct rule that of the source."""
+    return layer.operator.rows(signals.g) if signals.direct is None else signals.direct
+
+
+def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
+    if signals.direct is not None:
+        return math.nan
+    stands_for_W = layer.rule.feedback_matrix(signals.W, dict(layer.feedback))
+    return math.nan if stands_for_W is None else angle(stands_for_W, signals.W)
+
+
+def angle(a: Tensor, b: Tensor) -> float:
+    """Degrees between two tensors of one shape, taken as vectors; nan where one is zero.
+
+    2 atan2(|u - v|, |u + v|) for their unit vectors u and v, which small angles do not spoil (Kahan 2006, How Futile
+    are Mindless Assessments of Roundoff in Floating-Point Computation?).
+    """
+    u, v = (tensor.double() / tensor.double().norm() for tensor in (a, b))
+    return math.degrees(2 * math.atan2(_norm(u - v), _norm(u + v)))
+
+
+def kept_energies(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
+    """Part of the energy of G (rows, out) in the span of P (out, r), of each pair P, G; nan where G is zero.
+
+    |G U|^2 / |G|^2, with the columns of U an orthonormal basis of the span: P v / sqrt(l) for each eigenvector v of
+    P'P whose eigenvalue l is above rounding.
+    """
+    doubles = [(P.double(), G.double()) for P, G in pairs]
+    spectra = _by_size(torch.linalg.eigh, [P.T @ P for P, _ in doubles])
+    kept = []
+    for (given, _), (P, G), (values, vectors) in zip(pairs, doubles, spectra, strict=True):
+        size = max(P.shape)
+        rounding = max((size * torch.finfo(given.dtype).eps) ** 2, size * torch.finfo(P.dtype).eps)
+        energies = (G @ (P @ vectors)).square().sum(0) / values
+        kept.append(energies.where(values > rounding * values[-1], 0).sum() / G.square().sum())
+    return torch.stack(kept).tolist() if kept else []
+
+
+def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
+    """Exponential of the entropy of the singular values over their sum, of each matrix; nan where it is zero.
+
+    Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality. The squares of the singular values
+    are the eigenvalues of the smaller Gram matrix, which in float64 are closer than singular values in float32.
+    """
+    doubles = [matrix.double() if len(matrix) <= matrix.shape[1] else matrix.double().T for matrix in matrices]
+    ranks = []
+    for values in _by_size(torch.linalg.eigvalsh, [matrix @ matrix.T for matrix in doubles]):
+        singular = values.clamp(min=0).sqrt()
+        ranks.append(torch.special.entr(singular / singular.sum()).sum().exp())
+    return torch.stack(ranks).tolist()
+
+
+def _by_size(function: Callable[[Tensor], Any], matrices: Sequence[Tensor]) -> list[Any]:
+    """`function` of square matrices, those of one size in one batch: with each the CPU waits for a GPU."""
+    found = {}
+    for size in {len(matrix) for matrix in matrices}:
+        places = [place for place, matrix in enumerate(matrices) if len(matrix) == size]
+        together = function(torch.stack([matrices[place] for place in places]))
+        apart = zip(*together, strict=True) if isinstance(together, tuple) else together
+        found |= zip(places, apart, strict=True)
+    return [found[place] for place in range(len(matrices))]
+
+
+def _norm(tensor: Tensor) -> float:
+    return tensor.double().norm().item()

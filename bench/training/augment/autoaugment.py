@@ -1,0 +1,141 @@
+"""AutoAugment with the policy found on CIFAR-10 (Cubuk et al. 2018, arXiv:1805.09501).
+
+The policy and the range of each magnitude are torchvision's. A change takes images (N, C, H, W) and magnitudes m (N,),
+between -1 and 1; the sign is drawn at random, and has no meaning where a change has but one direction.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import transforms
+from torchvision.transforms.v2 import functional as tv
+
+from bench.training.augment.base import Augmentation
+from bench.training.augment.geometry import Rotate
+
+Change = Callable[[Tensor, Tensor], Tensor]
+
+
+class AutoAugment(Augmentation):
+    """Two changes an image, one of 25 pairs; each is made with a probability and at a magnitude of its own."""
+
+    def __init__(self) -> None:
+        pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10).policies
+        names = list(CHANGES)
+        self.policy = torch.tensor([[(names.index(name), p, (m or 0) / 9) for name, p, m in pair] for pair in pairs])
+
+    def draw(self, n, generator):
+        """Columns: the pair; whether the first change is made, and its sign; the same of the second."""
+        return torch.rand(n, 5, generator=generator)
+
+    def apply(self, images, drawn):
+        self.policy = self.policy.to(drawn.device)  # which copies for the first batch alone
+        pairs = self.policy[(drawn[:, 0] * len(self.policy)).long()]
+        for change, made, sign in ((pairs[:, 0], drawn[:, 1], drawn[:, 2]), (pairs[:, 1], drawn[:, 3], drawn[:, 4])):
+            which, probability, magnitude = change.unbind(1)
+            magnitude = torch.where(sign < 0.5, -magnitude, magnitude)
+            magnitude = magnitude.to(images.dtype)
+            chosen = [(which == index) & (made < probability) for index in range(len(CHANGES))]
+            images = (_all_changed if images.is_cuda else _some_changed)(images, magnitude, chosen)
+        return images
+
+
+def _some_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+    """Each change of the images that it is chosen for (N,), and of no other."""
+    images = images.clone()
+    for rows, make in zip(chosen, CHANGES.values(), strict=True):
+        if len(rows := rows.nonzero()[:, 0]):
+            images[rows] = make(images[rows], magnitude[rows])
+    return images
+
+
+def _all_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+    """The same by every change of every image: a GPU has them sooner than it could say which rows were chosen."""
+    for rows, make in zip(chosen, CHANGES.values(), strict=True):
+        images = torch.where(rows[:, None, None, None], make(images, magnitude), images)
+    return images
+
+
+def _rotate(x: Tensor, m: Tensor) -> Tensor:
+    return Rotate(30).apply(x, m * math.radians(30))
+
+
+def _shear_y(x: Tensor, m: Tensor) -> Tensor:
+    """Keeps the left edge where it is."""
+    return _warp(x, [[1, 0, 0], [0.3 * m, 1, 0.3 * m]])
+
+
+def _translate_x(x: Tensor, m: Tensor) -> Tensor:
+    return _warp(x, [[1, 0, _shift(m, x.shape[3])], [0, 1, 0]])
+
+
+def _translate_y(x: Tensor, m: Tensor) -> Tensor:
+    return _warp(x, [[1, 0, 0], [0, 1, _shift(m, x.shape[2])]])
+
+
+def _shift(m: Tensor, side: int) -> Tensor:
+    """A whole number of pixels, in a frame from -1 to 1."""
+    return -(m * side * 150 / 331).trunc() * 2 / side
+
+
+def _warp(x: Tensor, matrix: list[list[float | Tensor]]) -> Tensor:
+    """The images at the points that a 2 x 3 matrix makes of each pixel's (horizontal, vertical, 1), nearest pixel."""
+    theta = torch.stack([torch.stack([x.new_zeros(len(x)) + entry for entry in row], 1) for row in matrix], 1)
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+
+
+def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
+    """Away from the image that has none of a property, or towards it: its factor is 1 + 0.9 m."""
+
+    def change(x, m):
+        without = adjust(x, 0.0)
+        return (without + (1 + 0.9 * m[:, None, None, None]) * (x - without)).clamp(0, 1)
+
+    return change
+
+
+def _smooth(x: Tensor, factor: float) -> Tensor:
+    """`tv.adjust_sharpness` at factor 0, whose kernel would be copied to the GPU anew for each batch."""
+    kernel = x.new_full((x.shape[1], 1, 3, 3), 1 / 13)
+    kernel[:, :, 1, 1].fill_(5 / 13)
+    smooth, blurred = x.clone(), F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+    inner = smooth[..., 1:-1, 1:-1]
+    inner += blurred[..., 1:-1, 1:-1] - inner
+    return smooth.clamp_(0, 1)
+
+
+def _posterize(x: Tensor, m: Tensor) -> Tensor:
+    """Clears the last round(4 |m|) of 8 bits."""
+    step = (4 * m.abs()).round().exp2()[:, None, None, None]
+    return (_levels(x) / step).floor() * step / 255
+
+
+def _solarize(x: Tensor, m: Tensor) -> Tensor:
+    """Inverts the pixels from level 255 (1 - |m|) on."""
+    return torch.where(_levels(x) >= 255 * (1 - m.abs())[:, None, None, None], 1 - x, x)
+
+
+def _levels(x: Tensor) -> Tensor:
+    return (255 * x).round()
+
+
+CHANGES: dict[str, Change] = {
+    "AutoContrast": lambda x, m: tv.autocontrast(x),
+    "Brightness": _blend(tv.adjust_brightness),
+    "Color": _blend(tv.adjust_saturation),
+    "Contrast": _blend(tv.adjust_contrast),
+    "Equalize": lambda x, m: tv.equalize(x),
+    "Invert": lambda x, m: 1 - x,
+    "Posterize": _posterize,
+    "Rotate": _rotate,
+    "Sharpness": _blend(_smooth),
+    "ShearY": _shear_y,
+    "Solarize": _solarize,
+    "TranslateX": _translate_x,
+    "TranslateY": _translate_y,
+}
+"""The changes of the policy, by torchvision's names."""

@@ -1,0 +1,41 @@
+"""The optimisers, and their learning rates over the epochs."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from bench.config import Config
+from bench.training.learner import Trainee
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, amsgrad=True, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "rmsprop": partial(torch.optim.RMSprop, foreach=True),
+    "sgd": partial(torch.optim.SGD, foreach=True),
+}
+
+
+def optimiser_of(config: Config, trainee: Trainee) -> torch.optim.Optimizer:
+    """One optimiser for weights and feedback, the feedback at its own rate; no gradient, no step and no decay."""
+    groups: list[dict[str, Any]] = [{"params": trainee.weights(), "lr": config.lr}]
+    if feedback := trainee.feedback():
+        groups.append({"params": feedback, "lr": config.lr * config.feedback_rate})
+        if config.feedback_decay is not None:
+            groups[1]["weight_decay"] = config.feedback_decay
+    return OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay)
+
+
+def scheduler_of(config: Config, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rates an epoch: times `gamma` after each, or a linear warm-up and then half a cosine."""
+    if config.schedule == "exponential":
+        return torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)
+
+    def cosine(epoch: int) -> float:
+        if epoch < config.warmup:
+            return (epoch + 1) / (config.warmup + 1)
+        return 0.5 + 0.5 * math.cos(math.pi * (epoch - config.warmup) / max(1, config.epochs - config.warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, cosine)

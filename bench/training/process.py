@@ -1,0 +1,82 @@
+"""How a process that trains is set up, how it is asked to pause, and what it runs on."""
+
+import ctypes
+import platform
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import FrameType
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt(3)."""
+
+
+def train_alone() -> None:
+    """One thread, so that a record does not depend on how many runs go on at once; freed memory is kept.
+
+    By default glibc gives the memory of large tensors back when they are freed, and each step then has the kernel
+    clear the pages of its gradients anew, which can take a sixth of the step. Other C libraries stay as they are.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)  # older ones allow 32 MiB at most
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as batch systems send it: what was running has paused, or a second one came."""
+
+
+_asked = False
+
+
+def asked_to_pause() -> bool:
+    """Whether SIGTERM came to this process, under `pausing`."""
+    return _asked
+
+
+@contextmanager
+def pausing() -> Iterator[None]:
+    """SIGTERM asks this process to pause, as the end of a budget does; a second one raises `Terminated` at once."""
+    global _asked
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        if asked_to_pause():
+            raise Terminated
+        pause()
+
+    before = signal.signal(signal.SIGTERM, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _asked = False
+
+
+def pause(*_: object) -> None:
+    """Asks this process to pause. A worker has it for its handler of SIGTERM, as its sweep hears the second one."""
+    global _asked
+    _asked = True
+
+
+@cache
+def processor() -> str:
+    """The name of the CPU."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory(device: str) -> int:
+    """The most bytes that this process had: of tensors on a GPU, since the run began; of all on the CPU, ever."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
