@@ -15,7 +15,8 @@ from bench.alignment import observe
 from bench.batches import Batches
 from bench.config import Config
 from bench.data.base import Data
-from bench.layers import Linear, RuleLayer, Source
+from bench.direct import Source
+from bench.layers import Linear, RuleLayer
 from bench.learner import Learner, step
 from bench.optimisers import optimiser_of
 from bench.rules.base import Rule, Signals
@@ -75,7 +76,7 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
         layer.operator.outer(signals.g, signals.x)
     fresh = replace(signals)
     with _Operations() as backward:
-        (sent, _), _ = layer.rule.backward(layer.operator, fresh, dict(layer.feedback)), fresh.dW
+        (sent, _), _ = layer.respond(fresh, dict(layer.feedback)), fresh.dW
     error_path, whole = backward.flops_of(sent), backward.flops()
     return Flops(forward.flops(), error_path, weight_gradient.flops(), whole - error_path - weight_gradient.flops())
 
@@ -128,7 +129,7 @@ def example(rule: Rule) -> tuple[float, float]:
     as many FLOPs as the forward pass.
     """
     source = Source(10) if rule.source else None
-    layer = Linear.under(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
+    layer = Linear.from_plain(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
     activity = torch.zeros(128, 512)
     direct = torch.zeros(128, 10) if source else None
     flops = cost(layer, Signals(layer.operator, layer.weight, activity, activity, direct=direct))

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.config import Config
-from bench.conversion import Rank, parse_rank
 from bench.data import is_drawn, parse_name, sizes
 from bench.experiments import Experiment, experiment
 from bench.protocols import protocol
+from bench.ranks import Rank, parse_rank
 from bench.records import Record, Store
 from bench.runs import chance
 

@@ -19,11 +19,11 @@ from bench.archives import MEMBER
 from bench.augment import augmentation
 from bench.commands.run import override
 from bench.config import Config, parse, parse_yaml
-from bench.conversion import parse_ranks
 from bench.data import parse_name, sizes
 from bench.errors import UsageError
 from bench.experiments import experiment
 from bench.imports import unpacked
+from bench.ranks import parse_ranks
 from bench.records import InvalidRecord, Store, failed_record, read, seal
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8})
