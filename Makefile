@@ -27,7 +27,7 @@ replicate: $(INSTALLED)  ## Run the full replication; without a GPU, say what it
 	$(RUN) python -m replication replicate
 
 test: $(INSTALLED)  ## Run the tests
-	$(RUN) pytest -n auto
+	$(RUN) pytest -n auto --dist worksteal
 
 soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with undisturbed ones
 	$(RUN) python tests/soak.py

@@ -1,16 +1,28 @@
 """A benchmark of learning rules. `bench.convert` puts the layers of any network under a rule, `bench.revert` back."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.conversion import convert, revert
+    from bench.coverage import conversion_report
+    from bench.layers import Conv2d, Linear, register_layer
+    from bench.rules.base import Rule
 
-__all__ = ["convert", "revert"]
+HOMES = {
+    "convert": "conversion",
+    "revert": "conversion",
+    "conversion_report": "coverage",
+    "Conv2d": "layers",
+    "Linear": "layers",
+    "register_layer": "layers",
+    "Rule": "rules.base",
+}
+"""The modules that hold the public names; they are imported when a name is first used."""
+__all__ = ["Conv2d", "Linear", "Rule", "conversion_report", "convert", "register_layer", "revert"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in HOMES:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    from bench import conversion
-
-    return getattr(conversion, name)
+    return getattr(import_module(f"bench.{HOMES[name]}"), name)

@@ -1,23 +1,23 @@
 """Puts the layers of a network under a learning rule, and back."""
 
-import re
-from collections.abc import Iterable, Mapping
-from fractions import Fraction
-from inspect import signature
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Generator, nn
+from torch.nn.utils import parametrize
 
 from bench.config import parse
-from bench.errors import UsageError, cut, shown, unknown
-from bench.layers import LAYERS, RuleLayer, Source, feedback_like
+from bench.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
+from bench.direct import Source
+from bench.errors import UsageError, unknown
+from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
+from bench.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
-Rank = int | Fraction | None
-"""A number, a fraction of the output channels, or None for full rank."""
-DIGITS = 20
-"""Most characters of a rank."""
+Exclude = str | Callable[[str, nn.Module], bool]
 
 
 def convert(
@@ -25,102 +25,104 @@ def convert(
     rule: str,
     rank: int | str | Mapping[str, int | str] | None = None,
     *,
-    exclude: Iterable[str] = (),
+    exclude: Exclude | Iterable[Exclude] = (),
     output: str | None = None,
     clip: float | None = None,
     seed: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """Puts every Linear and Conv2d layer of `module` under a rule, in place, weights kept; returns `module`.
+    """Puts every linear and convolutional layer of `module` under a rule, in place, weights kept; returns `module`.
 
     rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, the
-    others full. A rank above a layer's full rank is capped there.
-    exclude: layers that stay plain, such as the first, which sends no error down. A name stands for all layers in it.
+    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group.
+    exclude: layers that stay plain, such as the first, which sends no error down. A name stands for all layers in it, a
+    pattern (`blocks.*.qkv`) for all that it matches; a function gets a layer's name and the layer.
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
 
-    The gradients then are the rule's, for any optimiser over `module.parameters()`; feedback that the rule holds fixed
-    requires none, and stays. Without targets, rules that read them learn from the error at the output instead. Raises
-    `UsageError`, the module as it was, for a name that does not exist, a rank that is not allowed, or a layer that
-    cannot be under a rule.
+    The gradients then are the rule's, for any optimiser made from `module.parameters()` from then on; feedback that the
+    rule holds fixed requires none, and stays. Without targets, rules that read them learn from the error at the output
+    instead. `conversion_report(module)` says what is under the rule and what is not; where that is more than half of
+    the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does not exist, a rank that
+    is not allowed, or layers that cannot be under a rule, all of which it names.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
-    if rank is not None and not found.ranked:
-        raise UsageError(f"--rank {rank}: rule {rule!r} has no rank")
-    plain = [name for name, layer in module.named_modules() if type(layer) in LAYERS]
-    left_out = list(exclude)
-    for name in left_out:
-        if not any(_within(layer, name) for layer in plain):
-            raise unknown("layer", name, plain)
-    names = {name: name for name in plain if not any(_within(name, other) for other in left_out)}
-    if isinstance(rank, Mapping):
-        for name in rank:
-            if name not in names:
-                raise unknown("layer", name, names)
-        ranks = dict.fromkeys(names) | {name: parse_rank(value) for name, value in rank.items()}
-    else:
-        ranks = dict.fromkeys(names, parse_rank(rank))
-    linear = [name for name in plain if isinstance(module.get_submodule(name), nn.Linear)]
-    last = output or (linear[-1] if linear else None)
-    put_under(module, names, found, ranks, Generator().manual_seed(seed), output=last, clip=clip)
+    check_ranked(found, rank, f"rule {rule!r}")
+    check_clip(clip)
+    if inside := wrapped(module):
+        raise UsageError(f"{inside}: convert the network first, then wrap or compile it")
+    modules = dict(module.named_modules())
+    names = [name for name in modules if convertible(name, modules)]
+    kept = _left(names, modules, [exclude] if isinstance(exclude, str) or callable(exclude) else list(exclude))
+    if problems := problems_of(kept, modules):
+        listed = "; ".join(f"layer {name!r}: {reason}" for name, reason in problems.items())
+        raise UsageError(f"{listed}. Leave layers out with exclude={list(problems)}")
+    if not kept:
+        raise UsageError(f"nothing to convert: no layer is left that can be under a rule\n{conversion_report(module)}")
+    ranks = _ranks(rank, kept)
+    last = _output(modules, names, output)
+    convert_layers(module, {n: n for n in kept}, found, ranks, Generator().manual_seed(seed), output=last, clip=clip)
+    report = conversion_report(module)
+    if report.share_plain > 0.5:
+        more = "print(bench.conversion_report(network)) names the layers and why"
+        warnings.warn(f"{report.share_plain:.0%} of the weights stay plain: {more}", stacklevel=2)
     return module
 
 
 def revert(module: nn.Module) -> nn.Module:
-    """Turns the layers under a rule into plain ones, in place, weights kept; returns `module`."""
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, RuleLayer):
-            allowed = signature(layer.plain).parameters
-            sizes = {key: getattr(layer, key) for key in layer.__constants__ if key in allowed}
-            plain = layer.plain(**sizes, bias=layer.bias is not None, device="meta")
-            plain.weight, plain.bias = layer.weight, layer.bias
-            _replace(module, name, plain.train(layer.training))
+    """Turns the layers under a rule into the plain layers that they were, in place; returns `module`.
+
+    Raises `UsageError`, the module as it was, where the weight of a layer was parametrized since.
+    """
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, RuleLayer)}
+    if changed := [name for name, layer in layers.items() if parametrize.is_parametrized(layer)]:
+        raise UsageError(f"layers {', '.join(map(repr, changed))} are parametrized: remove the parametrizations first")
+    for layer in layers.values():
+        layer.to_plain()
+    for other in module.modules():
+        for hooks in (other._forward_hooks, other._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Source)]:
+                del hooks[key]
     return module
+
+
+def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Exclude]) -> list[str]:
+    """The names that no entry of `exclude` leaves out. Raises `UsageError` for an entry that means no layer."""
+    out = set()
+    for entry in exclude:
+        if callable(entry):
+            out |= {name for name in names if entry(name, modules[name])}
+            continue
+        if not isinstance(entry, str):
+            raise UsageError(f"exclude: {entry!r} is neither a name, a pattern nor a function of name and layer")
+        meant = {name for name in names if _within(name, entry) or fnmatchcase(name, entry)}
+        if not meant and not any(_within(name, entry) or fnmatchcase(name, entry) for name in modules if name):
+            raise unknown("layer", entry, names)
+        out |= meant
+    return [name for name in names if name not in out]
 
 
 def _within(layer: str, name: str) -> bool:
     return layer == name or layer.startswith(f"{name}.")
 
 
-def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, attribute = name.rpartition(".")
-    setattr(module.get_submodule(parent), attribute, layer)
+def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -> dict[str, Rank]:
+    if not isinstance(rank, Mapping):
+        return dict.fromkeys(names, parse_rank(rank, "rank="))
+    for name in rank:
+        if name not in names:
+            raise unknown("layer", name, names)
+    return dict.fromkeys(names) | {name: parse_rank(value, f"rank of {name!r}: ") for name, value in rank.items()}
 
 
-def parse_ranks(spec: int | str | None, labels: list[str]) -> dict[str, Rank]:
-    """The rank asked of each layer, from `10`, `1/4`, `full`, or `B1=10,B3=1/4` (the others full).
-
-    Raises `UsageError` for a rank that is not allowed, or a layer that does not exist.
-    """
-    if "=" not in str(spec):
-        return dict.fromkeys(labels, parse_rank(spec))
-    ranks: dict[str, Rank] = dict.fromkeys(labels)
-    for part in str(spec).split(","):
-        label, _, value = part.partition("=")
-        if label not in ranks:
-            raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; allowed: {', '.join(labels)}")
-        if ranks[label] is not None:
-            raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is there twice; allowed: once")
-        ranks[label] = parse_rank(value)
-    return ranks
+def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
+    if output is not None and output not in modules:
+        raise UsageError(f"output: {unknown('layer', output, names)}")
+    linear = [name for name in names if isinstance(modules[name], nn.Linear)]
+    return output if output is not None else next(reversed(linear), None)
 
 
-def parse_rank(value: int | str | None) -> Rank:
-    """One rank. Raises `UsageError` for a number below 1 or a fraction outside (0, 1]."""
-    if value is None or value == "full":
-        return None
-    text = str(value)
-    if len(text) <= DIGITS and re.fullmatch(r"[1-9][0-9]*", text):
-        return int(text)
-    if len(text) <= DIGITS and re.fullmatch(r"[0-9]+/[1-9][0-9]*|[0-9]*\.[0-9]+", text):
-        fraction = Fraction(text)
-        if 0 < fraction <= 1:
-            return fraction
-    allowed = "a whole number from 1, a fraction in (0, 1] such as 1/4 or 0.25, 'full', or LAYER=RANK[,LAYER=RANK]"
-    raise UsageError(f"--rank {cut(str(value))}: a rank is {allowed}")
-
-
-def put_under(
+def convert_layers(
     network: nn.Module,
     names: Mapping[str, str],
     rule: Rule,
@@ -130,30 +132,39 @@ def put_under(
     output: str | None = None,
     clip: float | None = None,
 ) -> tuple[dict[str, RuleLayer], list[str]]:
-    """Replaces, in place, the layers called `names` (label to module name) by layers under `rule`, weights kept.
+    """Puts, in place, the layers called `names` (label to module name) under `rule`, weights kept.
 
-    `output` is the module name of the Linear layer that gives the network's output. Returns the new layers by label,
-    and a note for each rank that was capped at the layer's full rank. Raises `UsageError`, the network as it was, for a
-    layer that cannot be under a rule, or a direct rule where there is no such output.
+    `output` is the module name of the Linear layer that gives the network's output. Returns the layers by label, and a
+    note for each rank that was capped at the layer's full rank. Raises `UsageError` for a layer that cannot be under a
+    rule, or a direct rule where there is no such output; the network is then as it was.
     """
     source = _source(network, rule, output)
     layers, notes = {}, []
     for label, name in names.items():
         plain = network.get_submodule(name)
         told = None if name == output and rule.source == "hidden" else source
-        like, asked = feedback_like(plain.weight, told), ranks[label]
-        full = full_rank(like)
-        wanted = max(1, round(asked * like.shape[0])) if isinstance(asked, Fraction) else asked or full
+        kind = layer_class(type(plain))
+        if kind is None:
+            raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be under a rule")
+        try:
+            like = feedback_like(group_of(kind.operator_of(plain), plain.weight), told)
+            wanted, full = rank_for(ranks[label], like), full_rank(like)
+            layers[label] = kind.from_plain(plain, rule, min(wanted, full), generator, clip, told)
+        except UsageError as error:
+            for layer in layers.values():
+                layer.to_plain()
+            raise UsageError(f"layer {label!r}: {error}") from None
         if rule.ranked and wanted > full:
             notes.append(f"rank {wanted} of {label} capped at {full}, its full rank")
-        try:
-            layers[label] = LAYERS[type(plain)].under(plain, rule, min(wanted, full), generator, clip, told)
-        except UsageError as error:
-            raise UsageError(f"layer {label!r}: {error}") from None
-    for label, name in names.items():
-        _replace(network, name, layers[label])
+    family = list(layers.values())
+    for label, layer in layers.items():
+        layer.label, layer.family = label, family
+    modules = dict(network.named_modules())
+    for name, others in shared_weights(names.values(), modules).items():
+        if any(isinstance(modules[other], nn.Embedding) for other in others):
+            modules[name].leave_unwatched()
     if source is not None:
-        source.listen(network.get_submodule(output), rule.source)
+        source.listen(network.get_submodule(output), rule.source, output)
     return layers, notes
 
 

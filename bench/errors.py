@@ -8,7 +8,7 @@ LONGEST = 200
 """Characters of a value in a message."""
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """Input that a user can correct; the command line prints it as one line and exits with 2."""
 
 

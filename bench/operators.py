@@ -1,23 +1,50 @@
-"""Linear and Conv2d as linear operators.
+"""Layers as linear operators.
 
 A layer is y = W x + b. An operator knows, for any weight-shaped tensor, how to apply it, how to send an error down
 through it, and the weight gradient of a batch. The rules are written in these terms alone, so one rule serves every
 kind of layer.
 
-Shapes, Linear: W (out, in), x (..., in), g (..., out); leading dimensions are examples and positions ("rows").
-Shapes, Conv2d: W (out, in, k, k), x (N, in, H, W), g (N, out, H', W'); the rows are examples and positions of g.
+Shapes, linear: W (out, in), x (..., in), g (..., out); leading dimensions are examples and positions ("rows").
+Shapes, convolution of D dimensions: W (out, in, *kernel), x (N, in, *size), g (N, out, *size'); the rows are examples
+and positions of g.
+
+A convolution of G groups is G operators side by side, each of out/G and in/G channels: its W is (out, in/G, *kernel).
+Where a layer keeps its weight in another layout, `canonical` gives it the shape above and `native` takes it back.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
+import torch
 from torch import Size, Tensor
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
+from torch.nn import grad
 
 
 class Operator(ABC):
     """The linear map of one layer; W stands for the forward weight or any feedback tensor of its kind."""
+
+    groups: int = 1
+
+    @property
+    def group(self) -> Self:
+        """The operator of one group."""
+        return self
+
+    @property
+    @abstractmethod
+    def example_dimensions(self) -> int:
+        """Dimensions of the input of one example without positions or of fixed positions."""
+
+    def canonical(self, weight: Tensor) -> Tensor:
+        """The layer's weight in the shape of W."""
+        return weight
+
+    def native(self, W: Tensor) -> Tensor:
+        """W in the shape of the layer's weight."""
+        return W
 
     @abstractmethod
     def apply(self, W: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -37,7 +64,7 @@ class Operator(ABC):
 
     @abstractmethod
     def rows(self, g: Tensor) -> Tensor:
-        """g as a matrix (rows, out): one row for each example and position."""
+        """g as a matrix (rows, out): one row per example and position."""
 
     @abstractmethod
     def pool(self, x: Tensor) -> Tensor:
@@ -48,8 +75,18 @@ class Operator(ABC):
         """h (N, in) sent to every position alike, over their number: the transpose of `pool`."""
 
 
+@dataclass(frozen=True)
 class LinearOperator(Operator):
-    """y = x W' + b."""
+    """y = x W' + b. `transposed`: the layer keeps its weight as (in, out)."""
+
+    transposed: bool = False
+
+    example_dimensions = 1
+
+    def canonical(self, weight):
+        return weight.T if self.transposed else weight
+
+    native = canonical
 
     def apply(self, W, x, bias):
         return F.linear(x, W, bias)
@@ -76,35 +113,102 @@ class LinearOperator(Operator):
 
 @dataclass(frozen=True)
 class ConvOperator(Operator):
-    """y = W * x + b, one group, zero padding."""
+    """y = W * x + b in 1, 2 or 3 dimensions; sizes are given per dimension.
 
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    padding: zeros at both ends of each dimension. pads, mode: what is added to x before, as `F.pad` takes them.
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    pads: tuple[int, ...] = ()
+    mode: str = "constant"
+
+    @property
+    def group(self):
+        return replace(self, groups=1)
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.kernel_size)
+
+    @property
+    def example_dimensions(self):
+        return 1 + self.dimensions
 
     def apply(self, W, x, bias):
-        return F.conv2d(x, W, bias, self.stride, self.padding, self.dilation)
+        conv = getattr(F, f"conv{self.dimensions}d")
+        return conv(self._padded(x), W, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, B, g, x_shape):
-        geometry = zip(
-            x_shape[2:], g.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True
-        )
+        padded = [size + before + after for size, before, after in zip(x_shape[2:], *self._ends(), strict=True)]
+        geometry = zip(padded, g.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         left_over = [x - ((y - 1) * s - 2 * p + d * (k - 1) + 1) for x, y, k, s, p, d in geometry]
-        return F.conv_transpose2d(g, B, None, self.stride, self.padding, left_over, 1, self.dilation)
+        send = getattr(F, f"conv_transpose{self.dimensions}d")
+        sent = send(g, B, None, self.stride, self.padding, left_over, self.groups, self.dilation)
+        return self._unpadded(sent, x_shape)
 
     def outer(self, g, x):
-        shape = (g.shape[1], x.shape[1], *self.kernel_size)
-        return conv2d_weight(x, shape, g, self.stride, self.padding, self.dilation)
+        x = self._padded(x)
+        shape = (g.shape[1], x.shape[1] // self.groups, *self.kernel_size)
+        gradient = getattr(grad, f"conv{self.dimensions}d_weight")
+        return gradient(x, shape, g, self.stride, self.padding, self.dilation, self.groups)
 
     def project(self, P, g):
-        return F.conv2d(g, P.T[:, :, None, None])
+        return getattr(F, f"conv{self.dimensions}d")(g, P.T[(..., *[None] * self.dimensions)])
 
     def rows(self, g):
         return g.movedim(1, -1).flatten(0, -2)
 
     def pool(self, x):
-        return x.mean((2, 3))
+        return x.mean(tuple(range(2, x.ndim)))
 
     def spread(self, h, x_shape):
-        return (h / x_shape[2:].numel())[:, :, None, None].expand(x_shape)
+        return (h / x_shape[2:].numel())[(..., *[None] * self.dimensions)].expand(x_shape)
+
+    def _ends(self) -> tuple[Sequence[int], Sequence[int]]:
+        """What `pads` adds before and after, in the order of the dimensions; `F.pad` has them from the last."""
+        pads = self.pads or (0,) * 2 * self.dimensions
+        return pads[::2][::-1], pads[1::2][::-1]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.pads, self.mode) if self.pads else x
+
+    def _unpadded(self, e: Tensor, x_shape: Size) -> Tensor:
+        """The transpose of `_padded`: what was sent to a copy of an entry goes to the entry."""
+        if not self.pads or self.mode == "constant":
+            return F.pad(e, [-pad for pad in self.pads]) if self.pads else e
+        for dimension, (before, after) in enumerate(zip(*self._ends(), strict=True), 2):
+            places = torch.arange(x_shape[dimension], dtype=torch.float32, device=e.device)[None, None]
+            copied = F.pad(places, (before, after), self.mode)[0, 0].long()
+            shape = [*e.shape[:dimension], x_shape[dimension], *e.shape[dimension + 1 :]]
+            e = e.new_zeros(shape).index_add(dimension, copied, e)
+        return e
+
+
+@dataclass(frozen=True)
+class ConvTransposeOperator(ConvOperator):
+    """y = W x + b with W x the transpose of a convolution. The layer keeps its weight as (in, out/G, *kernel)."""
+
+    output_padding: tuple[int, ...] = ()
+
+    def canonical(self, weight):
+        return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    native = canonical
+
+    def apply(self, W, x, bias):
+        send = getattr(F, f"conv_transpose{self.dimensions}d")
+        weight = self.native(W)
+        return send(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+
+    def transpose(self, B, g, x_shape):
+        conv = getattr(F, f"conv{self.dimensions}d")
+        return conv(g, self.native(B), None, self.stride, self.padding, self.dilation, self.groups)
+
+    def outer(self, g, x):
+        gradient = getattr(grad, f"conv{self.dimensions}d_weight")
+        shape = (x.shape[1], g.shape[1] // self.groups, *self.kernel_size)
+        return self.canonical(gradient(g, shape, x, self.stride, self.padding, self.dilation, self.groups))

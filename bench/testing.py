@@ -15,7 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from bench.layers import LAYERS, RuleLayer, Source, feedback_like
+from bench.direct import Source
+from bench.layers import LAYERS, RuleLayer, feedback_like
 from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals, full_rank
 
@@ -227,7 +228,7 @@ class RuleContract:
             source = Source(CLASSES)
             source.error = torch.randn(EXAMPLES, CLASSES, dtype=dtype, generator=generator)
         rank = rank or full_rank(feedback_like(under.weight, source))
-        layer = LAYERS[type(under)].under(under, rule, rank, generator, None, source)
+        layer = LAYERS[type(under)].from_plain(under, rule, rank, generator, None, source)
         if place.output:
             layer.targets = F.one_hot(torch.arange(EXAMPLES) % OUT, OUT).to(dtype)
         x = torch.randn(place.shape, dtype=dtype, generator=generator)

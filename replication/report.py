@@ -32,14 +32,15 @@ def write_scale(scale: str) -> list[Finding]:
         if all(scale in experiment(each).scales for each in claim.experiments):
             found = tuple(results(each, scale, FOLDER) for each in claim.experiments)
             findings.append(Finding(name, claim, found, judged(claim, *found)))
-    surveys = {name: results(name, scale, FOLDER) for name in _unclaimed() if scale in experiment(name).scales}
+    grids = {name: results(name, scale, FOLDER) for name in _unclaimed() if scale in experiment(name).scales}
+    surveys = {name: found for name, found in grids.items() if found.recorded}
     folder = FOLDER / scale
     tables = _tables(findings, surveys)
     details = {f.name: table for f in findings if (table := f.claim.details(*f.results))}
     costs = {f"{name}-costs": compute_table(found) for name, found in surveys.items()}
     for name, table in (tables | details | costs).items():
         _write_table(table, folder / "tables" / name)
-    drawn = {f.claim.figure: f.results for f in findings} | {name: (found,) for name, found in surveys.items()}
+    drawn = {f.claim.figure: f.results for f in findings if f.drawn} | {name: (s,) for name, s in surveys.items()}
     for name, found in drawn.items():
         figure, numbers = FIGURES.get(name)(*found)
         save(figure, numbers, folder / "figures" / name)

@@ -78,6 +78,11 @@ class Finding:
         return any(found.recorded for found in self.results)
 
     @property
+    def drawn(self) -> bool:
+        """Whether there is something to draw: records, or numbers that need none."""
+        return self.recorded or any(part.level for part in self.judgement.parts)
+
+    @property
     def scale(self) -> str:
         """That of the records; empty where there are none."""
         return self.results[0].scale if self.recorded else ""
@@ -126,8 +131,8 @@ def summary(findings: Sequence[Finding]) -> Table:
             "paper (%)": _paper_numbers(finding),
             "scale": finding.scale,
             "n": finding.judgement.n if finding.recorded else "",
-            "": f"[figure]({FOLDER / finding.scale / 'figures' / finding.claim.figure}.png)"
-            if finding.recorded
+            "": f"[figure]({FOLDER / finding.results[0].scale / 'figures' / finding.claim.figure}.png)"
+            if finding.drawn
             else "",
         }
         for finding in findings
@@ -136,8 +141,10 @@ def summary(findings: Sequence[Finding]) -> Table:
 
 
 def _numbers(judgement: Judgement) -> str:
-    """Each part where they are few, else how many hold and the first that does not."""
+    """Each part where they are few, else how many hold and the first that does not; without runs what needs none."""
     parts = judgement.parts
+    if judgement.verdict is ClaimVerdict.NOT_RUN:
+        return "<br>".join([*(_shown(judgement, part) for part in parts if part.level), "no runs yet"])
     shown = [_shown(judgement, part) for part in parts]
     if len(parts) <= FEW:
         return "<br>".join(shown)
@@ -172,18 +179,19 @@ def claim_section(finding: Finding, table: str, figures: Path) -> str:
         f"*The paper.* {claim.statement} Its number: {_paper_numbers(finding)}.",
         f"*Criterion.* {claim.criterion}",
     ]
-    details = claim.details(*finding.results)
+    details, figure = claim.details(*finding.results), f"![{claim.title}]({figures / claim.figure}.svg)"
     if not finding.recorded:
         alone = tuple(part for part in judgement.parts if part.level)
-        shown = [_parts("condition", judgement, alone), pipe_table(details.text)] if alone and details else []
-        return "\n\n".join([*lines, *shown]) + "\n"
+        if alone and details:
+            lines += [_parts("condition", judgement, alone), figure, pipe_table(details.text)]
+        return "\n\n".join(lines) + "\n"
     lines += [
         *map(_runs, finding.results),
         _parts("condition", judgement, judgement.parts),
         *([_parts("beside the claim", judgement, judgement.context)] if judgement.context else []),
         *filter(None, [" ".join(filter(None, judgement.notes))]),
         *_open(judgement, finding.results),
-        f"![{claim.title}]({figures / claim.figure}.svg)",
+        figure,
         *([pipe_table(details.text)] if details else []),
         table,
         "*Settings and deviations.* " + " ".join((*map(_settings, finding.results), *claim.deviations)),

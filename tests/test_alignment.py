@@ -11,7 +11,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from bench.config import Config
-from bench.conversion import put_under
+from bench.conversion import convert_layers
 from bench.data import load_once
 from bench.models.mlp import MLP
 from bench.rules import RULES
@@ -186,7 +186,7 @@ def test_every_layered_rule_has_a_weight_angle_unless_its_feedback_is_drawn_anew
 def dropout_network(rule):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 30), nn.Dropout(0.5), nn.Linear(30, 10))
-    layers, _ = put_under(network, {"B1": "2", "B2": "4"}, rule, {"B1": None, "B2": None}, Generator(), output="4")
+    layers, _ = convert_layers(network, {"B1": "2", "B2": "4"}, rule, {"B1": None, "B2": None}, Generator(), output="4")
     return Learner(network, layers, rule, layers["B2"], 10, [])
 
 

@@ -1,11 +1,14 @@
 """Convolutions under the rules: every shape of one, and a 1 x 1 convolution as a linear layer on pixels."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Generator, nn
 
-from bench.errors import UsageError
-from bench.layers import Conv2d, Linear, Source
+import bench
+from bench.direct import Source
+from bench.layers import Conv2d, Linear
 from bench.operators import LinearOperator
 from bench.rules import RULES
 
@@ -25,7 +28,7 @@ def under(layer, rule, rank=2, kind=Conv2d):
     if RULES.get(rule).source:
         source = Source(5)
         source.error = torch.randn(4, 5, dtype=torch.float64, generator=Generator().manual_seed(4))
-    return kind.under(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), None, source)
+    return kind.from_plain(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), None, source)
 
 
 def backward(layer):
@@ -97,7 +100,118 @@ def test_q_gradient_is_the_projected_weight_gradient():
     torch.testing.assert_close(grads["feedback.Q"], expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize("options", [{"groups": 3}, {"padding": "same"}, {"padding_mode": "reflect"}])
-def test_other_convolutions_are_refused(options):
-    with pytest.raises(UsageError, match="cannot be under a rule; allowed"):
-        under(plain(**options), "bp")
+KINDS = {
+    "conv1d": (partial(nn.Conv1d, 6, 8, 3, padding=1), (9,)),
+    "conv3d": (partial(nn.Conv3d, 6, 8, 2, stride=2, groups=2), (5, 4, 6)),
+    "grouped": (partial(nn.Conv2d, 6, 8, 3, stride=2, groups=2), (7, 7)),
+    "depthwise": (partial(nn.Conv2d, 6, 6, 3, padding=1, groups=6), (5, 5)),
+    "depthwise, wider": (partial(nn.Conv2d, 6, 12, 3, padding=1, groups=6), (5, 5)),
+    "same": (partial(nn.Conv2d, 6, 8, (2, 3), padding="same", dilation=2), (7, 6)),
+    "valid": (partial(nn.Conv2d, 6, 8, 3, padding="valid"), (7, 6)),
+    "reflect": (partial(nn.Conv2d, 6, 8, 3, padding=(1, 2), padding_mode="reflect"), (7, 6)),
+    "circular": (partial(nn.Conv2d, 6, 8, 3, padding="same", padding_mode="circular", groups=2), (7, 6)),
+    "replicate": (partial(nn.Conv3d, 6, 8, 3, padding=1, stride=2, padding_mode="replicate"), (3, 4, 5)),
+    "transposed 1d": (partial(nn.ConvTranspose1d, 6, 8, 3, stride=2, padding=1), (5,)),
+    "transposed": (partial(nn.ConvTranspose2d, 6, 8, 3, stride=2, output_padding=1, groups=2), (4, 3)),
+    "transposed 3d": (partial(nn.ConvTranspose3d, 6, 8, 2, dilation=2), (3, 2, 3)),
+}
+kinds = pytest.mark.parametrize(("kind", "size"), KINDS.values(), ids=KINDS)
+
+
+def of_kind(kind, rule=None, rank=None):
+    """A plain convolution, or the same under a rule."""
+    torch.manual_seed(0)
+    layer = kind().double()
+    return bench.convert(layer, rule, rank) if rule else layer
+
+
+def pass_back(layer, size):
+    """Output, error sent down and gradients by parameter name, of a batch of 3."""
+    generator = Generator().manual_seed(2)
+    x = torch.randn(3, 6, *size, dtype=torch.float64, generator=generator).requires_grad_()
+    torch.manual_seed(3)
+    y = layer(x)
+    y.backward(torch.randn(y.shape, dtype=torch.float64, generator=generator))
+    return y.detach(), x.grad, {name: p.grad for name, p in layer.named_parameters()}
+
+
+@kinds
+@pytest.mark.parametrize("rule", ["bp", "fa", "ldfa"])
+def test_identities_hold_for_every_kind_of_convolution(kind, size, rule):
+    """With B = W, or P Q = W, in each group."""
+    expected, exact, gradients = pass_back(of_kind(kind), size)
+    layer = of_kind(kind, rule)
+    W = layer.operator.canonical(layer.weight.data)
+    groups = W.unflatten(0, (layer.operator.groups, -1))
+    if rule == "fa":
+        layer.feedback["B"].data.copy_(groups.reshape(layer.feedback["B"].shape))
+    if rule == "ldfa":
+        U, S, Vh = torch.linalg.svd(groups.flatten(2), full_matrices=False)
+        layer.feedback["P"].data.copy_((U * S[:, None]).reshape(layer.feedback["P"].shape))
+        layer.feedback["Q"].data.copy_(Vh.reshape(layer.feedback["Q"].shape))
+    torch.testing.assert_close(layer.feedback_matrix(), W, **TOLERANCE)
+    y, sent, found = pass_back(layer, size)
+    torch.testing.assert_close(y, expected, **TOLERANCE)
+    torch.testing.assert_close(sent, exact, **TOLERANCE)
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(found[name], gradients[name], **TOLERANCE)
+
+
+@kinds
+@pytest.mark.parametrize("rule", RULES.built_in())
+def test_every_rule_trains_every_kind_of_convolution(kind, size, rule):
+    """All that learns gets a finite gradient, and nothing else gets one."""
+    torch.manual_seed(0)
+    network = nn.Sequential(kind(), nn.Flatten(), nn.LazyLinear(4))
+    network(torch.randn(3, 6, *size))
+    bench.convert(network, rule, 2 if RULES.get(rule).ranked else None)
+    network(torch.randn(3, 6, *size, requires_grad=True)).square().sum().backward()
+    for name, parameter in network[0].named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("rule", [n for n in RULES.built_in() if not (RULES.get(n).draws or RULES.get(n).source)])
+def test_groups_are_layers_side_by_side(rule):
+    """A convolution of two groups does what two convolutions do that start with its groups' parts."""
+    grouped = of_kind(partial(nn.Conv2d, 6, 8, 3, groups=2), rule, 2 if RULES.get(rule).ranked else None)
+    _, sent, gradients = pass_back(grouped, (5, 5))
+    generator = Generator().manual_seed(2)
+    x = torch.randn(3, 6, 5, 5, dtype=torch.float64, generator=generator)
+    g = torch.randn(3, 8, 3, 3, dtype=torch.float64, generator=generator)
+    for group in range(2):
+        one = bench.convert(nn.Conv2d(3, 4, 3).double(), rule, grouped.rank if RULES.get(rule).ranked else None)
+        state = {name: grouped.state_dict()[name][4 * group : 4 * group + 4] for name in ("weight", "bias")}
+        one.load_state_dict(state | {f"feedback.{name}": value[group] for name, value in grouped.feedback.items()})
+        part = x[:, 3 * group : 3 * group + 3].clone().requires_grad_()
+        one(part).backward(g[:, 4 * group : 4 * group + 4])
+        torch.testing.assert_close(part.grad, sent[:, 3 * group : 3 * group + 3], **TOLERANCE)
+        for name, parameter in one.feedback.items():
+            whole = gradients[f"feedback.{name}"]
+            assert (whole is None) == (parameter.grad is None)
+            if whole is not None:
+                torch.testing.assert_close(parameter.grad, whole[group], **TOLERANCE)
+
+
+def test_ranks_of_groups_are_capped_at_their_full_rank_and_fractions_of_their_channels():
+    assert of_kind(KINDS["depthwise"][0], "ldfa", 4).feedback["P"].shape == (6, 1, 1)
+    grouped = of_kind(KINDS["grouped"][0], "ldfa", "1/2")
+    assert (grouped.feedback["P"].shape, grouped.feedback["Q"].shape) == ((2, 4, 2), (2, 2, 3, 3, 3))
+
+
+def test_an_output_size_that_is_asked_of_a_transposed_convolution():
+    layer = of_kind(KINDS["transposed 1d"][0])
+    x = torch.randn(2, 6, 5).double()
+    expected = layer(x, output_size=[10])
+    assert torch.equal(bench.convert(layer, "ldfa", 2)(x, output_size=[10]), expected)
+
+
+@kinds
+def test_unbatched_and_empty_inputs(kind, size):
+    layer, x = of_kind(kind, "ldfa", 2), torch.randn(6, *size).double()
+    expected = of_kind(kind)(x)
+    y = layer(x)
+    torch.testing.assert_close(y, expected, **TOLERANCE)
+    y.sum().backward()
+    layer(x[None][:0]).sum().backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None)

@@ -8,7 +8,8 @@ from torch import Generator, nn
 
 from bench.config import Config
 from bench.data import load
-from bench.layers import Conv2d, Linear, Source
+from bench.direct import Source
+from bench.layers import Conv2d, Linear
 from bench.rules import RULES
 from bench.rules.base import Rule, Signals
 from bench.training.costs import Flops, cost, example, first_batch, flops_by_layer, flops_of_step, total
@@ -26,7 +27,7 @@ def oja(out):
 
 def linear(rule):
     source = Source(10) if rule.source else None
-    layer = Linear.under(nn.Linear(IN, OUT), rule, R, Generator().manual_seed(0), None, source)
+    layer = Linear.from_plain(nn.Linear(IN, OUT), rule, R, Generator().manual_seed(0), None, source)
     x, g, direct = torch.randn(N, IN), torch.randn(N, OUT), torch.randn(N, 10) if source else None
     return cost(layer, Signals(layer.operator, layer.weight, x, g, direct=direct))
 
@@ -77,7 +78,7 @@ def test_an_error_path_through_views_and_memory_written_in_place():
 @pytest.mark.parametrize("rule", ["bp", "ldfa-q"])
 def test_a_convolution_by_hand(rule):
     """Of 3 x 3 at stride 2: 4 x 4 positions of 7 x 7. At rank 3 each position sends 3 numbers."""
-    layer = Conv2d.under(nn.Conv2d(5, 6, 3, 2, 1), RULES.get(rule)(), R, Generator().manual_seed(0), None, None)
+    layer = Conv2d.from_plain(nn.Conv2d(5, 6, 3, 2, 1), RULES.get(rule)(), R, Generator().manual_seed(0), None, None)
     x, g = torch.randn(N, 5, 7, 7), torch.randn(N, 6, 4, 4)
     product = 2 * N * 4 * 4 * 5 * 6 * 9
     low = 2 * N * 4 * 4 * R * 5 * 9

@@ -129,7 +129,7 @@ def test_a_square_p_costs_two_products_more_than_kp():
     one = 2 * n * width * width
 
     def flops(rule):
-        layer = Linear.under(nn.Linear(width, width), RULES.get(rule)(), width, Generator(), None, None)
+        layer = Linear.from_plain(nn.Linear(width, width), RULES.get(rule)(), width, Generator(), None, None)
         x, g = torch.randn(n, width), torch.randn(n, width)
         return cost(layer, Signals(layer.operator, layer.weight, x, g, fixed=layer.fixed))
 

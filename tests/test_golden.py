@@ -59,8 +59,8 @@ def no_decay(config, learner, optimiser_of=bench.training.loop.optimiser_of):
     return optimiser_of(replace(config, weight_decay=0.0), learner)
 
 
-def no_clip(self, plain, rule, rank, generator, clip, source, take_over=Linear._take_over):
-    take_over(self, plain, rule, rank, generator, None, source)
+def no_clip(self, operator, rule, rank, given, fixed, clip, source, take_over=Linear._take_over):
+    take_over(self, operator, rule, rank, given, fixed, None, source)
 
 
 @pytest.mark.parametrize(

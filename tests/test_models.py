@@ -7,7 +7,7 @@ import torch
 from torch import Generator, nn
 
 from bench.config import Config
-from bench.conversion import put_under
+from bench.conversion import convert_layers
 from bench.data import load
 from bench.data.base import Data, Split
 from bench.errors import UsageError
@@ -78,7 +78,7 @@ def test_under_bp_the_gradients_are_those_of_the_plain_network(name, dataset):
         model = network(name, DATA[dataset]).double()
         if under_rule:
             names = model.feedback_layers()
-            put_under(model, names, RULES.get("bp")(), dict.fromkeys(names), Generator())
+            convert_layers(model, names, RULES.get("bp")(), dict.fromkeys(names), Generator())
         torch.manual_seed(1)
         model(x).square().sum().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})

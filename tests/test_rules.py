@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Generator, nn
 
+from bench.direct import Source
 from bench.errors import UsageError
-from bench.layers import Linear, Source
+from bench.layers import Linear
 from bench.rules import RULES
 from bench.rules.ldfa_p import oja
 
@@ -25,7 +26,7 @@ def layer(rule, rank=3, **options):
     if rule in DIRECT:
         source = Source(CLASSES)
         source.error = torch.randn(ROWS, CLASSES, dtype=torch.float64, generator=Generator().manual_seed(3))
-    return Linear.under(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), None, source)
+    return Linear.from_plain(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), None, source)
 
 
 def batch(*leading):

@@ -107,9 +107,15 @@ def like_weight(W: Tensor, rows: int, generator: Generator) -> Tensor:
     return torch.empty(rows, *W.shape[1:], dtype=W.dtype).uniform_(-bound, bound, generator=generator)
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 where it is in half precision, of which sums and decompositions lose too much."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def column_variances(matrix: Tensor) -> Tensor:
     """Variance of each column of a matrix (rows, columns), over its rows, not corrected."""
-    if matrix.is_cpu:  # where the statistics of batch norm are several times as fast as Tensor.var
+    mapped = torch._C._are_functorch_transforms_active()
+    if matrix.is_cpu and not mapped:  # where the statistics of batch norm are several times as fast as Tensor.var
         return torch.batch_norm_update_stats(matrix, None, None, 0.0)[1]
     return matrix.var(0, correction=0)
 
@@ -128,7 +134,7 @@ def orthonormal(W: Tensor, rank: int, generator: Generator) -> Tensor:
 
 def svd_factors(W: Tensor, rank: int) -> Feedback:
     """P = U sqrt(S) and Q = sqrt(S) V' of the rank-r SVD of W. It reads W: this is weight transport."""
-    U, S, Vh = torch.linalg.svd(W.flatten(1), full_matrices=False)
+    U, S, Vh = torch.linalg.svd(at_least_float32(W.flatten(1)), full_matrices=False)
     root = S[:rank].sqrt()
     Q = root[:, None] * Vh[:rank]
-    return {"P": U[:, :rank] * root, "Q": Q.view(rank, *W.shape[1:])}
+    return {"P": (U[:, :rank] * root).to(W.dtype), "Q": Q.view(rank, *W.shape[1:]).to(W.dtype)}

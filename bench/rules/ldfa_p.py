@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor
 
 from bench.operators import Operator
-from bench.rules.base import Feedback, Signals, column_variances
+from bench.rules.base import Feedback, Signals, at_least_float32, column_variances
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
@@ -24,12 +24,14 @@ def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
     """Gradient (out, r) of P under Oja's subspace rule, from the signal (rows, out) and projected = signal P.
 
     Written as -(S'T - P T'T) / rows with the scores T = S P, where the columns of T sum to zero, so that the signal
-    itself can stand for the centred one in S'T.
+    itself can stand for the centred one in S'T. The sums are in float32 where the signal is in half precision.
     """
+    given = P.dtype
+    P, signal, projected = map(at_least_float32, (P, signal, projected))
     scale = column_variances(signal).max().sqrt() + 1e-8
     scores = projected - projected.mean(0)
     scaled = scores / (len(signal) * scale.square())
-    return P @ (scores.T @ scaled) - (scaled.T @ signal).T
+    return (P @ (scores.T @ scaled) - (scaled.T @ signal).T).to(given)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ def slope(x: list[float], y: list[float]) -> float:
 
 def feedback_of(width: int, rank: int, batch: int) -> Side:
     """The part of `ldfa` in the backward pass of one layer, hidden in a network."""
-    layer = Linear.under(nn.Linear(width, width), RULES.get("ldfa")(), rank, Generator().manual_seed(0), None, None)
+    layer = Linear.from_plain(
+        nn.Linear(width, width), RULES.get("ldfa")(), rank, Generator().manual_seed(0), None, None
+    )
     x, g = torch.randn(batch, width), torch.randn(batch, width) / batch
 
     @torch.no_grad()

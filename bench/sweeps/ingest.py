@@ -75,6 +75,8 @@ def unpacked(source: Path) -> Iterator[Path]:
         else:
             try:
                 extract(source, Path(folder))
+            except UsageError:
+                raise
             except UNREADABLE as error:
                 raise UsageError(f"{source}: cannot be unpacked ({error}); {ALLOWED}") from None
         inside = [folder for folder in (Path(folder), *sorted(Path(folder).iterdir())) if _files(folder)]

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from bench.layers import RuleLayer
-from bench.operators import Operator
 from bench.rules import RULES
-from bench.rules.base import Feedback, Rule, Signals
+from bench.rules.base import Feedback, Signals
 from bench.training.learner import Learner, step
 
 PROBE = 256
@@ -23,17 +22,17 @@ VANISHED = 1e-12
 
 
 class Listener:
-    """Stands in for the rule of a layer, and keeps what the layer knew and the error that it sent down."""
+    """Stands in for the response of a layer, and keeps what the layer knew and the error that it sent down."""
 
     signals: Signals
     sent: Tensor
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
+    def __init__(self, layer: RuleLayer) -> None:
+        self.respond = layer.respond
 
-    def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
+    def __call__(self, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
         self.signals = signals
-        self.sent, gradients = self.rule.backward(op, signals, feedback)
+        self.sent, gradients = self.respond(signals, feedback)
         return self.sent, gradients
 
 
@@ -47,8 +46,9 @@ def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = 
     learner.network.train()
     heard = {}
     for label, layer in learner.layers.items():
-        heard[label] = layer.rule = Listener(RULES.get("bp")() if exact else layer.rule)
-        layer.clip = None if exact else layer.clip
+        if exact:
+            layer.rule, layer.clip = RULES.get("bp")(), None
+        heard[label] = layer.respond = Listener(layer)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(SEED)
         step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
@@ -75,8 +75,8 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
     floors = [VANISHED * max(_norm(each.signals.g) for each in heard.values()) for heard in passes]
     signals = {label: heard.signals for label, heard in passes[0].items()}
     ranks = effective_ranks([each.dW.flatten(1) for each in signals.values()])
-    projected = {k: layer.feedback["P"] for k, layer in learner.layers.items() if "P" in layer.feedback}
-    kept = kept_energies([(P, _read(learner.layers[label], signals[label])) for label, P in projected.items()])
+    projected = [label for label, layer in learner.layers.items() if "P" in layer.feedback]
+    kept = kept_energies([_projection(learner.layers[label], signals[label]) for label in projected])
     energies = dict(zip(projected, kept, strict=True))
     measures = {}
     for (label, layer), rank in zip(learner.layers.items(), ranks, strict=True):
@@ -95,15 +95,18 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
     return measures
 
 
-def _read(layer: RuleLayer, signals: Signals) -> Tensor:
-    """What P projects: the error at the layer, or under a direct rule that of the source."""
-    return layer.operator.rows(signals.g) if signals.direct is None else signals.direct
+def _projection(layer: RuleLayer, signals: Signals) -> tuple[Tensor, Tensor]:
+    """P, of all groups side by side, and what it projects: the layer's error, or the source's under a direct rule."""
+    P, grouped = layer.feedback["P"], layer.operator.groups > 1
+    if signals.direct is None:
+        return torch.block_diag(*P) if grouped else P, layer.operator.rows(signals.g)
+    return torch.cat(list(P), 1) if grouped else P, signals.direct
 
 
 def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
     if signals.direct is not None:
         return math.nan
-    stands_for_W = layer.rule.feedback_matrix(signals.W, dict(layer.feedback))
+    stands_for_W = layer.feedback_matrix()
     return math.nan if stands_for_W is None else angle(stands_for_W, signals.W)
 
 

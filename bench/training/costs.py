@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from bench.config import Config
 from bench.data.base import Data
-from bench.layers import Linear, RuleLayer, Source
+from bench.direct import Source
+from bench.layers import Linear, RuleLayer
 from bench.rules.base import Rule, Signals
 from bench.training.alignment import observe
 from bench.training.batches import Batches
@@ -87,7 +88,7 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
         layer.operator.outer(signals.g, signals.x)
     fresh = replace(signals)
     with _Operations() as backward:
-        (sent, _), _ = layer.rule.backward(layer.operator, fresh, dict(layer.feedback)), fresh.dW
+        (sent, _), _ = layer.respond(fresh, dict(layer.feedback)), fresh.dW
     error_path, whole = backward.flops_of(sent), backward.flops()
     return Flops(forward.flops(), error_path, weight_gradient.flops(), whole - error_path - weight_gradient.flops())
 
@@ -140,7 +141,7 @@ def example(rule: Rule) -> tuple[float, float]:
     as many FLOPs as the forward pass.
     """
     source = Source(10) if rule.source else None
-    layer = Linear.under(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
+    layer = Linear.from_plain(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
     activity = torch.zeros(128, 512)
     direct = torch.zeros(128, 10) if source else None
     flops = cost(layer, Signals(layer.operator, layer.weight, activity, activity, direct=direct))

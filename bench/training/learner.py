@@ -11,13 +11,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bench.config import Config, parse
-from bench.conversion import parse_ranks, put_under
+from bench.conversion import convert_layers
 from bench.data import load_once
 from bench.data.base import Data
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer
 from bench.models import MODELS
 from bench.models.base import Network
+from bench.ranks import parse_ranks
 from bench.rules import RULES
 from bench.rules.base import Rule
 
@@ -111,7 +112,7 @@ class Learner(Trainee):
         """Lets the rule set the feedback of every layer anew; of one that diverged it stays as it is."""
         for layer in self.layers.values():
             if layer.weight.isfinite().all():
-                self.rule.reset(layer.weight, dict(layer.feedback))
+                layer.reset_feedback()
 
 
 def build(config: Config, data: Data) -> Learner:
@@ -129,8 +130,9 @@ def build(config: Config, data: Data) -> Learner:
         if isinstance(ranks[label], int):
             ranks[label] *= factor
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
-    layers, notes = put_under(network, names, rule, ranks, generator, output=network.output_module, clip=config.clip)
-    told = network.output_module if rule.reads_targets else None
+    last = network.output_module
+    layers, notes = convert_layers(network, names, rule, ranks, generator, output=last, clip=config.clip)
+    told = last if rule.reads_targets else None
     output = next((layers[label] for label, name in names.items() if name == told), None)
     return Learner(network, layers, rule, output, data.outputs, notes, config.precision)
 
@@ -146,6 +148,8 @@ def _network(config: Config, data: Data) -> Network:
             raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
     try:
         network = model(data, **config.model_options)
+    except UsageError:
+        raise
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UsageError(f"options {config.model_options} of model {config.model}: {error}") from None
     if not all(parameter.numel() for parameter in network.parameters()):

@@ -21,7 +21,7 @@ class VisionTransformer(Claim):
     paper = (("bp", None),)
     deviations = (
         "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "
-        "cpu the width is a sixth, the depth half, the patch 8 pixels instead of 4, and there is no dropout.",
+        "cpu the width is a sixth, the depth half, and there is no dropout.",
     )
 
     def reads(self, results: Results) -> list[Cell]:

@@ -9,16 +9,39 @@ from replication.claims.e1 import LIMIT, steps_of
 from replication.figures.base import MARKERS
 from replication.results import Results
 
+FLOOR = 2 / 3
+"""FLOPs of a step without any error path, over those of bp."""
 COLUMNS = ["network", "setting", "rule", "rank", "authors_flops", "flops", "seconds", "minus_bp"]
 
 
 def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve a network and rule over r. Left, accuracy lost over FLOPs; right, measured time over FLOPs."""
+    """Left, FLOPs of a step of the authors' networks, a row a setting; where there are runs, their costs beside it.
+
+    In the middle accuracy lost over FLOPs, right measured time over FLOPs: a curve a network and rule over r.
+    """
     rows = [row for found in (cnn, vit) for row in steps_of(found)]
     steps = pd.DataFrame(rows, columns=COLUMNS)
     steps = steps[steps["rank"].notna()].sort_values("flops")
-    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    trained = steps["minus_bp"].notna().any()
+    figure = Figure(figsize=(11.6 if trained else 4.6, 3.8), layout="constrained")
+    authors, *costs = figure.subplots(1, 3 if trained else 1, squeeze=False)[0]
+    _authors(authors, steps.sort_values("authors_flops", ascending=False))
+    if costs:
+        _costs(*costs, steps)
+    return figure, steps
+
+
+def _authors(ax: Axes, steps: pd.DataFrame) -> None:
+    names = [f"{row.network.upper()} {row.setting}" for row in steps.itertuples()]
+    ax.plot(steps["authors_flops"], names, "o", color=sns.color_palette()[0], markersize=4)
+    ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1, label=f"a saving of {1 - LIMIT:.0%}")
+    ax.axvline(FLOOR, color="0.6", linestyle="--", linewidth=1, label="no error path at all")
+    ax.tick_params(axis="y", labelsize=6)
+    ax.set(xlabel="FLOPs of a step over bp's", title="the authors' networks, counted")
+    ax.legend(frameon=False, fontsize=6)
+
+
+def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
     for style, ((network, rule), here) in enumerate(steps.groupby(["network", "rule"], sort=False)):
         name = f"{network}, {rule}"
         _curve(left, here.assign(lost=-here["minus_bp"]), "lost", name, style)
@@ -30,9 +53,8 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
     right.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="as many FLOPs, as much time")
     right.set(ylabel="measured time of a step over bp's")
     for ax in (left, right):
-        ax.set(xlabel="FLOPs of a step over bp's")
+        ax.set(xlabel="FLOPs of a step over bp's", title="the networks of the runs")
     right.legend(frameon=False, fontsize=7)
-    return figure, steps
 
 
 def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -> None:

@@ -1,0 +1,162 @@
+"""What of a network is, can be and cannot be under a learning rule."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from bench.errors import UsageError
+from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
+
+REGISTER = "bench.register_layer says how the weight of such a layer acts"
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule")
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What of a network is under a rule.
+
+    under: by name of layer its kind, rule with rank, and number of feedback parameters. plain: by name of module with
+    weights of two dimensions or more that are not, the reason and the number of these weights.
+    """
+
+    under: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    plain: dict[str, tuple[str, int]] = field(default_factory=dict)
+    weights_under: int = 0
+
+    @property
+    def weights_plain(self) -> int:
+        return sum(weights for _, weights in self.plain.values())
+
+    @property
+    def share_plain(self) -> float:
+        """Of all weights of two dimensions or more, the share that is not under a rule."""
+        return self.weights_plain / max(1, self.weights_under + self.weights_plain)
+
+    @property
+    def feedback(self) -> int:
+        """Number of feedback parameters."""
+        return sum(feedback for *_, feedback in self.under.values())
+
+    def __str__(self) -> str:
+        rows = [(shown(name), kind, rule) for name, (kind, rule, _) in self.under.items()]
+        left = [(shown(name), "plain", reason) for name, (reason, _) in self.plain.items()]
+        widths = [max((len(row[i]) for row in rows + left), default=0) for i in range(2)]
+        lines = [f"{name:{widths[0]}}  {kind:{widths[1]}}  {what}" for name, kind, what in rows + left]
+        total = f"{self.weights_under:,} weights under a rule, {self.weights_plain:,} plain ({self.share_plain:.0%})"
+        return "\n".join([*lines, f"{total}; {self.feedback:,} feedback parameters"])
+
+
+def shown(name: str) -> str:
+    return name or "(the network itself)"
+
+
+def conversion_report(network: nn.Module) -> ConversionReport:
+    """What of a network is under a rule, and what is not with the reason. `print` it."""
+    modules = dict(network.named_modules())
+    under, plain, counted, weights_under = {}, {}, set(), 0
+    shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
+    for name, layer in modules.items():
+        if isinstance(layer, RuleLayer):
+            feedback = sum(tensor.numel() for tensor in layer.feedback.values())
+            rank = f", rank {layer.rank}" if layer.rule.ranked else ""
+            tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
+            under[name] = (layer.plain.__name__, f"{type(layer.rule).__name__}{rank}{tied}", feedback)
+            weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
+            counted |= {id(layer.weight), *map(id, layer.parameters())}
+    for name, layer in modules.items():
+        weights = {id(p): p for p in layer._parameters.values() if _is_matrix(p) and id(p) not in counted}
+        counted |= weights.keys()
+        if weights:
+            plain[name] = (_reason(name, layer, modules), sum(0 if is_lazy(p) else p.numel() for p in weights.values()))
+    return ConversionReport(under, plain, weights_under)
+
+
+def _is_matrix(parameter: Tensor | None) -> bool:
+    return parameter is not None and (is_lazy(parameter) or parameter.squeeze().ndim >= 2)
+
+
+def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> str:
+    kind = type(layer).__name__
+    if convertible(name, modules):
+        return problem_of(layer) or "excluded"
+    if isinstance(layer, parametrize.ParametrizationList):
+        return "parametrized; convert first and parametrize afterwards"
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return f"{kind}: a table, which sends no error down"
+    if _read_by_attention(name, modules):
+        return f"{kind}: MultiheadAttention reads its weight without calling it"
+    if any(issubclass(type(layer), base) for base in LAYERS):
+        return f"{kind} makes its own weight or forward pass; {REGISTER}"
+    return f"no handler for {kind}; {REGISTER}"
+
+
+def convertible(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a layer is of a type that can be under a rule, or was before its weight was parametrized."""
+    layer = modules[name]
+    if isinstance(layer, RuleLayer):
+        return True
+    if _read_by_attention(name, modules):
+        return False
+    kind = type(layer).__mro__[1] if parametrize.is_parametrized(layer) else type(layer)
+    return layer_class(kind) is not None
+
+
+def _read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    return name != "" and isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+
+
+def problem_of(layer: nn.Module) -> str | None:
+    """Why a convertible layer cannot be put under a rule, None where it can."""
+    if isinstance(layer, RuleLayer):
+        return "is under a rule already; bench.revert takes it back"
+    if parametrize.is_parametrized(layer):
+        return "is parametrized; convert first and parametrize afterwards"
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        return "has a weight that a hook makes (weight_norm, spectral_norm, prune); convert first and add it afterwards"
+    if is_lazy(weight):
+        return "is lazy; run a batch through the network first"
+    if type(weight) is not nn.Parameter:
+        return f"has a weight of type {type(weight).__name__}"
+    try:
+        check_weight(weight)
+    except UsageError as error:
+        return str(error)
+    if taken := [name for name in RuleLayer.OWN if hasattr(layer, name)]:
+        return f"has attributes of its own called {', '.join(taken)}"
+    return None
+
+
+def problems_of(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Why layers cannot be put under a rule together, by name."""
+    alone = {name: reason for name in names if (reason := problem_of(modules[name]))}
+    together, tied = set(map(modules.get, names)), {}
+    for name, others in shared_weights(names, modules).items():
+        for other in others:
+            if modules[other] not in together and not isinstance(modules[other], nn.Embedding):
+                tied[name] = f"shares its weight with {other!r}, which stays plain"
+    return tied | alone
+
+
+def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+    """The layers whose weight other modules hold too, each with the names of these."""
+    holders: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        for parameter in module._parameters.values():
+            holders.setdefault(id(parameter), []).append(name)
+    weights = {name: modules[name]._parameters.get("weight") for name in names}
+    others = {n: [h for h in holders[id(w)] if h != n] for n, w in weights.items() if w is not None}
+    return {name: held for name, held in others.items() if held}
+
+
+def wrapped(network: nn.Module) -> str | None:
+    """The wrapper, of parallel training or of a compiler, that a network is in; None where there is none."""
+    for name, module in network.named_modules():
+        kinds: set[Any] = {kind.__name__ for kind in type(module).__mro__}
+        if wrapper := kinds.intersection(WRAPPERS):
+            return f"{shown(name)} is a {wrapper.pop()}"
+    return None

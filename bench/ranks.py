@@ -1,0 +1,62 @@
+"""Ranks as they are asked for: a number, a fraction of the output channels, or full."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from torch import Tensor
+
+from bench.errors import UsageError, cut, shown
+from bench.rules.base import Rule, full_rank
+
+Rank = int | Fraction | None
+"""A number, a fraction of the output channels, or None for full rank."""
+DIGITS = 20
+"""Most characters of a rank."""
+FLAG = "--rank "
+"""What a rank is called in a message to the command line."""
+
+
+def parse_ranks(spec: int | str | None, labels: Sequence[str]) -> dict[str, Rank]:
+    """The rank asked of each layer, from `10`, `1/4`, `full`, or `B1=10,B3=1/4` (the others full).
+
+    Raises `UsageError` for a rank that is not allowed, or a layer that does not exist.
+    """
+    if "=" not in str(spec):
+        return dict.fromkeys(labels, parse_rank(spec))
+    ranks: dict[str, Rank] = dict.fromkeys(labels)
+    for part in str(spec).split(","):
+        label, _, value = part.partition("=")
+        if label not in ranks:
+            raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; allowed: {', '.join(labels)}")
+        if ranks[label] is not None:
+            raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is there twice; allowed: once")
+        ranks[label] = parse_rank(value)
+    return ranks
+
+
+def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
+    """One rank, called `name` in a message. Raises `UsageError` below 1, or for a fraction outside (0, 1]."""
+    if value is None or value == "full":
+        return None
+    text = str(value)
+    if len(text) <= DIGITS and re.fullmatch(r"[1-9][0-9]*", text):
+        return int(text)
+    if len(text) <= DIGITS and re.fullmatch(r"[0-9]+/[1-9][0-9]*|[0-9]*\.[0-9]+", text):
+        fraction = Fraction(text)
+        if 0 < fraction <= 1:
+            return fraction
+    allowed = "a whole number from 1, a fraction in (0, 1] such as 1/4 or 0.25, 'full'"
+    each = ", or LAYER=RANK[,LAYER=RANK]" if name == FLAG else ", or a mapping from layers to these"
+    raise UsageError(f"{name}{cut(text)}: a rank is {allowed}{each}")
+
+
+def check_ranked(rule: Rule, rank: object, called: str) -> None:
+    """Raises `UsageError` for a rank that is given to a rule without one."""
+    if rank is not None and not rule.ranked:
+        raise UsageError(f"rank={cut(str(rank))}: {called} has no rank; expected: no rank")
+
+
+def rank_for(asked: Rank, like: Tensor) -> int:
+    """The rank asked of feedback that stands for the map `like` (out, ...); it may be above the full rank."""
+    return max(1, round(asked * like.shape[0])) if isinstance(asked, Fraction) else asked or full_rank(like)

@@ -1,0 +1,93 @@
+"""Notices gradients of a weight under a rule that the rule's layer did not make.
+
+A weight that is also read by something other than its layer, `F.linear(x, layer.weight)`, attention that multiplies by
+it, a decoder tied to it, gets the gradient of backpropagation there, and sends the exact error down. To train so in
+silence would show a network under a rule that it is not under.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet, ref
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.layers import RuleLayer
+
+SHOWN = 6
+"""Most layers that a message names."""
+
+
+class Watch:
+    """Holds each gradient of a weight against what the backward passes of its layers made of it.
+
+    Without a copy and without waiting for a GPU where a layer is called once per pass: then the gradient is the very
+    tensor that the layer made. Under `torch.func` nothing is held against anything.
+    """
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        self.weight = ref(weight)
+        self.layers: WeakSet[RuleLayer] = WeakSet()
+        self.mapped = False
+        self.made: dict[int, Tensor] = {}
+        self.handle = weight.register_hook(self._check)
+
+    def add(self, dW: Tensor) -> None:
+        """Takes note of a gradient that a layer makes in the backward pass in progress."""
+        task = torch._C._current_graph_task_id()
+        if task in self.made:
+            self.made[task] = self.made[task] + dW
+        else:
+            self.made[task] = dW
+            torch.autograd.Variable._execution_engine.queue_callback(partial(self.made.pop, task, None))
+
+    def _check(self, gradient: Tensor | None) -> None:
+        made = self.made.pop(torch._C._current_graph_task_id(), None)
+        if gradient is None or gradient is made or self.mapped:
+            return
+        held = [layer for layer in self.layers if layer._parameters.get("weight") is self.weight()]
+        if held and (made is None or not _same(gradient, made)):
+            raise UsageError(_message(held[0], made is None))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _message(layer: "RuleLayer", never_called: bool) -> str:
+    names = [other.label for other in layer.family if not other.called] if never_called else [layer.label]
+    names = names or [layer.label]
+    few = ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    calls = "the layers were not called" if never_called else "not by their own layer alone"
+    return (
+        f"the weights of {few} are read by other code, {calls}: there they train by backpropagation, not by the rule. "
+        "Leave the layers out with `exclude`; put a penalty on weights into the optimiser's weight decay"
+    )
+
+
+WATCHES: "WeakTensorKeyDictionary[nn.Parameter, Watch]" = WeakTensorKeyDictionary()
+"""One for each weight, which several layers may share."""
+
+
+def watch(layer: "RuleLayer") -> Watch | None:
+    """The watch over a layer's weight; None where the weight is no parameter or does not learn."""
+    weight = layer._parameters.get("weight")
+    if weight is None or not weight.requires_grad:
+        return None
+    if weight not in WATCHES:
+        WATCHES[weight] = Watch(weight)
+    WATCHES[weight].layers.add(layer)
+    return WATCHES[weight]
+
+
+def unwatch(layer: "RuleLayer") -> None:
+    """Ends the watch of a layer over its weight."""
+    weight = layer._parameters.get("weight")
+    if weight is not None and weight in WATCHES:
+        WATCHES[weight].layers.discard(layer)
+        if not WATCHES[weight].layers:
+            WATCHES.pop(weight).handle.remove()

@@ -1,0 +1,129 @@
+"""Which error a direct rule hears, and where it hears none."""
+
+import copy
+
+import pytest
+import torch
+from torch import Generator, nn
+from torch.nn import functional as F
+
+import bench
+from bench.errors import UsageError
+
+DIRECT = ["dfa", "ldfa-direct"]
+X = torch.randn(3, 4, generator=Generator().manual_seed(1))
+
+
+def network(rule="dfa", **options):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 2))
+    return bench.convert(plain, rule, **options)
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+def test_a_pass_that_skips_the_output_is_refused_and_the_next_is_right(rule):
+    under, other = network(rule), network(rule)
+    under(X).sum().backward()
+    with pytest.raises(UsageError, match=r"^layer '2' hears no error: in this pass it does not lead to the output '3'"):
+        under[:3](X).sum().backward()
+    for each in (under, other):
+        each.zero_grad()
+        (1000 * each(X).square().mean()).backward()
+    assert torch.equal(under[0].weight.grad, other[0].weight.grad)
+
+
+class TwoHeads(nn.Module):
+    """An actor-critic; `first` is called before the other head."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.trunk, self.policy, self.value = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 1)
+        self.first = first
+
+    def forward(self, x):
+        h = torch.tanh(self.trunk(x))
+        second = {"policy": "value", "value": "policy"}[self.first]
+        out = {name: getattr(self, name)(h) for name in (self.first, second)}
+        return out["policy"], out["value"]
+
+
+@pytest.mark.parametrize("first", ["policy", "value"])
+def test_a_second_head_is_named_and_can_be_left_out(first):
+    under = bench.convert(TwoHeads(first), "dfa", output="policy")
+    policy, value = under(X)
+    with pytest.raises(UsageError, match=r"layer 'value' hears no error"):
+        (policy.square().sum() + value.sum()).backward()
+    under = bench.convert(TwoHeads(first), "dfa", output="policy", exclude="value")
+    policy, value = under(X)
+    (policy.square().sum() + value.sum()).backward()
+
+
+def test_a_copy_hears_its_own_error():
+    under = network()
+    under(X).sum().backward()
+    other = copy.deepcopy(under)
+    other.zero_grad()
+    (10 * other(X)).sum().backward()
+    torch.testing.assert_close(other[0].weight.grad, 10 * under[0].weight.grad)
+    assert other[0].source is not under[0].source
+
+
+class SequenceFirst(nn.Module):
+    """Tokens (T, N, 4) to one output per example."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.token(x).mean(0))
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+def test_examples_that_are_not_along_the_first_dimension(examples):
+    under = bench.convert(SequenceFirst(), "dfa")
+    with pytest.raises(UsageError, match=rf"layer 'token' received 5 rows, the output 'head' has {examples} examples"):
+        under(torch.randn(5, examples, 4)).sum().backward()
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+def test_an_output_per_position_reaches_the_same_positions_each_with_its_own_error(rule):
+    """As the same rows do that are examples of their own; a layer of other positions hears their mean."""
+    rank = 2 if rule == "ldfa-direct" else None
+    positions, rows = network(rule, rank=rank), network(rule, rank=rank)
+    x = torch.randn(3, 5, 4, generator=Generator().manual_seed(1))
+    targets = torch.arange(15) % 2
+    F.cross_entropy(positions(x).flatten(0, 1), targets).backward()
+    F.cross_entropy(rows(x.flatten(0, 1)), targets).backward()
+    for found, expected in zip(positions.parameters(), rows.parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_a_layer_of_other_positions_hears_the_mean():
+    class Summary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.summary, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(x + self.summary(x.mean(1))[:, None])
+
+    under = bench.convert(Summary(), "dfa")
+    errors, sent = [], []
+    under.summary.register_full_backward_hook(lambda module, inputs, outputs: sent.append(inputs[0]))
+    y = under(torch.randn(3, 5, 4).requires_grad_())
+    y.register_hook(errors.append)
+    y.square().sum().backward()
+    torch.testing.assert_close(sent[0], errors[0].mean(1) @ under.summary.feedback["B"])
+
+
+def test_a_single_example_without_a_batch():
+    under = network()
+    under(X[0]).sum().backward()
+    assert under[0].weight.grad is not None
+
+
+def test_a_reverted_network_listens_no_more():
+    under = bench.revert(network())
+    assert not any(module._forward_hooks for module in under.modules())

@@ -1,0 +1,105 @@
+"""A weight under a rule gets no gradient that its layer did not make."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import bench
+from bench.errors import UsageError
+
+
+def network(rule="ldfa", layers=3):
+    torch.manual_seed(0)
+    return bench.convert(nn.Sequential(*(nn.Linear(4, 4) for _ in range(layers))), rule)
+
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_layers_that_are_never_called_are_all_named():
+    under = network()
+    with pytest.raises(UsageError, match="the weights of '1', '2' are read by other code, the layers were not"):
+        F.linear(under[0](X), under[1].weight).sum().backward()
+
+
+def test_a_weight_that_is_read_beside_its_layer():
+    under = network()
+    with pytest.raises(UsageError, match=r"^the weights of '0' are read by other code, not by their own layer alone"):
+        F.linear(under(X), under[0].weight.T).sum().backward()
+
+
+def test_backpropagation_may_come_from_anywhere():
+    F.linear(network("bp")[0](X), network("bp")[0].weight.T).sum().backward()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_layer_that_is_called_four_times_and_checkpoints(reentrant):
+    under, plain = network(), bench.revert(network())
+    for each in (under, plain):
+        h = X.clone().requires_grad_()
+        for _ in range(4):
+            h = checkpoint(each[0], h, use_reentrant=reentrant)
+        each[1](each[0](h)).sum().backward()
+    assert under[0].weight.grad.shape == plain[0].weight.grad.shape
+    with pytest.raises(UsageError, match="'0' are read by other code"):
+        F.linear(under[0](under[0](X)), under[0].weight).sum().backward()
+
+
+def test_a_gradient_that_is_asked_of_some_tensors_alone():
+    under = network()
+    x = X.clone().requires_grad_()
+    torch.autograd.grad(under(x).sum(), [x])
+    torch.autograd.grad(under(x).sum(), [under[1].weight])
+    under(x).sum().backward()
+
+
+def test_the_gradient_is_not_copied():
+    under = network(layers=1)
+    made = []
+    add = under[0].watch.add
+    under[0].watch.add = lambda dW: (made.append(dW.data_ptr()), add(dW))
+    under(X).sum().backward()
+    assert under[0].weight.grad.data_ptr() == made[0]
+
+
+def test_tied_layers_are_both_under_the_rule_and_an_embedding_adds_its_own():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.hidden, self.head = nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 7, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.hidden(self.embed(tokens)))
+
+    language = bench.convert(Tied(), "ldfa", 2)
+    language(torch.tensor([[1, 2]])).sum().backward()
+    assert "shares its weight with embed" in str(bench.conversion_report(language))
+    twice = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    twice[1].weight = twice[0].weight
+    bench.convert(twice, "ldfa")(X).sum().backward()
+    bench.revert(twice)
+    with pytest.raises(UsageError, match="layer '0': shares its weight with '1', which stays plain"):
+        bench.convert(twice, "ldfa", exclude="1")
+
+
+def test_a_layer_may_be_parametrized_afterwards():
+    under = network()
+    nn.utils.parametrizations.weight_norm(under[0])
+    nn.utils.spectral_norm(under[1])
+    under(X).sum().backward()
+    assert under[0].parametrizations.weight.original0.grad is not None and under[1].weight_orig.grad is not None
+    with pytest.raises(UsageError, match="layers '0' are parametrized"):
+        bench.revert(under)
+
+
+def test_weights_that_are_moved_thawed_or_replaced_are_still_watched():
+    under = network(layers=2).requires_grad_(False)
+    under.requires_grad_(True).double()
+    under[1].weight = nn.Parameter(torch.ones(4, 4).double())
+    under(X.double()).sum().backward()
+    for layer in under:
+        with pytest.raises(UsageError, match="read by other code"):
+            F.linear(X.double(), layer.weight).sum().backward()
