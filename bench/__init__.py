@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.conversion import convert, revert
-    from bench.coverage import conversion_report
+    from bench.conversion.coverage import conversion_report
     from bench.layers import Conv2d, Linear, register_layer
     from bench.rules.base import Rule
 
