@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HOMES = {
     "convert": "conversion",
     "revert": "conversion",
-    "conversion_report": "coverage",
+    "conversion_report": "conversion.coverage",
     "Conv2d": "layers",
     "Linear": "layers",
     "register_layer": "layers",
