@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.conversion import convert, revert
-    from bench.coverage import conversion_report
+    from bench.conversion.coverage import conversion_report
     from bench.layers import Conv2d, Linear, register_layer
     from bench.rules.base import Rule
 
 HOMES = {
     "convert": "conversion",
     "revert": "conversion",
-    "conversion_report": "coverage",
+    "conversion_report": "conversion.coverage",
     "Conv2d": "layers",
     "Linear": "layers",
     "register_layer": "layers",

@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from bench.direct import Source
 from bench.layers import LAYERS, RuleLayer, feedback_like
+from bench.layers.direct import Source
 from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals, full_rank
 

@@ -11,7 +11,7 @@ from typing import Any
 from bench.config import Config
 from bench.data import is_drawn, parse_name, sizes
 from bench.errors import UsageError
-from bench.ranks import Rank, parse_rank
+from bench.layers.ranks import Rank, parse_rank
 from bench.records.runs import accuracies, values
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS

@@ -13,7 +13,7 @@ import bench
 from bench.conversion import convert_layers
 from bench.errors import UsageError
 from bench.layers import Conv2d, Linear, RuleLayer
-from bench.ranks import parse_ranks
+from bench.layers.ranks import parse_ranks
 from bench.rules import RULES
 
 LABELS = ["B1", "B2", "B3"]

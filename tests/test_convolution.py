@@ -7,8 +7,8 @@ import torch
 from torch import Generator, nn
 
 import bench
-from bench.direct import Source
 from bench.layers import Conv2d, Linear
+from bench.layers.direct import Source
 from bench.operators import LinearOperator
 from bench.rules import RULES
 

@@ -8,8 +8,8 @@ from torch import Generator, nn
 
 from bench.config import Config
 from bench.data import load
-from bench.direct import Source
 from bench.layers import Conv2d, Linear
+from bench.layers.direct import Source
 from bench.rules import RULES
 from bench.rules.base import Rule, Signals
 from bench.training.costs import Flops, cost, example, first_batch, flops_by_layer, flops_of_step, total

@@ -19,7 +19,7 @@ from bench.commands.run import override
 from bench.config import Config, parse, parse_yaml
 from bench.data import parse_name, sizes
 from bench.errors import UsageError
-from bench.ranks import parse_ranks
+from bench.layers.ranks import parse_ranks
 from bench.records.store import InvalidRecord, Store, failed_record, read, seal
 from bench.sweeps.archives import MEMBER
 from bench.sweeps.experiments import experiment

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from bench.direct import Source
 from bench.errors import UsageError
 from bench.layers import Linear
+from bench.layers.direct import Source
 from bench.rules import RULES
 from bench.rules.ldfa_p import oja
 

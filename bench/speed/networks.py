@@ -73,13 +73,13 @@ def of_protocol(config: Config, device: str = "cpu") -> Timed:
 
 
 def settings(model: str, rule: str, scale: str = "cpu", rank: int = RANK, **changes: Any) -> Config:
-    """The protocol's settings, untuned, on random images, nothing measured; with the rank where the rule has one."""
-    config = configure(model, rule, scale, choose=lambda names: "random", results=None)
+    """The protocol's settings, untuned, nothing measured, for `images`; with the rank where the rule has one."""
+    config = configure(model, rule, scale, choose=lambda names: "cifar10", results=None)
     return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **(UNMEASURED | changes))
 
 
 def images(examples: int) -> Data:
-    """Random images of CIFAR-10's shape; the test split has a fifth as many."""
+    """Random images in place of CIFAR-10; the test split has a fifth as many."""
     generator = torch.Generator().manual_seed(0)
 
     def split(n: int) -> Split:

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from bench.config import Config
 from bench.data.base import Data
-from bench.direct import Source
 from bench.layers import Linear, RuleLayer
+from bench.layers.direct import Source
 from bench.rules.base import Rule, Signals
 from bench.training.alignment import observe
 from bench.training.batches import Batches

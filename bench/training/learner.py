@@ -16,9 +16,9 @@ from bench.data import load_once
 from bench.data.base import Data
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer
+from bench.layers.ranks import parse_ranks
 from bench.models import MODELS
 from bench.models.base import Network
-from bench.ranks import parse_ranks
 from bench.rules import RULES
 from bench.rules.base import Rule
 

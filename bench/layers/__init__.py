@@ -13,13 +13,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import vmap
 
-from bench.direct import Source
 from bench.errors import UsageError
+from bench.layers.direct import Source
+from bench.layers.ranks import check_ranked, parse_rank, rank_for
+from bench.layers.watch import Watch, unwatch, watch
 from bench.operators import ConvOperator, ConvTransposeOperator, LinearOperator, Operator
-from bench.ranks import check_ranked, parse_rank, rank_for
 from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals, full_rank
-from bench.watch import Watch, unwatch, watch
 
 
 class _Layer(torch.autograd.Function):

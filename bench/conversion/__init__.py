@@ -9,11 +9,11 @@ from torch import Generator, nn
 from torch.nn.utils import parametrize
 
 from bench.config import parse
-from bench.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
-from bench.direct import Source
+from bench.conversion.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
-from bench.ranks import Rank, check_ranked, parse_rank, rank_for
+from bench.layers.direct import Source
+from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
