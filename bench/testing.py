@@ -151,6 +151,19 @@ class RuleContract:
         assert not any(layer.feedback[name] in optimiser.state for name in before)
 
     @everywhere
+    def test_gradients_grow_with_the_loss_or_are_declared_not_to(self, place):
+        """Of feedback at a loss 1024 times as large: 1024 times as large, or, where the rule says so, the same."""
+        layer, x, g = self.step(place)
+        expected = gradients_of(layer, x, g)
+        if layer.source:
+            layer.source.error = 1024 * layer.source.error
+        found = gradients_of(layer, x, 1024 * g)
+        for name, gradient in expected.items():
+            factor = 1 if name.removeprefix("feedback.") in layer.rule.scale_free else 1024
+            if gradient is not None:
+                torch.testing.assert_close(found[name], factor * gradient, rtol=1e-5, atol=1e-10)
+
+    @everywhere
     def test_one_seed_gives_one_result(self, place):
         first, second = (gradients_of(*self.step(place)) for _ in range(2))
         torch.testing.assert_close(first, second, **SAME)

@@ -50,6 +50,14 @@ class LeavingTorch(FeedbackAlignment):
         return super().backward(op, signals, feedback)[0] * signals.g.norm().item(), {}
 
 
+class Normalised(FeedbackAlignment):
+    def fixed(self, feedback):
+        return set()
+
+    def backward(self, op, signals, feedback):
+        return super().backward(op, signals, feedback)[0], {"B": signals.dW / signals.dW.norm()}
+
+
 class Remembering(FeedbackAlignment):
     seen = []
 
@@ -99,6 +107,7 @@ def to_the_bit(contract, place):
         (Disputed, gradients_of_what_learns),
         (Unknown, gradients_of_what_learns),
         (Drifting, to_the_bit),
+        (Normalised, RuleContract.test_gradients_grow_with_the_loss_or_are_declared_not_to),
         (NotSeeded, RuleContract.test_one_seed_gives_one_result),
         (LeavingTorch, RuleContract.test_a_population_is_its_networks_one_by_one),
         (Remembering, RuleContract.test_no_graph_is_kept_between_steps),

@@ -57,6 +57,8 @@ class Rule(ABC):
     """Whether the feedback has a rank."""
     own_feedback_rate: ClassVar[bool] = False
     """Whether the feedback learns at a rate of its own, to be tuned."""
+    scale_free: ClassVar[Set[str]] = frozenset()
+    """Names of the feedback tensors whose gradient does not grow with the loss."""
     draws: ClassVar[bool] = False
     """Whether its backward pass draws random numbers."""
     source: ClassVar[Literal["output", "hidden"] | None] = None

@@ -41,6 +41,7 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
     version = 2
     reads_targets = True
     own_feedback_rate = True
+    scale_free = frozenset({"P"})
 
     output: Literal["targets", "error"] = "targets"
     """What P learns from at the output layer."""

@@ -17,6 +17,7 @@ class LowDimensionalFeedbackTrack(Rule):
     reads_weights = "yes"
     ranked = True
     own_feedback_rate = True
+    scale_free = frozenset({"P", "Q"})
 
     resets: int = 0
     """How often an epoch P and Q are set to the SVD of W; the authors' runs: 2."""

@@ -16,6 +16,7 @@ class WeightMirror(FeedbackAlignment):
     """`wm`: the feedback weights learn to mirror the forward weights from noise that passes through them."""
 
     own_feedback_rate = True
+    scale_free = frozenset({"B"})
     draws = True
 
     samples: int = 128
