@@ -150,6 +150,6 @@ def test_the_figure_has_every_rank():
     found = grids(record([44, 48, 50, 50], step=7))
     figure, steps = FIGURES.get("compute-step")(*found)
     ranked = [cell for each in found for cell in each.cells if cell.config.rank]
-    assert len(steps) == len(ranked) and len(figure.axes) == 2
+    assert len(steps) == len(ranked) and len(figure.axes) == 3
     table = CLAIMS.get("e1").details(*found)
     assert len(table.text) == sum(len(each.cells) - 1 for each in found)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from test_sweep import CONFIG, DIES, FORKS, RAISES, records
+from test_sweep import CONFIG, DIES, FORKS, RAISES, records, written
 
 import bench.commands.sweep
 import bench.sweeps.run
@@ -356,4 +356,4 @@ def test_a_worker_that_dies_in_its_run_is_still_named(tmp_path):
 
     config = Config(**(vars(QUICK) | {"rule": "dies"}))
     assert ended(start(tmp_path / "out", [config], partial(plugins, tmp_path))) == 0
-    assert records(tmp_path / "out", [config])[0]["reason"] == "its process died"
+    assert written(tmp_path / "out", [config])[0]["reason"] == "its process died"

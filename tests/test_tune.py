@@ -115,8 +115,9 @@ def test_a_trial_is_a_third_of_a_run_on_its_schedule(model):
     assert trial.epochs == math.ceil(run.epochs / 3) and trial.split == "validation"
     assert trial.gamma**trial.epochs == pytest.approx(run.gamma**run.epochs, rel=0.05)
     assert trial.warmup == (max(1, round(settings["warmup"] / 3)) if "warmup" in settings else 0)
-    assert (trial.measure_every, trial.test_every) == (0, 0)
-    own = {"epochs", "gamma", "warmup", "split", "measure_every", "test_every", "lr", "weight_decay", "feedback_rate"}
+    assert (trial.measure_every, trial.test_every, trial.measure_dimension) == (0, 0, False)
+    own = {"epochs", "gamma", "warmup", "split", "lr", "weight_decay", "feedback_rate"}
+    own |= {"measure_every", "test_every", "measure_dimension"}
     assert {key: v for key, v in asdict(trial).items() if key not in own} == {
         key: v for key, v in asdict(run).items() if key not in own
     }

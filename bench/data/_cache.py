@@ -16,7 +16,7 @@ from typing import BinaryIO
 import torch
 
 from bench.data.base import Split
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
 
 FORMAT = 1
@@ -86,6 +86,6 @@ def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) ->
 
     try:
         write_atomically(file(name), save)
-    except (OSError, RuntimeError) as error:
+    except (CannotWrite, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         print(f"warning: {name} is decoded at each start: its cache cannot be written: {reason}", file=sys.stderr)
