@@ -66,7 +66,7 @@ def without(name):
 
 
 def negated(name):
-    return lambda sent, gradients, *_: (sent, gradients | {name: -gradients[name]})
+    return lambda sent, gradients, *_: (sent, {key: -g if key == name else g for key, g in gradients.items()})
 
 
 def redrawn(sent, gradients, op, signals, feedback):
@@ -102,13 +102,15 @@ def hebbian(sent, gradients, op, signals, feedback):
 
 
 def mutate(monkeypatch, name, change):
-    """Registers the rule called `name` with a defect: `change` of what its `backward` gives."""
+    """Registers the rule called `name` with a defect: `change` of what its `backward` gives for what learns."""
     rule = RULES.get(name)
 
     def backward(self, op, signals, feedback):
-        return change(*rule.backward(self, op, signals, feedback), op, signals, feedback)
+        sent, gradients = change(*rule.backward(self, op, signals, feedback), op, signals, feedback)
+        return sent, {key: gradient for key, gradient in gradients.items() if key not in signals.fixed}
 
-    monkeypatch.setattr(RULES.module(name), "RULE", type("Mutated", (rule,), {"backward": backward}))
+    mutated = type("Mutated", (rule,), {"backward": backward, "version": rule.version})
+    monkeypatch.setattr(RULES.module(name), "RULE", mutated)
 
 
 @pytest.mark.parametrize(
