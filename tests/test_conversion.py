@@ -15,6 +15,7 @@ from bench.errors import UsageError
 from bench.layers import Conv2d, Linear, RuleLayer
 from bench.layers.ranks import parse_ranks
 from bench.rules import RULES
+from bench.rules.ldfa_p import oja
 
 LABELS = ["B1", "B2", "B3"]
 
@@ -368,3 +369,46 @@ def test_layers_of_ones_own():
     assert Linear(6, 4, bias=False, rule="kp").bias is None
     with pytest.raises(UsageError, match="a direct rule needs the network around the layer"):
         Linear(6, 4, rule="dfa")
+
+
+@pytest.mark.parametrize("rule", ["bp", "ldfa", "wm"])
+def test_tokens_that_are_changed_in_place_afterwards_and_rows_that_are_none_or_one(rule):
+    network = bench.convert(nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True)), rule)
+    out = network(torch.randn(2, 3, 4))
+    assert out.shape == (2, 3, 4)
+    out.sum().backward()
+    assert network(torch.randn(4)).shape == (4,)
+    network.zero_grad()
+    network(torch.zeros(0, 4)).sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rule", [name for name in RULES.built_in() if RULES.get(name).source is None])
+def test_half_precision(rule, dtype):
+    """Made in it, or turned to it; small errors give finite gradients, and Oja's are near those in float32."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    rank = 2 if RULES.get(rule).ranked else None
+    made = bench.convert(copy.deepcopy(plain).to(dtype), rule, rank)
+    turned = bench.convert(plain, rule, rank).to(dtype)
+    x = torch.randn(16, 8, dtype=dtype)
+    for network in (made, turned):
+        (network(x) * 1e-3).sum().backward()
+        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+        assert {p.dtype for p in network.parameters()} == {dtype}
+
+
+def test_small_errors_in_half_precision_turn_p_as_they_do_in_float32():
+    """Their squares are below what float16 holds."""
+    generator = Generator().manual_seed(0)
+    signal = 1e-4 * torch.randn(64, 8, generator=generator)
+    P = torch.linalg.qr(torch.randn(8, 2, generator=generator)).Q
+    half = oja(P.half(), signal.half(), signal.half() @ P.half())
+    torch.testing.assert_close(half.float(), oja(P, signal, signal @ P), rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("rule", RULES.built_in())
+def test_feedback_is_made_where_the_weight_is(rule):
+    network = bench.convert(nn.Sequential(nn.Linear(4, 4, device="meta"), nn.Linear(4, 2, device="meta")), rule)
+    assert {p.device.type for p in network.parameters()} == {"meta"}
