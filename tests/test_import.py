@@ -292,7 +292,7 @@ def checkout(tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
     settings = {"augment": [], "epochs": 3}
     change("bench/sweeps/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})
-    change("replication/experiments/mlp-all-layers.yaml", scales={"gpu": {"seeds": 2, "runs": [RUN]}})
+    change("replication/experiments/mlp-all-layers.yaml", scales={"gpu": {"seeds": 2, "claims": [RUN], "runs": []}})
     change("dvc.yaml", stages={"tune": {"foreach": {"mlp": "--rule bp"}}})
     return tmp_path
 
