@@ -17,7 +17,7 @@ from bench.cli import main
 from bench.data import DATASETS, _cache, load, status
 from bench.data.base import file_digest
 
-NAME = "cifar10-jpeg"
+NAME = "tiny-imagenet-32"
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
 

@@ -329,18 +329,18 @@ def test_bad_input_of_sweep(options, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("command", [RUN, ["sweep", "tiny", "--scale", "quick"]], ids=["run", "sweep"])
 def test_data_missing_or_truncated(command, tmp_path, capsys, monkeypatch):
-    text = TINY.replace("quick:\n", "quick:\n    datasets: [cifar10, cifar10-jpeg]\n")
+    text = TINY.replace("quick:\n", "quick:\n    datasets: [cifar10, tiny-imagenet-32]\n")
     monkeypatch.setenv("BENCH_EXPERIMENTS", experiments(tmp_path / "experiments", tiny=text))
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
-    dataset = ["--dataset", "cifar10-jpeg"] if command is RUN else []
+    dataset = ["--dataset", "tiny-imagenet-32"] if command is RUN else []
     command = [*command, *dataset, "--results", str(tmp_path / "results")]
     assert main(command) == 2
-    assert is_one_line(capsys.readouterr().err, ["cifar10-jpeg", str(tmp_path / "data"), "copy train.parquet"])
-    (tmp_path / "data/cifar10-jpeg").mkdir(parents=True)
+    assert is_one_line(capsys.readouterr().err, ["tiny-imagenet-32", str(tmp_path / "data"), "copy train.parquet"])
+    (tmp_path / "data/tiny-imagenet-32").mkdir(parents=True)
     for split in ("train", "test"):
-        (tmp_path / f"data/cifar10-jpeg/{split}.parquet").write_bytes(b"PAR1")
+        (tmp_path / f"data/tiny-imagenet-32/{split}.parquet").write_bytes(b"PAR1")
     assert main(command) == 2
-    assert is_one_line(capsys.readouterr().err, ["cifar10-jpeg/train.parquet", "truncated or altered"])
+    assert is_one_line(capsys.readouterr().err, ["tiny-imagenet-32/train.parquet", "truncated or altered"])
     assert not (tmp_path / "results").exists()
 
 

@@ -148,7 +148,7 @@ def test_what_cannot_be_compared_is_one_line(recorded, tmp_path, capsys, argumen
 
 def test_several_datasets_need_a_name(bench, made_up):
     for rule, rank in (("bp", None), ("ldfa", "10")):
-        made_up(config(rule, 0, rank=rank, dataset="cifar10-jpeg"), 55.0)
+        made_up(config(rule, 0, rank=rank, dataset="tiny-imagenet-32"), 55.0)
     status, _, err = bench("ldfa@10", "bp", "--task", "mlp")
-    assert status == 2 and "cifar10, cifar10-jpeg; name one" in err
-    assert "on cifar10-jpeg," in bench("ldfa@10", "bp", "--task", "mlp", "--dataset", "cifar10-jpeg")[1]
+    assert status == 2 and "cifar10, tiny-imagenet-32; name one" in err
+    assert "on tiny-imagenet-32," in bench("ldfa@10", "bp", "--task", "mlp", "--dataset", "tiny-imagenet-32")[1]

@@ -68,11 +68,11 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def parquet(folder, monkeypatch):
-    """A `cifar10-jpeg` of 12 lossless images, with its checksums; the test split is in reverse order."""
-    files = {name: folder / "cifar10-jpeg" / name for name in ("train.parquet", "test.parquet")}
+    """A `tiny-imagenet-32` of 12 lossless images, with its checksums; the test split is in reverse order."""
+    files = {name: folder / "tiny-imagenet-32" / name for name in ("train.parquet", "test.parquet")}
     write_parquet(files["train.parquet"], [encoded(pixels) for pixels in PIXELS])
     write_parquet(files["test.parquet"], [encoded(pixels) for pixels in PIXELS[::-1]], LABELS[::-1])
-    monkeypatch.setattr(DATASETS.get("cifar10-jpeg"), "sha256", {name: file_digest(p) for name, p in files.items()})
+    monkeypatch.setattr(DATASETS.get("tiny-imagenet-32"), "sha256", {name: file_digest(p) for name, p in files.items()})
     return files
 
 
@@ -100,7 +100,7 @@ def test_digits_are_all_there_stratified_and_the_same_every_time():
 
 
 def test_parquet_images_are_decoded_exactly(parquet):
-    data = load("cifar10-jpeg")
+    data = load("tiny-imagenet-32")
     assert is_the_original(data)
     assert data.train.targets.dtype == torch.int64 and not data.regression
     assert data.sha256 == {name: file_digest(path) for name, path in parquet.items()}
@@ -111,29 +111,29 @@ def test_an_altered_file_is_named_with_both_digests(parquet):
     expected, found = file_digest(path), hashlib.sha256(path.read_bytes()[:-1]).hexdigest()
     path.write_bytes(path.read_bytes()[:-1])
     with usage_error(path, expected, found):
-        load("cifar10-jpeg")
-    assert {row.name: row.verified for row in status()}["cifar10-jpeg"] is False
+        load("tiny-imagenet-32")
+    assert {row.name: row.verified for row in status()}["tiny-imagenet-32"] is False
 
 
 def test_missing_files_say_where_was_looked_and_how_to_get_them(folder):
-    with usage_error("cifar10-jpeg", folder, DATASETS.get("cifar10-jpeg").how_to_get):
-        load("cifar10-jpeg:5")
+    with usage_error("tiny-imagenet-32", folder, DATASETS.get("tiny-imagenet-32").how_to_get):
+        load("tiny-imagenet-32:5")
     with usage_error("cifar10 or tiny-imagenet-32", folder, "--download cifar10", "copy train.parquet"):
         resolve(["cifar10", "tiny-imagenet-32"])
 
 
 def test_resolve_takes_the_first_that_is_here(parquet):
-    assert resolve(["cifar10", "cifar10-jpeg"]) == "cifar10-jpeg"
-    assert resolve(["digits:5", "cifar10-jpeg"]) == "digits:5"
-    assert resolve("cifar10-jpeg:3") == "cifar10-jpeg:3"
-    with usage_error("unknown dataset", "'cifar10-jpg'", "did you mean 'cifar10-jpeg'"):
-        resolve(["cifar10-jpg", "digits"])
+    assert resolve(["cifar10", "tiny-imagenet-32"]) == "tiny-imagenet-32"
+    assert resolve(["digits:5", "tiny-imagenet-32"]) == "digits:5"
+    assert resolve("tiny-imagenet-32:3") == "tiny-imagenet-32:3"
+    with usage_error("unknown dataset", "'tiny-imagenet-23'", "did you mean 'tiny-imagenet-32'"):
+        resolve(["tiny-imagenet-23", "digits"])
 
 
 def test_folders_are_searched_in_order(parquet, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_DATA", os.pathsep.join(["nowhere", str(tmp_path)]))
     assert folders() == [Path("nowhere"), tmp_path]
-    assert len(load("cifar10-jpeg").train) == 12
+    assert len(load("tiny-imagenet-32").train) == 12
     monkeypatch.delenv("BENCH_DATA")
     assert folders() == [Path("data")]
 
@@ -141,7 +141,7 @@ def test_folders_are_searched_in_order(parquet, tmp_path, monkeypatch):
 def test_status_has_a_row_a_dataset(parquet, folder):
     rows = {row.name: row for row in status()}
     assert list(rows) == DATASETS.names()
-    assert rows["cifar10-jpeg"][1:7] == (str(folder), False, None, 10, 50_000, 10_000)
+    assert rows["tiny-imagenet-32"][1:7] == (str(folder), False, None, 200, 100_000, 10_000)
     assert rows["digits"][1:7] == ("built in", None, None, 10, 1297, 500)
     assert rows["cifar100"].where is rows["cifar100"].verified is None
 
@@ -245,7 +245,7 @@ def test_the_seed_alone_decides_the_teacher():
         first.holdout()
 
 
-@pytest.mark.parametrize(("name", "classes"), [("cifar10-jpeg", 10), ("tiny-imagenet-32", 200)])
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100), ("tiny-imagenet-32", 200)])
 def test_the_real_test_splits_are_balanced_colour_photographs(name, classes):
     try:
         split = load(resolve(name)).test

@@ -45,7 +45,7 @@ class Split:
 class Data:
     """A loaded dataset.
 
-    name: with its suffix, such as 'cifar10-jpeg', 'tiny-imagenet-32:10@3' or 'linear-teacher:8'.
+    name: with its suffix, such as 'cifar10', 'tiny-imagenet-32:10@3' or 'linear-teacher:8'.
     outputs: number of classes, or in regression the output dimension.
     sha256: hex digest of the content of each split, by 'train' and 'test'; of a dataset known by the bytes of its files
     alone, of each file, by its name.
