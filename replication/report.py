@@ -7,7 +7,8 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.sweeps.experiments import experiment, names
-from replication import speed, tuning
+from replication import against_authors, speed, tuning
+from replication.authors import authors_experiments
 from replication.claims import CLAIMS
 from replication.claims.base import Claim, judged, results_for
 from replication.compute import compute_table
@@ -74,9 +75,13 @@ def write_report() -> list[Finding]:
     rates = error_rates(on_accuracy())
     sections = _sections(findings, surveys, _tables(findings, surveys), Path())
     searched = filter(None, (tuning.section(scale, Path(), FOLDER) for scale in recorded_scales()))
-    _write(REPORT, "\n".join([introduction() + rows, *sections, *searched, section(rates), speed.section(), LIMITS]))
+    theirs = against_authors.table(results(name, "paper", FOLDER) for name in authors_experiments())
+    closing = [against_authors.section(theirs), section(rates), speed.section(), LIMITS]
+    _write(REPORT, "\n".join([introduction() + rows, *sections, *searched, *closing]))
     _write(README, f"{before}{MARKS[0]}\n\n{rows}\n{MARKS[1]}{after}")
     _write_table(replace(claims, text=claims.text.drop(columns="")), FOLDER / "claims")
+    if not theirs.numbers.empty:
+        _write_table(theirs, FOLDER / "against_authors")
     _write(FOLDER / "leaderboard.csv", csv(leaderboard()))
     _write(FOLDER / "error_rates.csv", csv(rates))
     _write(FOLDER / "error_rates.md", section(rates))

@@ -10,10 +10,11 @@ import pandas as pd
 from bench.config import Config
 from bench.stats import MIN_SEEDS
 from bench.sweeps.protocols import protocol
+from replication.authors import authors_number
 from replication.claims.base import Claim, Judgement, Part
 from replication.results import FOLDER, LARGEST_FIRST, Results, recorded_scales
 from replication.stats import ClaimVerdict
-from replication.tables import Table, paper_number, pipe_table
+from replication.tables import Table, pipe_table
 
 INTRODUCTION = """\
 # Replication report
@@ -162,7 +163,7 @@ def _paper_numbers(finding: Finding) -> str:
     """The authors' numbers for the settings that a claim names."""
     found = finding.results[0]
     cells = [found.cell(*setting) for setting in finding.claim.paper]
-    numbers = {cell.label: paper_number(found.experiment.name, cell) for cell in cells}
+    numbers = {cell.label: authors_number(found.experiment.name, cell) for cell in cells}
     return "; ".join(f"`{label}` {number}" for label, number in numbers.items() if number) or "none for these settings"
 
 

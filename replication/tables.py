@@ -1,9 +1,7 @@
 """Tables of an experiment: one row a setting of the grid, recorded or not."""
 
 from dataclasses import dataclass, replace
-from functools import cache
 from math import isfinite
-from pathlib import Path
 
 import pandas as pd
 
@@ -11,14 +9,11 @@ from bench.models import MODELS
 from bench.records.runs import remaining_losses
 from bench.records.store import Record
 from bench.stats import Interval, compare, interquartile_mean, mean_interval, number
+from replication.authors import authors_number
 from replication.predictions import simulated_modes, teacher_of
 from replication.results import Cell, Results
 from replication.task_dimension import key_of
 from replication.theory import singular_values
-
-PAPER = Path(__file__).with_name("paper_numbers.csv")
-NETWORKS = {"mlp": "mlp-512x3", "retina": "retina-vvs", "vit": "vit-384x8"}
-"""What that file calls the networks whose backpropagation it has."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ def accuracy_table(results: Results) -> Table:
         against = columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap)
         against |= {"minus_bp_iqm": versus.iqm, "power": versus.power}
         is_bp = cell.config.rule == "bp" and not cell.options
-        paper = paper_number(results.experiment.name, cell)
+        paper = authors_number(results.experiment.name, cell)
         numbers.append(
             {"setting": cell.label, "dataset": cell.config.dataset, "ok": cell.ok, "planned": cell.planned}
             | columns("accuracy", level)
@@ -144,26 +139,6 @@ def columns(name: str, interval: Interval) -> dict[str, float]:
     """An interval as columns of a table for machines; a bound that is infinite is left empty."""
     low, high = (bound if isfinite(bound) else None for bound in (interval.low, interval.high))
     return {name: interval.estimate, f"{name}_low": low, f"{name}_high": high}
-
-
-def paper_number(experiment: str, cell: Cell) -> str:
-    """The authors' accuracy for a cell, `mean ± sd (n)`, or nothing where none could be recovered."""
-    config = cell.config
-    if config.model_options or config.rule_options:
-        return ""
-    layers, _, rank = (config.rank or "").rpartition("=")
-    rows = _paper().query("rule == @config.rule and metric == 'test_accuracy_percent'")
-    if config.rule == "bp":
-        rows = rows[rows.model == NETWORKS.get(config.model)]
-    else:
-        rows = rows[(rows.experiment == experiment) & (rows["rank"].astype(str) == rank)]
-        rows = rows[rows.constrained_layers == (layers or "all")]
-    return "" if rows.empty else f"{rows.iloc[0]['mean']:.2f} ± {rows.iloc[0]['std']:.2f} (n = {rows.iloc[0].repeats})"
-
-
-@cache
-def _paper() -> pd.DataFrame:
-    return pd.read_csv(PAPER, dtype={"rank": "string"}).fillna({"rank": "", "constrained_layers": ""})
 
 
 def csv(table: pd.DataFrame) -> str:

@@ -14,12 +14,13 @@ from bench.records.store import Store
 from bench.sweeps.experiments import alternative, experiment
 from bench.sweeps.groups import run
 from replication import report
+from replication.authors import authors_number
 from replication.claims import CLAIMS
 from replication.claims.base import bounded, judged, results_for, together
 from replication.figures import FIGURES
 from replication.results import largest, results
 from replication.stats import ClaimVerdict, Level, authors_runs, level_of
-from replication.tables import accuracy_table, mode_strength, paper_number, pipe_table
+from replication.tables import accuracy_table, mode_strength, pipe_table
 
 SUPPORTED, REFUTED, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
 
@@ -229,13 +230,13 @@ def test_fixed_and_learned_feedback_are_judged_by_rank():
 
 def test_paper_numbers_stand_beside_their_cells():
     grid = grid_of("mlp-all-layers", "cpu", {})
-    assert paper_number("mlp-all-layers", grid.cell("ldfa", "10")) == "61.84 ± 0.23 (n = 10)"
-    assert paper_number("mlp-all-layers", grid.cell("bp")) == "62.75 ± 0.20 (n = 10)"
-    assert paper_number("mlp-all-layers", grid.cell("bp", width=64)) == ""
-    assert paper_number("mlp-all-layers", grid.cell("ldfa-q", "10")) == ""
+    assert authors_number("mlp-all-layers", grid.cell("ldfa", "10")) == "61.84 ± 0.23 (n = 10)"
+    assert authors_number("mlp-all-layers", grid.cell("bp")) == "62.75 ± 0.20 (n = 10)"
+    assert authors_number("mlp-all-layers", grid.cell("bp", width=64)) == ""
+    assert authors_number("mlp-all-layers", grid.cell("ldfa-q", "10")) == ""
     one = grid_of("mlp-one-layer", "cpu", {})
-    assert paper_number("mlp-one-layer", one.cell("ldfa", "B1=10")) == "62.63 ± 0.31 (n = 10)"
-    assert paper_number("mlp-one-layer", one.cell("ldfa", "B2=10")) == ""
+    assert authors_number("mlp-one-layer", one.cell("ldfa", "B1=10")) == "62.63 ± 0.31 (n = 10)"
+    assert authors_number("mlp-one-layer", one.cell("ldfa", "B2=10")) == ""
 
 
 def test_mode_strength_is_relative_to_the_teacher():

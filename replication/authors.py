@@ -1,0 +1,53 @@
+"""The authors' numbers that could be recovered from their published plots and tables."""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from replication.results import Cell
+from replication.stats import NOISE
+
+PAPER = Path(__file__).with_name("paper_numbers.csv")
+NETWORKS = {"mlp": "mlp-512x3", "retina": "retina-vvs", "vit": "vit-384x8"}
+"""What that file calls the networks whose backpropagation it has."""
+
+
+def authors_row(experiment: str, cell: Cell) -> pd.Series | None:
+    """Their accuracy for a setting, whatever its dropout and its rule's options; None where they have none.
+
+    `mean` and `std`, the standard deviation with n in its denominator, are in percent over `repeats` runs.
+    """
+    config, rows = cell.config, _accuracies()
+    if set(cell.options) - set(config.rule_options) - {*NOISE}:
+        return None
+    layers, _, rank = (config.rank or "").rpartition("=")
+    rows = rows[(rows.rule == config.rule) & (rows.dataset.str.removesuffix("-gray") == config.dataset)]
+    if config.rule == "bp":
+        rows = rows[rows.model == NETWORKS.get(config.model)]
+    else:
+        rows = rows[(rows.experiment == experiment) & (rows["rank"] == rank)]
+        rows = rows[rows.constrained_layers == (layers or "all")]
+    return None if rows.empty else rows.iloc[0]
+
+
+def authors_experiments() -> list[str]:
+    """The experiments that have accuracies of theirs."""
+    return list(dict.fromkeys(_accuracies().experiment))
+
+
+def spread(row: pd.Series) -> str:
+    """A row as `mean ± sd (n)`."""
+    return f"{row['mean']:.2f} ± {row['std']:.2f} (n = {row['repeats']})"
+
+
+def authors_number(experiment: str, cell: Cell) -> str:
+    """Their accuracy for a setting of the protocol's options alone, as `spread`; empty where they have none."""
+    row = None if cell.options else authors_row(experiment, cell)
+    return "" if row is None else spread(row)
+
+
+@cache
+def _accuracies() -> pd.DataFrame:
+    rows = pd.read_csv(PAPER, dtype={"rank": "string"}).fillna({"rank": "", "constrained_layers": ""})
+    return rows[rows.metric == "test_accuracy_percent"]
