@@ -26,6 +26,7 @@ from bench.training.batches import Batches
 from bench.training.learner import build, loss_of, prepare, step, stream
 from bench.training.length import steps
 from bench.training.loop import train
+from bench.training.process import train_alone
 
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 LDFA = Config(
@@ -456,3 +457,15 @@ def test_the_linear_network_follows_the_discrete_updates(rule):
     U, _, Vh = np.linalg.svd(teacher(8, config.seed).numpy())
     strengths = (U.T @ expected[1] @ expected[0] @ Vh.T).diagonal()[:8]
     np.testing.assert_allclose(outcome.history[-1]["mode_strengths"], strengths, rtol=1e-5)
+
+
+def test_a_process_that_trains_takes_subnormal_numbers_for_zero():
+    threads = torch.get_num_threads()
+    try:
+        train_alone()
+        assert torch.get_num_threads() == 1
+        assert (torch.tensor([1e-30]) * 1e-10).item() == 0
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+    assert (torch.tensor([1e-30]) * 1e-10).item() > 0
