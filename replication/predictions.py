@@ -1,12 +1,29 @@
-"""What linear theory predicts for a recorded run, from the run's own teacher and initial matrices."""
+"""What linear theory predicts for a recorded run, from the run's own teacher and initial matrices.
+
+Solutions of the matrix ODE are kept in the user's cache, `theory/` below the folder of `bench data`, each under a digest
+of its inputs and of the code that solved it; a file that is damaged is solved anew.
+"""
+
+import hashlib
+import inspect
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+import scipy
+import torch
 
 from bench.config import Config, parse
-from bench.data import load_once
-from bench.data.linear_teacher import teacher
+from bench.data._cache import folder
+from bench.data.base import Data, Split
+from bench.data.linear_teacher import INPUTS, OUTPUTS, teacher
+from bench.errors import CannotWrite, UsageError
+from bench.files import write_atomically
 from bench.records.store import Record
 from bench.training.learner import build
+from replication import theory
 from replication.theory import Trajectory, matrix_ode
 
 _solved: dict[str, Trajectory] = {}
@@ -32,13 +49,14 @@ def ode(record: Record) -> Trajectory:
     """The matrix ODE from the run's start, at its rates and at the times of its history."""
     if record["digest"] not in _solved:
         config = parse(Config, record["config"], "configuration")
-        learner = build(config, load_once(config.dataset, config.seed))
+        learner = build(config, _moments(teacher_of(record), config.dataset))
         second = learner.layers["B1"]
-        _solved[record["digest"]] = matrix_ode(
-            teacher_of(record),
-            learner.network.first.weight.detach().numpy(),
-            second.weight.detach().numpy(),
-            *(second.feedback[name].detach().numpy() if name in second.feedback else None for name in "PQ"),
+        _solved[record["digest"]] = _kept(
+            teacher=teacher_of(record),
+            w1=learner.network.first.weight.detach().numpy(),
+            w2=second.weight.detach().numpy(),
+            p=second.feedback["P"].detach().numpy() if "P" in second.feedback else None,
+            q=second.feedback["Q"].detach().numpy() if "Q" in second.feedback else None,
             rule=config.rule,
             rate=config.lr,
             feedback_rate=config.lr * config.feedback_rate,
@@ -46,6 +64,32 @@ def ode(record: Record) -> Trajectory:
             times=times(record),
         )
     return _solved[record["digest"]]
+
+
+def _moments(teacher: np.ndarray, dataset: str) -> Data:
+    """Points with the second moments that the theory has, E[x x'] = I and E[y x'] = T: enough to start a network."""
+    points = Split(torch.eye(INPUTS, dtype=torch.float64), torch.from_numpy(teacher.T))
+    return Data(dataset, points, points, OUTPUTS, {})
+
+
+def _kept(**inputs: Any) -> Trajectory:
+    """`matrix_ode` of `inputs`, from the cache where it holds the solution; a cache that cannot be written is none."""
+    name = f"theory/{_key(inputs)}.npz"
+    with suppress(UsageError, OSError, ValueError, TypeError, BadZipFile), np.load(folder() / name) as kept:
+        return Trajectory(**kept)
+    found = matrix_ode(**inputs)
+    with suppress(UsageError, CannotWrite):
+        write_atomically(folder() / name, lambda file: np.savez(file, **asdict(found)))
+    return found
+
+
+def _key(inputs: dict[str, Any]) -> str:
+    """A digest of the inputs, of the module that solves the ODE, and of the version of the solver."""
+    digest = hashlib.sha256(f"{inspect.getsource(theory)} {scipy.__version__}".encode())
+    for name, value in inputs.items():
+        known = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+        digest.update(f"{name} {np.shape(value)} ".encode() + known)
+    return digest.hexdigest()[:32]
 
 
 def largest_gap(record: Record, predicted: np.ndarray) -> float:

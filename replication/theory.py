@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import exprel
+from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 
@@ -129,7 +130,8 @@ def matrix_ode(
 
     times = np.asarray(times, dtype=np.float64)
     state = np.concatenate([part.ravel() for part in start])
-    solution = solve_ivp(velocity, (0, times[-1]), state, "DOP853", t_eval=times, rtol=1e-9, atol=1e-11)
+    with threadpool_limits(1):  # the matrices are too small to share between threads
+        solution = solve_ivp(velocity, (0, times[-1]), state, "DOP853", t_eval=times, rtol=1e-9, atol=1e-11)
     if not solution.success:
         raise RuntimeError(f"{rule}: {solution.message}")
     products = [w2 @ w1 for w1, w2, _, _ in map(unpack, solution.y.T)]

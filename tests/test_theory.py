@@ -1,9 +1,15 @@
 """Linear-network theory: against discrete updates, closed forms, conservation laws and invariances."""
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+from bench.models.linear import BALANCED
+from bench.sweeps.experiments import experiment
+from replication import predictions
+from replication.predictions import ode
 from replication.theory import bp_mode, feedback_mode, matrix_ode
 
 RULES = ["bp", "fa-lowrank", "ldfa-p", "ldfa-q", "ldfa", "ldfa-track"]
@@ -168,3 +174,33 @@ def test_a_start_the_theory_cannot_follow_is_refused(problem, rule):
     teacher, (w1, w2, _, _) = problem
     with pytest.raises(ValueError, match="unknown rule 'kp'" if rule == "kp" else "needs both"):
         matrix_ode(teacher, w1, w2, None, None, rule, 0.01, 0.01, 0.0, [1])
+
+
+def test_a_solution_is_solved_once_and_a_damaged_one_anew(tmp_path, monkeypatch):
+    """From the cache it is the same to the bit; other inputs and a damaged file are never taken for it."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    run = next(c for c in experiment("linear").configs("quick") if (c.rule, c.rank) == ("ldfa", "8"))
+    history = [{"epoch": step} for step in (0, 25, 50)]
+    solved = []
+
+    def modes(**changes):
+        config = replace(run, **changes)
+        predictions._solved.clear()
+        return ode({"config": asdict(config), "digest": config.digest, "history": history}).modes
+
+    monkeypatch.setattr(predictions, "matrix_ode", lambda **inputs: solved.append(1) or matrix_ode(**inputs))
+    first = modes()
+    assert (modes() == first).all() and len(solved) == 1
+    assert (modes(seed=1) != first).any() and (modes(lr=0.001) != first).any() and len(solved) == 3
+    for path in (tmp_path / "theory").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    assert (modes() == first).all() and len(solved) == 4
+    monkeypatch.setenv("BENCH_CACHE", "/dev/null/none")
+    assert (modes() == first).all() and len(solved) == 5
+
+
+def test_a_balanced_start_is_that_of_the_run():
+    balanced = next(c for c in experiment("linear").configs("quick") if c.model_options == {"start": "balanced"})
+    found = ode({"config": asdict(balanced), "digest": balanced.digest, "history": [{"epoch": 0}, {"epoch": 200}]})
+    close(found.modes[0, :8], BALANCED, 1e-12)
+    assert found.modes[0, 8:].max() < 1e-12 and found.modes[1, 0] == pytest.approx(13.94, abs=0.01)
