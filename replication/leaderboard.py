@@ -19,6 +19,7 @@ from bench.stats import compare, mean_interval
 from bench.sweeps.experiments import experiment, names
 from bench.sweeps.protocols import departures
 from replication.results import FOLDER, LARGEST_FIRST, Cell, recorded_scales, results
+from replication.stats import Level, highest
 from replication.tables import columns
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
@@ -36,6 +37,8 @@ class Entry:
     runs: Runs
     planned: int
     """Runs that the experiments ask for."""
+    level: Level
+    """How near they come to the authors' runs of any experiment that has them."""
 
     @cached_property
     def departures(self) -> dict[str, Any]:
@@ -83,7 +86,8 @@ def _entries(folder: Path) -> Iterator[Entry]:
                     alike[cell.config.digest].append(cell)
         for cells in alike.values():
             if records := {seed: record for cell in cells for seed, record in cell.records.items()}:
-                yield Entry(scale, Runs(cells[0].config, records), max(cell.planned for cell in cells))
+                planned, level = max(cell.planned for cell in cells), highest(cell.level for cell in cells)
+                yield Entry(scale, Runs(cells[0].config, records), planned, level)
 
 
 def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
     level = mean_interval(runs.values.values())
     return {
         "scale": entry.scale,
+        "level": str(entry.level),
         "task": task_of(config.model),
         "dataset": config.dataset,
         "rule": config.rule,

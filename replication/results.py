@@ -195,13 +195,12 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
-    needed = {config.digest for config, _ in found.recorded(scale, store, needed=True)}
     cells = []
-    for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run[0], seed=0)):
+    for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run.config, seed=0)):
         runs = list(group)
-        config = runs[0][0]
+        config = runs[0].config
         own = _own_options(config, standard)
-        records = {run.seed: record for run, record in runs if record is not None}
+        records = {run.config.seed: run.record for run in runs if run.record is not None}
         cells.append(
             Cell(
                 label=replace(config, **own).setting,
@@ -210,7 +209,7 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
                 records=records,
                 options=own["model_options"] | own["rule_options"],
                 level=level_of(config, authors),
-                needed=config.digest in needed,
+                needed=runs[0].needed,
             )
         )
     return Results(found, scale, tuple(cells))

@@ -62,8 +62,12 @@ def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
 
 def lowest(levels: Iterable[Level]) -> Level:
     """The level of runs of several levels together; `reduced` where there are none."""
-    order = [*Level]
-    return max(levels, key=order.index, default=Level.REDUCED)
+    return max(levels, key=[*Level].index, default=Level.REDUCED)
+
+
+def highest(levels: Iterable[Level]) -> Level:
+    """The level of runs that several experiments share: the nearest to the paper's that one of them gives."""
+    return min(levels, key=[*Level].index)
 
 
 def level_of(config: Config, authors: Sequence[Config]) -> Level:

@@ -25,6 +25,7 @@ title: Three rules over two seeds
 model: mlp
 scales:
   cpu: {seeds: 2, runs: [{rule: bp}, {rule: [fa, kp]}, {rule: ldfa, rank: "10"}]}
+  paper: {seeds: 1, runs: [{rule: bp}]}
 """
 SECOND = """
 title: More seeds, and other settings
@@ -99,6 +100,7 @@ def test_a_setting_is_one_row_over_all_experiments(recorded, tmp_path):
     row, level, versus = found.loc["kp", "", ""], mean_interval(kp.values()), compare(kp, bp)
     assert list(row[["mean", "mean_low", "mean_high"]]) == pytest.approx([level.estimate, level.low, level.high], 1e-5)
     assert (row["minus_bp"], row["n_paired"], row["verdict"]) == (pytest.approx(0.5), 5, str(versus.verdict))
+    assert list(found["level"]) == ["full", "full", "reduced", "full", "reduced", "full", "reduced"]
     assert (row["task"], row["dataset"], row["measure"]) == ("mlp/1", "cifar10", "accuracy (%)")
     assert set(found.loc["ldfa"]["rule_version"]) == {2} and row["rule_version"] == 1
     assert (row["training_flops"], row["seconds"], row["feedback_parameters"]) == (1000 * 30 * 391, 62, 5)
