@@ -1,7 +1,7 @@
 """What linear theory predicts for a recorded run, from the run's own teacher and initial matrices.
 
-Solutions of the matrix ODE are kept in the user's cache, `theory/` below the folder of `bench data`, each under a digest
-of its inputs and of the code that solved it; a file that is damaged is solved anew.
+Solutions of the matrix ODE are kept in the user's cache, in the folder `theory` beside the decoded images, each under a
+digest of its inputs and of the code that solved it; a damaged file is solved anew.
 """
 
 import hashlib

@@ -18,10 +18,10 @@ from replication.tables import pipe_table
 Rows = dict[str, dict[str, Any]]
 SPEED = FOLDER / "speed"
 HEADING = """\
-## Speed
+# Speed
 
 What `bench speed` measured on each machine: medians of ratios of two sides run in turn. The target was set before, the
-limit is what arithmetic allows. `docs/speed.md` says what is compared.
+limit is what arithmetic allows. [docs/speed.md](../../docs/speed.md) says what is compared.
 """
 
 
@@ -32,11 +32,11 @@ def write(folder: Path = SPEED) -> None:
 
 
 def section(folder: Path = SPEED) -> str:
-    """The section of the report: of each machine the rows that it could measure, and the figure."""
+    """The report in the folder: of each machine the rows that it could measure, and the figure."""
     parts = [HEADING]
     for stem, machine, rows in _machines(folder):
         parts += [f"{_title(machine)}:\n", pipe_table(pd.DataFrame(map(_shown, rows.values())))]
-        parts.append(f"![Time over rank, width and population]({stem}.svg)\n")
+        parts.append(f"![Time over rank, width and population]({stem.name}.svg)\n")
     return "\n".join(parts)
 
 

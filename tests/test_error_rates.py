@@ -70,9 +70,8 @@ def test_only_settings_near_bp_count_and_give_the_pooled_variance():
     assert np.mean(np.concatenate(off) ** 2) == pytest.approx((1 + 9) / 2)
 
 
-def test_the_section_has_a_row_for_each_experiment_and_n(rates):
-    rows = [line for line in section(rates).splitlines() if line.startswith("| mlp-all-layers (cpu) | 2 |")]
-    assert [row.split(" | ")[3] for row in rows] == ["5", "10"]
-    assert "2.5 / 2.5 /" in rows[1] or "2.5 / 2.4 /" in rows[1]
+def test_the_section_has_a_row_for_each_experiment(rates):
+    (row,) = [line for line in section(rates).splitlines() if line.startswith("| mlp-all-layers (cpu) | 2 |")]
+    assert [float(cell.split(" (")[0]) for cell in row.split(" | ")[3:5]] == [2.5, 2.5]
     far = error_rates.error_rates([grid(np.zeros((0, 5)), settings=())])
     assert section(far) == ""

@@ -1,5 +1,6 @@
 """What the claims on the final loss of linear networks share."""
 
+from dataclasses import replace
 from typing import Literal
 
 from bench.records.runs import remaining_loss
@@ -35,4 +36,9 @@ def group(
     ]
     listed = ", ".join(str(cell.rank) for cell in cells)
     condition = f"{rule}, s = {dimension(dataset)}, r = {listed}: remaining loss {side} {limit:g}%"
-    return together(condition, parts, unit="%")
+    part = together(condition, parts, unit="%")
+    if not part.n:
+        return part
+    nearest = min(parts, key=lambda one: abs(one.estimate - limit))
+    where = f" at {nearest.condition}, nearest to the limit" if len(parts) > 1 else ""
+    return replace(part, number=f"{nearest.number}{where}")

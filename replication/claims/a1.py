@@ -1,7 +1,7 @@
 """A1, asked by the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, Part, above, floor_remark
+from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told
 from replication.results import Cell, Results
 
 ALONE = ("ldfa-q", "ldfa-p")
@@ -14,6 +14,8 @@ class Ablation(Claim):
         "The paper shows for linear networks that Q and P both have to learn; its reviewers asked for the same in "
         "nonlinear ones. Read as: learning both is better than learning either alone."
     )
+    asks = "whether P and Q both have to learn in a nonlinear network"
+    finds = "In an MLP learning both P and Q is better than learning either alone, at rank 10 and at rank 2."
     criterion = (
         "At r = 10 and at r = 2, `ldfa` minus `ldfa-q` (only Q learns) and `ldfa` minus `ldfa-p` (only P learns) lie "
         "above 0 with their whole 95% interval."
@@ -33,7 +35,15 @@ class Ablation(Claim):
 
         from_error = compare(results.accuracy("ldfa", "2", output="error"), results.accuracy("ldfa", "2"))
         return Judgement(
-            parts=tuple(difference("ldfa", other, rank) for rank in RANKS for other in ALONE),
+            parts=tuple(
+                told(
+                    difference("ldfa", other, rank),
+                    f"at rank {rank} learning both P and Q is worse than learning {other[-1].upper()} alone",
+                    f"at rank {rank} it is better than learning {other[-1].upper()} alone",
+                )
+                for rank in RANKS
+                for other in ALONE
+            ),
             context=(
                 *(difference(rule, "fa-lowrank", rank) for rank in RANKS for rule in ALONE),
                 above("ldfa whose output layer learns P from the error minus from the targets, r = 2", from_error),

@@ -36,6 +36,10 @@ class Part:
     """Seeds that would settle it at this mean and spread; None where it is settled, or nothing would."""
     level: Level | None = None
     """Its own level of evidence, where it does not rest on the claim's runs."""
+    fails: str = ""
+    """What it means that it fails, as a clause in plain words."""
+    holds: str = ""
+    """What it means that it holds, where another part fails; empty where that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class Judgement:
         return part.verdict.words(part.level or self.level)
 
     @property
+    def deciding(self) -> Part:
+        """The part to show alone: the first that has the verdict of the claim, of those that rest on runs."""
+        return next((part for part in self._trained if part.verdict is self.verdict), self._trained[0])
+
+    @property
     def n(self) -> int:
         """The fewest seeds behind any part that rests on runs."""
         return min((part.n for part in self._trained), default=0)
@@ -84,6 +93,10 @@ class Claim(ABC):
     title: ClassVar[str]
     statement: ClassVar[str]
     """What the paper says."""
+    asks: ClassVar[str]
+    """The question that the verdict answers, from "whether" on, in plain words."""
+    finds: ClassVar[str]
+    """What is found where the claim holds: one sentence in plain words."""
     criterion: ClassVar[str]
     """When the claim holds, in numbers."""
     experiments: ClassVar[tuple[str, ...]]
@@ -105,6 +118,23 @@ class Claim(ABC):
     def details(self, *found: Results) -> Table | None:
         """A table of the claim's own, beside that of its experiment."""
         return None
+
+    def says(self, judgement: Judgement) -> str:
+        """The verdict as one sentence in plain words: where the claim fails, what fails and what of it holds."""
+        unsettled = {
+            ClaimVerdict.OPEN: "It stays open",
+            ClaimVerdict.TOO_FEW: "Too few seeds to say",
+            ClaimVerdict.NOT_RUN: "Not run yet:",
+        }
+        if judgement.verdict in unsettled:
+            return f"{unsettled[judgement.verdict]} {self.asks}."
+        if judgement.verdict is ClaimVerdict.HOLDS:
+            return self.finds
+        fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
+        holds = dict.fromkeys(part.holds for part in judgement.parts if part.verdict is ClaimVerdict.HOLDS)
+        kept = " and ".join(filter(None, holds))
+        sentence = " and ".join(fails) + (f", but {kept}" if kept else "")
+        return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
@@ -131,6 +161,11 @@ def judged(claim: Claim, *found: Results) -> Judgement:
     judgement = replace(claim.judge(*found), level=lowest(cell.level for cell in reads))
     mixed = mixture(reads)
     return replace(judgement, remark=f"Not judged: {mixed}.") if mixed else judgement
+
+
+def told(part: Part, fails: str, holds: str = "") -> Part:
+    """The part with what it means in plain words that it fails, and that it holds beside others that fail."""
+    return replace(part, fails=fails, holds=holds)
 
 
 def above(condition: str, comparison: Comparison, unit: str = " points") -> Part:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.claims.n2 import narrow_network
 from replication.results import Cell, Results
 from replication.tables import Table, columns
@@ -23,6 +23,11 @@ class Representations(Claim):
     statement = (
         "The error that trains the network has few dimensions, its representations do not: the rule trains "
         '"while maintaining high-dimensional representations" (abstract).'
+    )
+    asks = "whether representations stay high-dimensional although the error is not"
+    finds = (
+        "Trained by an error of 10 dimensions, the hidden layers keep over 80% of the dimension that backpropagation "
+        "gives them, more than a narrow network has."
     )
     criterion = (
         "The dimension of a hidden layer's activity is the participation ratio of the eigenvalues of its covariance "
@@ -50,8 +55,22 @@ class Representations(Claim):
         others = [(cell, layer) for cell in (lowest, results.cell("ldfa", "full")) for layer in LAYERS]
         return Judgement(
             parts=(
-                *(_kept(low, layer, ours[layer]) for layer in LAYERS),
-                *(_above_narrow(layer, width, ours[layer], theirs[layer]) for layer in LAYERS),
+                *(
+                    told(
+                        _kept(low, layer, ours[layer]),
+                        f"the {where} hidden layer loses over {1 - KEPT:.0%} of its dimension",
+                        f"the {where} keeps over {KEPT:.0%}",
+                    )
+                    for layer, where in LAYERS.items()
+                ),
+                *(
+                    told(
+                        _above_narrow(layer, width, ours[layer], theirs[layer]),
+                        f"the {where} hidden layer has no more dimensions than that of a narrow network",
+                        "it keeps more than a narrow network has",
+                    )
+                    for layer, where in LAYERS.items()
+                ),
             ),
             context=tuple(_kept(cell, layer, over_bp(cell, bp, layer)) for cell, layer in others),
             notes=(_left("`ldfa` at r = 10 keeps", ours), _left(f"`bp` at width {width} has", theirs)),

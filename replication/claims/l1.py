@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.models.linear import BALANCED
 from bench.records.store import Record
-from replication.claims.base import Claim, Judgement, Part, bounded
+from replication.claims.base import Claim, Judgement, Part, bounded, told
 from replication.predictions import largest_gap, ode, teacher_of, times
 from replication.results import Cell, Results
 from replication.theory import bp_mode, singular_values
@@ -19,6 +19,11 @@ class LinearDynamics(Claim):
     statement = (
         "A linear network under gradient descent learns the teacher's modes as the theory says, with the true gradient "
         "and with low-rank feedback."
+    )
+    asks = "whether a linear network learns mode by mode as the theory says, with low-rank feedback too"
+    finds = (
+        "A linear network learns its task mode by mode as the theory predicts, with the true gradient and with "
+        "low-rank feedback."
     )
     criterion = (
         "The strength of every mode stays, at every 25th step, within 5% of the teacher's largest singular value of "
@@ -63,7 +68,8 @@ def one_mode(record: Record) -> np.ndarray:
 def _gap(cell: Cell, theory: str, predict) -> Part:
     gaps = cell.values(lambda record: largest_gap(record, predict(record)), otherwise=100.0)
     condition = f"{cell.label} on {cell.config.dataset} stays within {LIMIT:g}% of {theory}"
-    return bounded(condition, gaps.values(), below=LIMIT, unit="%")
+    part = bounded(condition, gaps.values(), below=LIMIT, unit="%")
+    return told(part, f"a linear network under `{cell.config.rule}` strays from the theory by more than {LIMIT:g}%")
 
 
 CLAIM = LinearDynamics()

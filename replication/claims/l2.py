@@ -2,8 +2,19 @@
 
 from bench.data.linear_teacher import OUTPUTS
 from replication.claims._linear import WRONG, dimension, group, teachers
-from replication.claims.base import Claim, Judgement
+from replication.claims.base import Claim, Judgement, told
 from replication.results import Cell, Results
+
+BELOW = (
+    "random feedback finds a right solution even at a rank below the teacher's dimension s",
+    "at lower ranks it settles on wrong ones, as claimed",
+)
+FROM_THERE_ON = (
+    "random feedback, fixed or with Q trained, finds right solutions at ranks from the teacher's dimension s on, below "
+    f"the {OUTPUTS} outputs",
+    "not at ranks from the teacher's dimension s on",
+)
+"""What it means that a group of ranks fails, and that it holds."""
 
 
 class FixedFeedback(Claim):
@@ -12,6 +23,8 @@ class FixedFeedback(Claim):
         "Fixed random feedback of a rank r below the output dimension (64) settles on wrong solutions, and training "
         "only Q does not repair it."
     )
+    asks = "whether fixed random feedback of low rank settles on wrong solutions"
+    finds = "Fixed random feedback of low rank settles on wrong solutions, and training Q alone does not repair it."
     criterion = (
         "After 5,000 steps `fa-lowrank` and `ldfa-q` leave more than 5% of the initial loss at every recorded r < 64, "
         "for every teacher: each 95% interval over seeds lies above 5%."
@@ -25,10 +38,13 @@ class FixedFeedback(Claim):
     def judge(self, results: Results) -> Judgement:
         return Judgement(
             tuple(
-                group(results, rule, dataset, ranks, "above", WRONG)
+                told(group(results, rule, dataset, ranks, "above", WRONG), *words)
                 for dataset in teachers(results)
                 for rule in ("fa-lowrank", "ldfa-q")
-                for ranks in (range(1, dimension(dataset)), range(dimension(dataset), OUTPUTS))
+                for ranks, words in (
+                    (range(1, dimension(dataset)), BELOW),
+                    (range(dimension(dataset), OUTPUTS), FROM_THERE_ON),
+                )
             )
         )
 

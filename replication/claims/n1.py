@@ -1,7 +1,7 @@
 """N1: one layer's error channel cut to the order of the class count keeps backpropagation's accuracy."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
 
 LAYERS = {"B1": "second layer", "B2": "third layer", "B3": "output layer"}
@@ -12,6 +12,11 @@ class OneLayer(Claim):
     statement = (
         "In the MLP, the error channel of any one layer can be cut to a rank r of the order of the number of classes d "
         "without loss of accuracy against backpropagation."
+    )
+    asks = "whether an MLP keeps its accuracy with the error of one layer cut to 10 dimensions, one per class"
+    finds = (
+        "Any one layer of the MLP can learn from an error of 10 dimensions, one per class, with no loss of accuracy "
+        "beyond a point."
     )
     criterion = "`ldfa` at r = d = 10 in B1, in B2 and in B3, each alone, matches `bp` (95% interval above -1 point)."
     experiments = ("mlp-one-layer",)
@@ -32,7 +37,11 @@ class OneLayer(Claim):
         split = [rank_or_rule(cell, full, bp) for cell in low.values()]
         return Judgement(
             parts=tuple(
-                above(f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy))
+                told(
+                    above(f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy)),
+                    f"cutting the error of the {LAYERS[layer]} to 10 dimensions costs more than a point",
+                    f"that of the {LAYERS[layer]} can be cut",
+                )
                 for layer, cell in low.items()
             ),
             context=(*(rank for (rank, _), _ in split), split[0][0][1]),

@@ -1,7 +1,7 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, agreeing, below, fa_fails, floor_remark, rank_or_rule
+from replication.claims.base import Claim, Judgement, above, agreeing, below, fa_fails, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
 
 CLOSE = 2.0
@@ -12,6 +12,14 @@ class AllLayers(Claim):
     statement = (
         "With the error channels of all layers cut at once to a rank r near the number of classes d, the MLP "
         "stays at or near backpropagation, and beats a network that backpropagation trains at a width of 64."
+    )
+    asks = (
+        "whether an MLP stays near backpropagation with the errors of all layers cut to 10 dimensions at once, and "
+        "beats a narrow network"
+    )
+    finds = (
+        "With the errors of all layers cut to 10 dimensions at once the MLP stays within a point of backpropagation, "
+        "and beats a narrow network."
     )
     criterion = (
         "`ldfa` at r = d = 10 matches `bp` (95% interval above -1 point), and its interval against `bp` at width 64 "
@@ -43,8 +51,16 @@ class AllLayers(Claim):
         width = narrow.config.model_options["width"]
         return Judgement(
             parts=(
-                both[0] if len(both) == 1 else agreeing("ldfa r = 10 minus bp, with dropout and without", both),
-                above(f"ldfa r = 10 minus bp at width {width}", compare(low, narrow.accuracy, margin=0.0)),
+                told(
+                    both[0] if len(both) == 1 else agreeing("ldfa r = 10 minus bp, with dropout and without", both),
+                    "with the errors of all layers cut to 10 dimensions the MLP loses more than a point",
+                    "with the errors of all layers cut to 10 dimensions it stays within a point of backpropagation",
+                ),
+                told(
+                    above(f"ldfa r = 10 minus bp at width {width}", compare(low, narrow.accuracy, margin=0.0)),
+                    f"the MLP does no better than a network of width {width} under backpropagation",
+                    f"it beats a network of width {width} under backpropagation",
+                ),
             ),
             context=(
                 *(both if len(both) > 1 else ()),

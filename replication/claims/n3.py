@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import exp, log, nan
 
 from bench.stats import Interval, compare, mean_interval, number
-from replication.claims.base import Claim, Judgement, Part, above, bounded, within
+from replication.claims.base import Claim, Judgement, Part, above, bounded, told, within
 from replication.results import Cell, Results
 from replication.stats import ClaimVerdict
 from replication.task_dimension import FRACTION, Task, exponents, exponents_of_needed, tasks
@@ -25,6 +25,8 @@ class TaskDimension(Claim):
         "With the error channels of all layers cut at once, the rank r that the MLP needs follows the number of "
         "classes d, not the width of the network."
     )
+    asks = "whether the rank that an MLP needs follows the number of classes, not its width"
+    finds = "The rank of the error that an MLP needs grows with the number of classes, not with its width."
     criterion = (
         f"The needed rank of a seed is where its `ldfa` reaches {FRACTION:.0%} of the accuracy of its `bp`, by an "
         "isotonic fit over recorded ranks, interpolated in log r. Fitted as r ~ d^a width^b over the tasks where every "
@@ -54,12 +56,22 @@ class TaskDimension(Claim):
         crossing = sum(bool(task.crossing) for task in found)
         over = f"over {crossing} of {len(found)} tasks"
         parts = (
-            bounded(f"exponent of the needed rank on d above {FOLLOWS:g}, {over}", by_classes.values(), above=FOLLOWS),
-            bounded(
-                f"exponent of the needed rank on the width within ±{IGNORES:g}, {over}",
-                by_width.values(),
-                above=-IGNORES,
-                below=IGNORES,
+            told(
+                bounded(
+                    f"exponent of the needed rank on d above {FOLLOWS:g}, {over}", by_classes.values(), above=FOLLOWS
+                ),
+                "the rank that the MLP needs grows by less than the square root of the number of classes",
+                "it grows with the number of classes",
+            ),
+            told(
+                bounded(
+                    f"exponent of the needed rank on the width within ±{IGNORES:g}, {over}",
+                    by_width.values(),
+                    above=-IGNORES,
+                    below=IGNORES,
+                ),
+                "the rank that the MLP needs changes with its width",
+                "it does not change with the width",
             ),
         )
         return Judgement(

@@ -1,7 +1,7 @@
 """N4: direct low-dimensional feedback works."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark
+from replication.claims.base import Claim, Judgement, above, floor_remark, told
 from replication.results import Cell, Results
 
 SOURCES = ({}, {"source": "hidden"})
@@ -13,6 +13,11 @@ class DirectFeedback(Claim):
     statement = (
         "The error can also reach every layer directly, without a layer-by-layer backward pass, through learned "
         "feedback of a rank near the number of classes d."
+    )
+    asks = "whether a low-dimensional error can also reach every layer directly"
+    finds = (
+        "An error of 10 dimensions can also be sent directly to every layer, with no layer-by-layer backward pass, and "
+        "does no worse than direct feedback alignment."
     )
     criterion = (
         "`ldfa-direct` at r = d = 10 is no worse than `dfa` by a margin of one point (95% interval above -1), with the "
@@ -34,7 +39,14 @@ class DirectFeedback(Claim):
         cells = (results.cell("ldfa-direct", "10", **options) for options in SOURCES)
         direct = {cell.label: cell.accuracy for cell in cells}
         return Judgement(
-            parts=tuple(above(f"{label} minus dfa", compare(values, dfa)) for label, values in direct.items()),
+            parts=tuple(
+                told(
+                    above(f"{label} minus dfa", compare(values, dfa)),
+                    f"`{label}`, direct feedback, loses more than a point to direct feedback alignment",
+                    f"`{label}` does not",
+                )
+                for label, values in direct.items()
+            ),
             context=(
                 above("ldfa-direct r=4 minus dfa", compare(results.accuracy("ldfa-direct", "4"), dfa)),
                 *(above(f"{label} minus bp", compare(values, bp)) for label, values in direct.items()),

@@ -9,7 +9,7 @@ from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
 from bench.sweeps.experiments import alternative
 from bench.training.length import examples
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.receptive_fields import KINDS, numbers_of
 from replication.results import Cell, Results
 from replication.tables import Table, columns
@@ -29,6 +29,11 @@ class ReceptiveFields(Claim):
     statement = (
         "The dimension of the error that reaches it shapes the receptive fields of a retina: centre-surround at a low "
         "rank r of the feedback, oriented at a high one, without a bottleneck in the forward path."
+    )
+    asks = "whether the dimension of the error shapes early receptive fields"
+    finds = (
+        "The lower the rank of the error that reaches a retina, the more centre-surround and the less oriented are its "
+        "receptive fields."
     )
     criterion = (
         "With `ldfa` constrained in B2, the first convolution after the retina: the centre-surround index is higher "
@@ -60,9 +65,21 @@ class ReceptiveFields(Claim):
         accuracy = compare(one_layer.accuracy, bp.accuracy)
         return Judgement(
             parts=(
-                _rises("centre_surround", one_layer, bp),
-                _rises("centre_surround", one_layer, full),
-                _rises("orientation", full, one_layer),
+                told(
+                    _rises("centre_surround", one_layer, bp),
+                    "receptive fields are no more centre-surround at the lowest rank than under backpropagation",
+                    "they are more centre-surround at the lowest rank than under backpropagation",
+                ),
+                told(
+                    _rises("centre_surround", one_layer, full),
+                    "receptive fields are no more centre-surround at the lowest rank than at full rank",
+                    "they are more centre-surround at the lowest rank than at full rank",
+                ),
+                told(
+                    _rises("orientation", full, one_layer),
+                    "receptive fields are no more oriented at full rank than at the lowest",
+                    "they are more oriented at full rank than at the lowest",
+                ),
             ),
             context=(
                 _rises("orientation", bp, one_layer),

@@ -2,7 +2,7 @@
 
 from bench.stats import compare
 from replication.alignment import WORST, final, layer_table
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.results import Cell, Results
 from replication.tables import Table
 
@@ -18,6 +18,8 @@ class LocalLearning(Claim):
         "Rules that use only pre- and postsynaptic signals learn the feedback subspace: the feedback turns towards the "
         "forward weights, and the error sent down towards the gradient."
     )
+    asks = "whether local rules learn the subspace of the feedback"
+    finds = "Rules that use only signals at the synapse learn where the error has to go, and lose no accuracy by it."
     criterion = (
         "At the end of training, r = 10 in every layer, means over layers: for `ldfa` and `ldfa-hebb` the angle "
         "between the error sent down and backpropagation's lies below 45 degrees, P keeps more than half of the "
@@ -38,10 +40,23 @@ class LocalLearning(Claim):
         parts, reads_W = [], results.cell(*READS_W)
         for cell in (results.cell(*setting) for setting in LOCAL):
             accuracy = compare(cell.accuracy, reads_W.accuracy)
+            rule = f"`{cell.config.rule}`"
             parts += [
-                _final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°"),
-                _final(cell, "kept_energy", "energy that P keeps", above=ENERGY),
-                above(f"{cell.label} minus {reads_W.label}", accuracy),
+                told(
+                    _final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°"),
+                    f"the errors of {rule} do not turn towards those of backpropagation",
+                    f"those of {rule} turn towards backpropagation's",
+                ),
+                told(
+                    _final(cell, "kept_energy", "energy that P keeps", above=ENERGY),
+                    f"P of {rule} loses half of the error's energy",
+                    f"P of {rule} keeps most of the error",
+                ),
+                told(
+                    above(f"{cell.label} minus {reads_W.label}", accuracy),
+                    f"{rule} loses more than a point to the rule that reads the weights",
+                    f"{rule} loses no point to the rule that reads the weights",
+                ),
             ]
         others = (results.cell("fa"), results.cell("kp"), reads_W)
         context = [_final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°") for cell in others]

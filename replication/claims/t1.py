@@ -1,7 +1,7 @@
 """T1: on a vision transformer a modest rank is enough."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
 
 
@@ -10,6 +10,11 @@ class VisionTransformer(Claim):
     statement = (
         "On a vision transformer feedback of a modest rank in every linear layer matches backpropagation, and accuracy "
         "rises with the rank until it saturates."
+    )
+    asks = "whether feedback of a modest rank is enough for a vision transformer"
+    finds = (
+        "On a vision transformer feedback of a modest rank stays within a point of backpropagation, and accuracy rises "
+        "with the rank until it saturates."
     )
     criterion = (
         "Of the ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` "
@@ -40,9 +45,21 @@ class VisionTransformer(Claim):
         ]
         return Judgement(
             parts=(
-                above(f"ldfa-track r = {middle} minus bp", compare(track, bp)),
-                above(f"ldfa r = {middle} minus r = {low}", compare(ldfa[middle], ldfa[low], margin=0.0)),
-                above(f"ldfa r = {middle} minus r = {high}", compare(ldfa[middle], ldfa[high])),
+                told(
+                    above(f"ldfa-track r = {middle} minus bp", compare(track, bp)),
+                    f"on a vision transformer feedback of rank {middle} loses more than a point",
+                    f"feedback of rank {middle} stays within a point of backpropagation",
+                ),
+                told(
+                    above(f"ldfa r = {middle} minus r = {low}", compare(ldfa[middle], ldfa[low], margin=0.0)),
+                    f"on a vision transformer rank {middle} is no better than rank {low}",
+                    "accuracy rises with the rank",
+                ),
+                told(
+                    above(f"ldfa r = {middle} minus r = {high}", compare(ldfa[middle], ldfa[high])),
+                    f"on a vision transformer accuracy still rises beyond rank {middle}",
+                    f"it saturates by rank {middle}",
+                ),
             ),
             context=(
                 above(f"ldfa r = {middle} minus bp", compare(ldfa[middle], bp)),

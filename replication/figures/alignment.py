@@ -2,9 +2,11 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from replication.alignment import over_layers
-from replication.figures.base import over_training
+from replication.claims.s1 import ANGLE, ENERGY
+from replication.figures.base import legend, over_training
 from replication.results import Results
 
 MEASURES = {
@@ -12,6 +14,12 @@ MEASURES = {
     "weight_angle": "angle of the feedback to W (°)",
     "kept_energy": "part of the error's energy that P keeps",
 }
+
+LIMITS = {"error_angle": ANGLE, "kept_energy": ENERGY}
+ENDS = (
+    Line2D([], [], linewidth=0.4, color="0.4", label="a seed"),
+    Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval at the end"),
+)
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
@@ -29,13 +37,14 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ],
         columns=["setting", "seed", "epoch", *MEASURES],
     )
-    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(10.6, 3.2), layout="constrained")
     axes = figure.subplots(1, len(MEASURES))
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
         over_training(ax, curves, "epoch", measure)
         ax.set(xlabel="epoch", ylabel=words)
-    if len(curves):
-        axes[0].legend(frameon=False, fontsize=7)
+        if measure in LIMITS:
+            ax.axhline(LIMITS[measure], color="0.4", linestyle=(0, (1, 2)), linewidth=1, label="limit of S1")
+    legend(figure, axes, *ENDS)
     return figure, curves
 
 

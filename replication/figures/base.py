@@ -1,6 +1,7 @@
-"""What the figures share: the style, a measure over rank with every seed shown, and files that stay the same."""
+"""What the figures share: style, title line, marks and their legend, intervals, and files that stay the same."""
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,95 +9,89 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from bench.stats import mean_interval
-from replication.results import Cell, Results
+from bench.stats import Interval, mean_interval
+from replication.results import Results
 
 mpl.use("agg")
-STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none"}
+STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
 sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=STYLE)
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
+SEED = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
+"""Of the point of one seed."""
+OUTSIDE = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
+SHIFT = 1.04
+"""Between the curves of a panel over rank, so that their intervals stand side by side."""
 
 
-def seeds_of(cells: Sequence[Cell]) -> pd.DataFrame:
-    """A row a run: setting, rule, rank, seed, accuracy in percent, status."""
-    rows = [
-        {
-            "setting": cell.label,
-            "rule": cell.config.rule,
-            "rank": cell.rank,
-            "seed": seed,
-            "accuracy": accuracy,
-            "status": cell.records[seed]["status"],
-        }
-        for cell in cells
-        for seed, accuracy in cell.accuracy.items()
-    ]
-    return pd.DataFrame(rows, columns=["setting", "rule", "rank", "seed", "accuracy", "status"])
+def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], levels: Sequence[str]) -> None:
+    """The title line: which claims ask, data, network, scale and level, and seeds of the settings that are recorded."""
+    cells = [cell for each in found for cell in each.cells if cell.records]
+    names = {cell.config.dataset.partition("@")[0]: cell.config.dataset.partition(":")[0] for cell in cells}
+    data = ", ".join(names if len(names) < 3 else dict.fromkeys(names.values())) or "no runs"
+    networks = " and ".join(dict.fromkeys(each.experiment.model for each in found))
+    level = "".join(f", level {each}" for each in dict.fromkeys(filter(None, levels)))
+    seeds = sorted({len(cell.records) for cell in cells})
+    n = f", n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}" if seeds else ""
+    asked = f"{', '.join(claims)}: " if claims else ""
+    words = f"{asked}{networks}, {data}, scale {found[0].scale}{level}{n}"
+    figure.suptitle(words, x=0.01, ha="left", fontsize=8, fontweight="bold")
+
+
+def legend(figure: Figure, axes: Iterable[Axes], *signs: Line2D) -> None:
+    """The marks of all axes, each name once, and the signs of seeds and intervals, to the right of the figure."""
+    handles = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    handles |= {sign.get_label(): sign for sign in signs}
+    figure.legend(handles.values(), handles, **OUTSIDE)
+
+
+def signs() -> tuple[Line2D, ...]:
+    """What a grey point and a bar are, for the legend."""
+    seed = Line2D([], [], linestyle="", marker="o", markersize=2.5, color=SEED["color"], label="a seed")
+    bar = Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval")
+    return seed, bar
+
+
+def interval_bar(ax: Axes, x: float, interval: Interval, color: str, *, across: bool = False) -> None:
+    """The 95% interval of a mean as a bar, upright or `across`; nothing below two values."""
+    if isfinite(interval.low):
+        ends, at = [interval.low, interval.high], [x, x]
+        ax.plot(*((ends, at) if across else (at, ends)), color=color, linewidth=1.4, solid_capstyle="butt", zorder=4)
 
 
 def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int) -> None:
-    """A column of `runs` over their rank: each seed a point, the means joined."""
-    runs = runs.dropna(subset="rank").sort_values("rank")
+    """A column of `runs` over their rank: each seed a point, the means joined, the 95% interval of each."""
+    runs = runs.dropna(subset=["rank", measure]).sort_values("rank")
     if runs.empty:
         return
     color = sns.color_palette()[style]
-    means = runs.groupby("rank")[measure].mean()
-    ax.plot(means.index, means, DASHES[style % 4], marker=MARKERS[style], color=color, label=label, zorder=3)
-    ax.scatter(runs["rank"], runs[measure], s=8, color=color, alpha=0.5, linewidths=0, zorder=2)
+    by_rank = runs.groupby("rank")[measure]
+    means = by_rank.mean()
+    look = {"marker": MARKERS[style], "markersize": 4, "color": color, "label": label}
+    ax.plot(means.index, means, DASHES[style % 4], linewidth=1, zorder=3, **look)
+    ax.scatter(runs["rank"], runs[measure], **SEED)
+    for rank, values in by_rank:
+        interval_bar(ax, rank, mean_interval(values), color)
 
 
-def rank_axis(ax: Axes, cells: Sequence[Cell]) -> None:
-    """A logarithmic axis with a tick at each rank of the cells."""
-    ranks = sorted({cell.rank for cell in cells if cell.rank})
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(ranks, [str(rank) for rank in ranks])
-    ax.set_xlim(ranks[0] / 1.2, ranks[-1] * 1.2)
-    ax.minorticks_off()
-
-
-def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
-    """A column of `runs` over another, by setting: a thin line a seed, the mean of each epoch with marks."""
-    for style, (setting, here) in enumerate(runs.groupby("setting", sort=False)):
-        look = {"color": sns.color_palette()[style % 10], "linestyle": DASHES[style % 4]}
-        for _, seed in here.groupby("seed"):
-            ax.plot(seed[x], seed[y], linewidth=0.5, alpha=0.5, **look)
-        mean = here.dropna(subset=y).groupby("epoch")[[x, y] if x != "epoch" else [y]].mean().reset_index()
-        if len(mean):
-            marker = MARKERS[style % len(MARKERS)]
-            ax.plot(mean[x], mean[y], marker=marker, markersize=3, label=setting, **look)
-
-
-def by_setting(ax: Axes, results: Results) -> None:
-    """Test accuracy, a row a setting: each seed a point, the mean with its 95% interval; bp as a line through all."""
-    recorded = [cell for cell in results.cells if cell.records]
-    for row, cell in enumerate(recorded):
-        values = list(cell.accuracy.values())
-        interval = mean_interval(values)
-        ax.plot(values, [row] * len(values), "o", color="0.45", markersize=4, alpha=0.6, markeredgewidth=0)
-        if interval.n > 1:
-            ax.plot([interval.low, interval.high], [row, row], color="C0", linewidth=1.5)
-        ax.plot(interval.estimate, row, "|", color="C0", markersize=11, markeredgewidth=2)
-        if cell.label == "bp":
-            ax.axvline(interval.estimate, color="0.25", linestyle=":", linewidth=1, zorder=0)
-    ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
-    ax.invert_yaxis()
-    ax.set(xlabel="test accuracy (%)")
-    ax.grid(axis="y", linewidth=0.3)
-
-
-def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A figure of test accuracy by setting and of nothing else."""
-    rows = sum(bool(cell.records) for cell in results.cells)
-    figure = Figure(figsize=(5.6, 0.8 + 0.28 * rows), layout="constrained")
-    by_setting(figure.subplots(), results)
-    return figure, seeds_of(results.cells)
+def rank_axis(ax: Axes, ranks: Iterable[float], full: float | None = None) -> None:
+    """A logarithmic axis with a tick at each rank, and one called full."""
+    ticks = {float(rank): str(rank) for rank in sorted(set(ranks))} | ({full: "full"} if full else {})
+    if ticks:
+        ax.set_xscale("log", base=2)
+        ax.set_xticks([*ticks], [*ticks.values()])
+        ax.set_xlim(min(ticks) / 1.25, max(ticks) * 1.25)
+        ax.minorticks_off()
 
 
 def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:
-    """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds as ticks at the edge."""
+    """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds at the right edge."""
     values = list(values)
     if not values:
         return
@@ -104,8 +99,22 @@ def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str
     ax.axhline(interval.estimate, linestyle=dashes, color=color, linewidth=1, label=label, zorder=1)
     if interval.n > 1:
         ax.axhspan(interval.low, interval.high, color=color, alpha=0.12, linewidth=0, zorder=0)
-    edge = {"transform": ax.get_yaxis_transform(), "clip_on": False}
-    ax.plot([1.0] * len(values), values, "_", color=color, markersize=7, **edge)
+    ax.scatter([1.0] * len(values), values, transform=ax.get_yaxis_transform(), clip_on=False, **SEED)
+
+
+def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
+    """A column of `runs` over another, by setting: a thin line a seed, the mean with marks, at the end its interval."""
+    for style, (setting, here) in enumerate(runs.groupby("setting", sort=False)):
+        look = {"color": sns.color_palette()[style % 10], "linestyle": DASHES[style % 4]}
+        for _, seed in here.groupby("seed"):
+            ax.plot(seed[x], seed[y], linewidth=0.4, alpha=0.4, **look)
+        mean = here.dropna(subset=y).groupby("epoch")[[x, y] if x != "epoch" else [y]].mean().reset_index()
+        if len(mean):
+            marker = MARKERS[style % len(MARKERS)]
+            ax.plot(mean[x], mean[y], marker=marker, markersize=3, linewidth=1, label=setting, **look)
+            end = mean.iloc[-1]
+            last = here[here["epoch"] == end["epoch"]].dropna(subset=y)
+            interval_bar(ax, end[x], mean_interval(last[y]), look["color"])
 
 
 def save(figure: Figure, numbers: pd.DataFrame, path: Path) -> None:

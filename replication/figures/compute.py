@@ -1,44 +1,51 @@
-"""Test accuracy over the compute of training on the MLP (context of E1)."""
+"""Training compute to shares of backpropagation's accuracy on the MLP, over that of backpropagation (context of E1)."""
 
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from replication.compute import SHARES, curve, flops, seconds
-from replication.figures.base import over_training
+from bench.stats import Interval
+from replication.compute import SHARES, compute_table
+from replication.figures.base import MARKERS, interval_bar, legend
 from replication.results import Results
 
-COSTS = {"flops": "training compute (FLOPs)", "seconds": "measured training time (s)"}
+COSTS = {"flops": "training FLOPs", "seconds": "training seconds"}
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy over FLOPs and over seconds: dotted are the shares of bp's final accuracy."""
-    runs = pd.DataFrame(
-        [
-            {"setting": cell.label, "seed": seed, "epoch": epoch, "accuracy": accuracy}
-            | {name: cost * epoch / record["config"]["epochs"] for name, cost in costs.items()}
-            for cell in results.cells
-            for seed, record in cell.records.items()
-            if record["status"] == "ok" and (costs := {"flops": flops(record), "seconds": seconds(record)})
-            for epoch, accuracy in curve(record)
-        ],
-        columns=["setting", "seed", "epoch", "accuracy", *COSTS],
-    )
-    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    """A row per setting and a panel per cost: what each share takes, over what bp takes, with its 95% interval."""
+    numbers = compute_table(results).numbers
+    rows = numbers[numbers["setting"] != "bp"] if len(numbers) else numbers
+    figure = Figure(figsize=(8.2, 1.1 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(COSTS), sharey=True)
-    baseline = list(results.accuracy("bp").values())
     for ax, (cost, words) in zip(axes, COSTS.items(), strict=True):
-        over_training(ax, runs, cost, "accuracy")
-        for share in SHARES if baseline else ():
-            goal = share * sum(baseline) / len(baseline)
-            ax.axhline(goal, color="0.6", linestyle=":", linewidth=0.8)
-            ax.annotate(
-                f"{share:.0%}", (1, goal), xycoords=("axes fraction", "data"), fontsize=6, va="bottom", ha="right"
-            )
-        ax.set(xlabel=words)
-    axes[0].set_ylabel("test accuracy (%)")
-    if len(runs):
-        axes[0].legend(frameon=False, fontsize=7)
-    return figure, runs
+        for place, row in enumerate(rows.to_dict("records")):
+            for style, share in enumerate(SHARES):
+                _ratio(ax, place + 0.22 * (style - 1), row, f"{cost}_to_{share:.0%}", row[f"never_{share:.0%}"], style)
+        ax.axvline(1, color="0.25", linewidth=1, zorder=1, label="bp")
+        ax.set(xlabel=f"{words} until there, over bp's")
+        ax.grid(axis="y", linewidth=0.3)
+    axes[0].set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
+    axes[0].invert_yaxis()
+    marks = [
+        Line2D([], [], linestyle="", marker=MARKERS[style], color=sns.color_palette()[style], label=words)
+        for style, words in enumerate(f"{share:.0%} of bp's final accuracy" for share in SHARES)
+    ]
+    marks.append(Line2D([], [], linestyle="", marker="o", mfc="none", color="0.2", label="some runs never get there"))
+    marks.append(Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval"))
+    legend(figure, axes, *marks)
+    return figure, numbers
+
+
+def _ratio(ax: Axes, place: float, row: dict, name: str, never: int, style: int) -> None:
+    color = sns.color_palette()[style]
+    low, high = (bound if pd.notna(bound := row[f"{name}_{end}"]) else float("inf") for end in ("low", "high"))
+    face = "none" if never else color
+    ax.plot(row[name], place, MARKERS[style], markersize=4, color=color, mfc=face, zorder=5)
+    if low < float("inf"):
+        interval_bar(ax, place, Interval(row[name], low, high, 2), color, across=True)
 
 
 FIGURE = draw

@@ -5,13 +5,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.stats import Interval
 from replication.claims.e1 import LIMIT, steps_of
-from replication.figures.base import MARKERS
+from replication.figures._against_bp import POINTS, reference
+from replication.figures.base import MARKERS, interval_bar, legend
 from replication.results import Results
 
 FLOOR = 2 / 3
 """FLOPs of a step without any error path, over those of bp."""
-COLUMNS = ["network", "setting", "rule", "rank", "authors_flops", "flops", "seconds", "minus_bp"]
+COLUMNS = ["network", "setting", "rule", "rank", "authors_flops", "flops", "seconds"]
+COLUMNS += ["minus_bp", "minus_bp_low", "minus_bp_high"]
 
 
 def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
@@ -23,43 +26,46 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
     steps = pd.DataFrame(rows, columns=COLUMNS)
     steps = steps[steps["rank"].notna()].sort_values("flops")
     trained = steps["minus_bp"].notna().any()
-    figure = Figure(figsize=(11.6 if trained else 4.6, 3.8), layout="constrained")
+    figure = Figure(figsize=(12.4 if trained else 6.4, 3.8), layout="constrained")
     authors, *costs = figure.subplots(1, 3 if trained else 1, squeeze=False)[0]
     _authors(authors, steps.sort_values("authors_flops", ascending=False))
     if costs:
         _costs(*costs, steps)
+    legend(figure, (authors, *costs))
     return figure, steps
 
 
 def _authors(ax: Axes, steps: pd.DataFrame) -> None:
     names = [f"{row.network.upper()} {row.setting}" for row in steps.itertuples()]
-    ax.plot(steps["authors_flops"], names, "o", color=sns.color_palette()[0], markersize=4)
+    ax.plot(steps["authors_flops"], names, "o", color="0.15", markersize=4, label="a setting")
     ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1, label=f"a saving of {1 - LIMIT:.0%}")
     ax.axvline(FLOOR, color="0.6", linestyle="--", linewidth=1, label="no error path at all")
     ax.tick_params(axis="y", labelsize=6)
     ax.set(xlabel="FLOPs of a step over bp's", title="the authors' networks, counted")
-    ax.legend(frameon=False, fontsize=6)
 
 
 def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
     for style, ((network, rule), here) in enumerate(steps.groupby(["network", "rule"], sort=False)):
         name = f"{network}, {rule}"
-        _curve(left, here.assign(lost=-here["minus_bp"]), "lost", name, style)
+        _curve(left, here, "minus_bp", name, style)
         _curve(right, here, "seconds", name, style)
     left.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1)
-    left.axhline(0, color="0.6", linewidth=0.8)
-    left.set(ylabel="test accuracy lost against bp (points)")
+    reference(left, {})
+    left.set(ylabel=POINTS)
     ends = [steps["flops"].min(), steps["flops"].max()]
     right.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="as many FLOPs, as much time")
     right.set(ylabel="measured time of a step over bp's")
     for ax in (left, right):
         ax.set(xlabel="FLOPs of a step over bp's", title="the networks of the runs")
-    right.legend(frameon=False, fontsize=7)
 
 
 def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -> None:
     steps = steps.dropna(subset=measure)
     color = sns.color_palette()[style]
+    if measure == "minus_bp":
+        for row in steps.dropna().itertuples():
+            interval = Interval(row.minus_bp, row.minus_bp_low, row.minus_bp_high, 2)
+            interval_bar(ax, row.flops, interval, color)
     ax.plot(steps["flops"], steps[measure], marker=MARKERS[style], color=color, label=name)
     for row in steps.itertuples():
         where = (row.flops, getattr(row, measure))

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.records.store import Record
 from replication.claims._linear import teachers
 from replication.claims.l1 import balanced_cells, cells_of_rules, one_mode
+from replication.figures.base import MARKERS, legend
 from replication.predictions import ode, simulated_modes, teacher_of, times
 from replication.results import Cell, Results
 from replication.theory import singular_values
@@ -21,23 +23,34 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     asked, (first, *_) = [*balanced_cells(results), *cells_of_rules(results)], teachers(results)
     cells = [cell for cell in asked if cell.config.dataset == first and cell.ok]
     panels = max(len(cells), 1)
-    figure = Figure(figsize=(2.1 * panels, 2.6))
+    figure = Figure(figsize=(2.1 * panels + 1.6, 2.8), layout="constrained")
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     frames = []
     for ax, cell in zip(axes, cells, strict=False):
         record = next(record for _, record in sorted(cell.records.items()) if record["status"] == "ok")
         teacher = singular_values(teacher_of(record))
         frames.append(_curves(cell, record))
-        for color, (mode, curve) in zip(sns.color_palette(), frames[-1].groupby("mode"), strict=False):
-            ax.plot(curve["step"], curve["simulation"], "o", markersize=2.5, color=color, alpha=0.6)
-            ax.plot(curve["step"], curve["matrix_ode"], "-", linewidth=1, color=color)
+        for style, (mode, curve) in enumerate(frames[-1].groupby("mode")):
+            color, shown = sns.color_palette()[style], curve[_spread(curve["step"])]
+            dots = {"marker": MARKERS[style], "markersize": 3, "linestyle": "", "alpha": 0.7}
+            ax.plot(shown["step"], shown["simulation"], color=color, label=f"simulation, mode {mode}", **dots)
+            ax.plot(curve["step"], curve["matrix_ode"], linewidth=1, color=color)
             if cell.options:
                 ax.plot(curve["step"], curve["one_mode"], "--", linewidth=1, color="0.2")
             ax.axhline(teacher[mode - 1], linestyle=":", linewidth=0.7, color="0.6")
-        ax.set(xscale="symlog", xlabel="step", title=cell.label)
-        ax.set_xlim(0, times(record)[-1])
-    axes[0].set_ylabel("mode strength")
+        ax.set(xscale="log", xlabel="step", title=cell.label)
+        ax.set_xlim(times(record)[1] / 1.2, times(record)[-1])
+    axes[0].set_ylabel("mode strength, seed 0" if cells else "mode strength")
+    theory = {"matrix ODE": ("-", "0.3"), "one-mode solution": ("--", "0.2"), "the teacher's": (":", "0.6")}
+    lines = [Line2D([], [], linestyle=dash, color=color, label=name) for name, (dash, color) in theory.items()]
+    legend(figure, axes, *lines)
     return figure, pd.concat(frames) if frames else pd.DataFrame()
+
+
+def _spread(steps: pd.Series) -> np.ndarray:
+    """Whether a step is drawn as a point: some 25 of them, evenly over the logarithm."""
+    wanted = np.unique(np.searchsorted(steps, np.geomspace(steps.iloc[1], steps.iloc[-1], 25)))
+    return np.isin(np.arange(len(steps)), wanted)
 
 
 def _curves(cell: Cell, record: Record) -> pd.DataFrame:

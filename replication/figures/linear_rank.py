@@ -4,15 +4,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.records.runs import remaining_losses
-from replication.claims._linear import dimension, teachers
-from replication.figures.base import level, over_rank, rank_axis
+from replication.claims._linear import WRONG, dimension, teachers
+from replication.claims.l3 import RIGHT
+from replication.figures.base import SHIFT, legend, level, over_rank, rank_axis, signs
 from replication.results import Results
 
 RULES = ("fa-lowrank", "ldfa-q", "ldfa")
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One panel a teacher: the rules over rank, bp as a line, r = s dotted."""
+    """A panel per teacher: the rules over rank, bp as a line, r = s, and the limits of L2 and L3."""
     names = teachers(results)
     cells = [cell for cell in results.cells if not cell.config.model_options]
     runs = pd.DataFrame(
@@ -23,20 +24,22 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ),
         columns=["rule", "dataset", "rank", "seed", "remaining_loss"],
     )
-    figure = Figure(figsize=(3.0 * len(names) + 1.2, 3.0))
+    figure = Figure(figsize=(3.0 * len(names) + 1.8, 3.2), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for ax, dataset in zip(axes, names, strict=True):
         here = runs[runs["dataset"] == dataset]
         for style, rule in enumerate(RULES):
-            over_rank(ax, here[here["rule"] == rule], "remaining_loss", rule, style)
+            of_rule = here[here["rule"] == rule]
+            over_rank(ax, of_rule.assign(rank=of_rule["rank"] * SHIFT ** (style - 1)), "remaining_loss", rule, style)
         level(ax, here[here["rule"] == "bp"]["remaining_loss"], "bp", "-")
-        ax.axvline(dimension(dataset), color="0.6", linestyle=":", linewidth=1)
+        ax.axvline(dimension(dataset), color="0.6", linestyle=":", linewidth=1, label="r = s")
+        ax.axhline(WRONG, color="0.4", linestyle="-.", linewidth=0.8, label=f"wrong above {WRONG:g}% (L2)")
+        ax.axhline(RIGHT, color="0.4", linestyle=(0, (1, 2)), linewidth=0.8, label=f"right below {RIGHT:g}% (L3)")
         ax.set(xlabel="rank r of the feedback", title=f"teacher of dimension s = {dimension(dataset)}")
-        rank_axis(ax, [cell for cell in cells if cell.config.dataset == dataset])
+        rank_axis(ax, [cell.rank for cell in cells if cell.config.dataset == dataset and cell.rank])
         ax.set_yscale("log")
     axes[0].set_ylabel("remaining loss (%)")
-    if len(runs):
-        axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    legend(figure, axes, *signs())
     return figure, runs
 
 

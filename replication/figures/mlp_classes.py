@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.figures.base import DASHES, MARKERS, over_rank, rank_axis
+from replication.figures.base import DASHES, MARKERS, legend, over_rank, rank_axis, signs
 from replication.results import Results
 from replication.task_dimension import FRACTION, Task, tasks
 
@@ -18,22 +18,21 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     runs = pd.DataFrame((row for task in found for row in _rows(task)), columns=COLUMNS)
     widths = sorted({task.width for task in found})
     sizes = sorted({task.classes for task in found})
-    figure = Figure(figsize=(2.7 * len(widths) + 3.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(2.7 * len(widths) + 5.2, 3.4), layout="constrained")
     *panels, right = figure.subplots(1, len(widths) + 1, squeeze=False)[0]
     for ax, width in zip(panels, widths, strict=True):
         here = runs[runs["width"] == width]
         for style, classes in enumerate(sizes):
             over_rank(ax, here[here["classes"] == classes], "ratio", f"d = {classes}", style)
-        for height, dashes in ((1, "-"), (FRACTION, ":")):
-            ax.axhline(height, linestyle=dashes, color="0.5", linewidth=0.8, zorder=0)
-        rank_axis(ax, results.cells)
+        ax.axhline(1, color="0.25", linewidth=1, zorder=0, label="bp")
+        ax.axhline(FRACTION, linestyle=":", color="0.5", linewidth=1, zorder=0, label=f"{FRACTION:.0%} of bp")
+        rank_axis(ax, [cell.rank for cell in results.cells if cell.rank])
         ax.set(xlabel="rank r of every error channel", title=f"width {width}")
         ax.sharey(panels[0])
     if len(runs):
         panels[0].set_ylabel("accuracy over that of bp")
-        panels[0].legend(frameon=False, fontsize=7, loc="lower right")
         _needed(right, found)
-        right.legend(frameon=False, fontsize=7, loc="upper left")
+        legend(figure, [*panels, right], *signs())
     return figure, runs
 
 
@@ -58,16 +57,19 @@ def _needed(ax: Axes, found: list[Task]) -> None:
         points = [(task.classes, rank) for task in here for rank in task.crossing.values()]
         frame = pd.DataFrame(points, columns=["rank", "crossing"])
         over_rank(
-            ax, frame.assign(rank=frame["rank"] * shift), "crossing", f"{FRACTION:.0%} of bp, width {width}", style
+            ax,
+            frame.assign(rank=frame["rank"] * shift),
+            "crossing",
+            f"rank that reaches {FRACTION:.0%} of bp, width {width}",
+            style,
         )
         for task in here:
             if task.needed.rank:
                 span = [task.needed.above or task.needed.rank, task.needed.rank]
                 ax.plot([task.classes * shift] * 2, span, color=color, linewidth=0.8)
                 ax.plot(task.classes * shift, task.needed.rank, MARKERS[style], color=color, mfc="none", markersize=9)
-    ax.plot(
-        [], [], "o-", color="0.4", mfc="none", markersize=9, linewidth=0.8, label="r*, and what the grid leaves open"
-    )
+    words = "r*, the smallest rank that matches bp;\nits bar: down to the largest rank below bp"
+    ax.plot([], [], "o-", color="0.4", mfc="none", markersize=9, linewidth=0.8, label=words)
     ax.plot(sizes, sizes, DASHES[3], color="0.6", linewidth=0.8, label="r = d", zorder=0)
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(classes) for classes in sizes])

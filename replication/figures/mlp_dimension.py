@@ -3,15 +3,19 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.claims.h1 import LAYERS, MEASURES, dimension
+from replication.claims.h1 import KEPT, LAYERS, MEASURES, dimension, over_bp
 from replication.claims.n2 import narrow_network
-from replication.figures.base import level, over_rank, rank_axis
+from replication.figures.base import legend, level, over_rank, rank_axis, signs
 from replication.results import Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel a hidden layer: `ldfa` over rank, bp and narrow bp as lines."""
-    runs = pd.DataFrame(
+    """A panel per hidden layer: the ratio to bp's of `ldfa` over rank, then full rank, and of narrow bp as a line."""
+    bp, narrow = results.cell("bp"), narrow_network(results)
+    ldfa = [cell for cell in results.cells if cell.config.rule == "ldfa" and not cell.options]
+    ranks = [cell.rank for cell in ldfa if cell.rank]
+    full = 2.0 * max(ranks)
+    numbers = pd.DataFrame(
         [
             {"setting": cell.label, "rule": cell.config.rule, "rank": cell.rank, "seed": seed, "layer": layer}
             | {measure: dimension(record, layer, measure) for measure in MEASURES}
@@ -22,20 +26,19 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ],
         columns=["setting", "rule", "rank", "seed", "layer", *MEASURES],
     )
-    figure = Figure(figsize=(9.6, 3.0), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     axes = figure.subplots(1, len(LAYERS), sharey=True)
-    lines = {results.cell("bp").label: "-", narrow_network(results).label: "--"}
     for ax, (layer, where) in zip(axes, LAYERS.items(), strict=True):
-        here = runs[runs["layer"] == layer]
-        over_rank(ax, here[here["rule"] == "ldfa"], "participation_ratio", "ldfa", 0)
-        for label, dashes in lines.items():
-            level(ax, here[here["setting"] == label]["participation_ratio"], label, dashes)
-        rank_axis(ax, [cell for cell in results.cells if cell.config.rule == "ldfa"])
+        ratios = [(float(cell.rank or full), ratio) for cell in ldfa for ratio in over_bp(cell, bp, layer).values()]
+        over_rank(ax, pd.DataFrame(ratios, columns=["rank", "ratio"]), "ratio", "ldfa", 0)
+        level(ax, over_bp(narrow, bp, layer).values(), narrow.label, "--")
+        ax.axhline(1, color="0.25", linewidth=1, label="bp", zorder=1)
+        ax.axhline(KEPT, color="0.4", linestyle=(0, (1, 2)), linewidth=0.8, label=f"{KEPT:g}, the limit of H1")
+        rank_axis(ax, ranks, full)
         ax.set(xlabel="rank r of every error channel", title=f"{where} hidden layer", ylim=(0, None))
-    axes[0].set_ylabel("participation ratio of the activity")
-    if len(runs):
-        axes[0].legend(frameon=False, fontsize=7)
-    return figure, runs
+    axes[0].set_ylabel("dimension of the activity, over bp's")
+    legend(figure, axes, *signs())
+    return figure, numbers
 
 
 FIGURE = draw

@@ -3,26 +3,20 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.figures.base import DASHES, level, over_rank, rank_axis, seeds_of
+from replication.figures._against_bp import over_the_rank
 from replication.results import Results
 
 SOURCES = {"": "error of the output", "hidden": "error of the last hidden layer"}
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One curve a source of the error, direct feedback alignment and backpropagation as lines."""
-    figure = Figure(figsize=(5.2, 3.4))
-    ax = figure.subplots()
+    """A curve per source of the error; direct feedback alignment, which decides, beside them."""
     ranked = [cell for cell in results.cells if cell.rank]
-    for style, (source, where) in enumerate(SOURCES.items()):
-        cells = [cell for cell in ranked if cell.config.rule_options.get("source", "") == source]
-        over_rank(ax, seeds_of(cells), "accuracy", f"ldfa-direct, {where}", style)
-    for label, dashes in zip(("bp", "dfa"), DASHES, strict=False):
-        level(ax, results.accuracy(label).values(), label, dashes)
-    rank_axis(ax, ranked)
-    ax.set(xlabel="rank r of the direct feedback", ylabel="test accuracy (%)")
-    ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return figure, seeds_of(results.cells)
+    curves = {
+        f"ldfa-direct, {where}": [cell for cell in ranked if cell.config.rule_options.get("source", "") == source]
+        for source, where in SOURCES.items()
+    }
+    return over_the_rank(results, curves, [results.cell("dfa")], "rank r of the direct feedback")
 
 
 FIGURE = draw

@@ -25,6 +25,7 @@ SIGNS = {
     "a channel": {"marker": "o", "color": "0.45", "markersize": 2.5, "alpha": 0.7, "markeredgewidth": 0},
     "mean of a seed": {"marker": "|", "color": "black", "markersize": 5},
     "mean, 95% interval": {"marker": "D", "color": "C0", "markersize": 4},
+    "dead channel": {"marker": "x", "color": "black", "markersize": 5},
 }
 """What the points of an index are."""
 TICKS = (0, 0.5, 1), ("0", ".5", "1")
@@ -106,12 +107,12 @@ def _fields(ax: Axes, row: int, cell: Cell) -> None:
         extent = (column - 0.46, column + 0.46, row + 0.46, row - 0.46)
         ax.imshow(image_of(pixels), cmap="gray", vmin=-1000, vmax=1000, extent=extent, aspect="auto")
         if numbers is None:
-            ax.plot(column, row, "x", color="black")
+            ax.plot(column, row, linestyle="", **SIGNS["dead channel"])
 
 
 def _strip(ax: Axes, row: int, channels: pd.DataFrame, index: str) -> None:
     """A point a channel, the mean of each seed's as a tick, and the interval of the means over seeds as a bar."""
-    channel, seed, mean = SIGNS.values()
+    channel, seed, mean, _ = SIGNS.values()
     live = channels.dropna(subset=index)
     if live.empty:
         return

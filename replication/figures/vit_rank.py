@@ -3,23 +3,14 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from replication.figures.base import level, over_rank, rank_axis, seeds_of
+from replication.figures._against_bp import over_the_rank
 from replication.results import Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One curve a rule, backpropagation and each rule at full rank as lines."""
-    figure = Figure(figsize=(5.2, 3.4))
-    ax = figure.subplots()
-    runs = seeds_of(results.cells)
-    for style, (rule, dashes) in enumerate({"ldfa-track": "--", "ldfa": ":"}.items()):
-        over_rank(ax, runs[runs["rule"] == rule], "accuracy", rule, style)
-        level(ax, results.accuracy(rule, "full").values(), f"{rule} at full rank", dashes, color=f"C{style}")
-    level(ax, results.accuracy("bp").values(), "bp", "-")
-    rank_axis(ax, results.cells)
-    ax.set(xlabel="rank r of the feedback of every linear layer", ylabel="test accuracy (%)")
-    ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return figure, runs
+    """A curve per rule."""
+    curves = {rule: [c for c in results.cells if c.config.rule == rule] for rule in ("ldfa-track", "ldfa")}
+    return over_the_rank(results, curves, [], "rank r of the feedback of every linear layer")
 
 
 FIGURE = draw

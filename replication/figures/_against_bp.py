@@ -1,0 +1,128 @@
+"""Accuracy minus that of backpropagation, paired by seed, as the verdicts compare it: over rank, and by setting."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from bench.stats import MARGIN, mean_interval
+from replication.figures.base import SEED, SHIFT, interval_bar, legend, over_rank, rank_axis, signs
+from replication.results import Cell, Results
+
+POINTS = "test accuracy minus bp's (points)"
+TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
+LINEAR = 2.0
+"""Points up to which the axis is linear; beyond, it is logarithmic, so that a rule that fails hides no other."""
+
+
+def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
+    """A row a run: setting, rule, rank, seed, accuracy in percent, points above that of bp with its seed, status."""
+    rows = [
+        {
+            "setting": cell.label,
+            "rule": cell.config.rule,
+            "rank": cell.rank,
+            "seed": seed,
+            "accuracy": accuracy,
+            "minus_bp": accuracy - bp[seed] if seed in bp else None,
+            "status": cell.records[seed]["status"],
+        }
+        for cell in cells
+        for seed, accuracy in cell.accuracy.items()
+    ]
+    return pd.DataFrame(rows, columns=["setting", "rule", "rank", "seed", "accuracy", "minus_bp", "status"])
+
+
+def over_the_rank(
+    results: Results, curves: Mapping[str, Sequence[Cell]], beside: Sequence[Cell], xlabel: str
+) -> tuple[Figure, pd.DataFrame]:
+    """A curve per entry of `curves` over rank, full rank at its end; the settings `beside` in a panel of their own."""
+    bp, beside = results.baseline, [cell for cell in beside if cell.records]
+    figure = Figure(figsize=(7.2 + 0.3 * len(beside), 3.4), layout="constrained")
+    ranked = [cell.rank for cells in curves.values() for cell in cells]
+    ranks = [rank for rank in ranked if rank]
+    full = 2 * float(max(ranks)) if None in ranked else None
+    if beside:
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4.5, 0.9 + 0.3 * len(beside)))
+    else:
+        left, right = figure.subplots(), None
+    for style, (label, cells) in enumerate(curves.items()):
+        curve(left, cells, bp, full, label, style, shift=SHIFT ** (style - (len(curves) - 1) / 2))
+    rank_axis(left, ranks, full)
+    left.set(xlabel=xlabel, ylabel=POINTS)
+    if right:
+        for place, cell in enumerate(beside):
+            _setting(right, place, cell, bp)
+        right.set_xticks(range(len(beside)), [cell.label for cell in beside], rotation=40, ha="right", fontsize=7)
+        right.set_xlim(-0.6, len(beside) - 0.4)
+    for ax in filter(None, (left, right)):
+        reference(ax, bp)
+    points_axis(left)
+    legend(figure, filter(None, (left, right)), *signs())
+    return figure, seeds_of(results.cells, bp)
+
+
+def curve(
+    ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float | None, label: str, style: int, shift: float
+) -> None:
+    """The cells over their rank, those of full rank at `full`, all times `shift`."""
+    runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full) * shift) for cell in cells if cell.records]
+    if runs:
+        over_rank(ax, pd.concat(runs), "minus_bp", label, style)
+
+
+def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> None:
+    """bp at zero with its level in the legend, and the margin that a rule has to stay within."""
+    line = ax.axvline if across else ax.axhline
+    known = f", {mean_interval(bp.values()).estimate:.2f}%" if bp else ""
+    line(0, color="0.25", linewidth=1, label=f"bp{known}", zorder=1)
+    line(-MARGIN, color="0.25", linewidth=0.8, linestyle=(0, (1, 2)), label="margin of a match", zorder=1)
+
+
+def points_axis(ax: Axes, *, across: bool = False) -> None:
+    """Linear near bp, logarithmic further off, from the ticks around what is drawn."""
+    axis, limits, put = (ax.xaxis, ax.get_xlim(), ax.set_xlim) if across else (ax.yaxis, ax.get_ylim(), ax.set_ylim)
+    (ax.set_xscale if across else ax.set_yscale)("symlog", linthresh=LINEAR)
+    axis.set_ticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
+    axis.set_minor_locator(NullLocator())
+    put(min(limits[0], -1.5), max(limits[1], 1.0))
+
+
+def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, across: bool = False) -> None:
+    """Seeds, mean and interval of one setting, at its place along the other axis."""
+    values = [accuracy - bp[seed] for seed, accuracy in cell.accuracy.items() if seed in bp]
+    if not values:
+        return
+    mean, places = mean_interval(values), [place] * len(values)
+    ax.scatter(*((values, places) if across else (places, values)), **SEED)
+    ax.plot(
+        *((mean.estimate, place) if across else (place, mean.estimate)), "D", color="0.15", markersize=3.5, zorder=5
+    )
+    interval_bar(ax, place, mean, "0.15", across=across)
+
+
+def by_setting(ax: Axes, results: Results) -> None:
+    """A row per setting, the best first: each seed a point, the mean with its 95% interval."""
+    bp = results.baseline
+    recorded = [cell for cell in results.cells if cell.records and (cell.config.rule != "bp" or cell.options)]
+    recorded.sort(key=lambda cell: -mean_interval(cell.accuracy.values()).estimate)
+    for row, cell in enumerate(recorded):
+        _setting(ax, row, cell, bp, across=True)
+    ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
+    ax.invert_yaxis()
+    ax.set(xlabel=POINTS)
+    ax.grid(axis="y", linewidth=0.3)
+    reference(ax, bp, across=True)
+    points_axis(ax, across=True)
+
+
+def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """A figure of the settings and of nothing else."""
+    rows = sum(bool(cell.records) for cell in results.cells)
+    figure = Figure(figsize=(7.0, 1.0 + 0.26 * rows), layout="constrained")
+    ax = figure.subplots()
+    by_setting(ax, results)
+    legend(figure, [ax], *signs())
+    return figure, seeds_of(results.cells, results.baseline)

@@ -1,0 +1,128 @@
+"""What the report says in words is what its verdicts say."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from replication.claims import CLAIMS
+from replication.claims.base import Judgement, results_for
+from replication.findings import Finding
+from replication.front import TOPICS, in_order, lines, page_one, summary
+from replication.results import results
+from replication.sections import claim_section
+from replication.stats import ClaimVerdict, Level
+
+ROOT = Path(__file__).parents[1]
+HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
+
+
+def judged(name, *verdicts, level=Level.FULL):
+    """A finding whose parts have made-up verdicts, one after the other, the last for all that are left."""
+    claim = CLAIMS.get(name)
+    found = tuple(results(each, "cpu") for each in claim.experiments)
+    parts = [part for part in claim.judge(*found).parts if part.level is None]
+    verdicts = (*verdicts, *[verdicts[-1]] * len(parts))[: len(parts)]
+    made = tuple(
+        replace(part, verdict=verdict, number="1.23 [1.0, 1.5]", n=0 if verdict is NOT_RUN else 5)
+        for part, verdict in zip(parts, verdicts, strict=True)
+    )
+    return Finding(name, claim, found, Judgement(made, level=level))
+
+
+@pytest.mark.parametrize("name", CLAIMS.names())
+def test_each_verdict_has_a_sentence_of_its_own(name):
+    """Written for the verdict: none is shown for another, and a claim in part is told with what fails of it."""
+    claim, said = CLAIMS.get(name), {}
+    for verdict in ClaimVerdict:
+        finding = judged(name, verdict)
+        assert finding.verdict_of is verdict
+        said[verdict] = finding.sentence
+    assert len(set(said.values())) == len(ClaimVerdict)
+    assert said[HOLDS] == claim.finds
+    assert {said[OPEN], said[TOO_FEW], said[NOT_RUN]} == {
+        f"{words} {claim.asks}." for words in ("It stays open", "Too few seeds to say", "Not run yet:")
+    }
+    for number, part in enumerate(judged(name, FAILS).judgement.parts):
+        assert part.fails and (part.fails[0].islower() or part.fails[0] in "`P")
+        alone = judged(name, *[HOLDS] * number, FAILS, HOLDS)
+        assert part.fails[1:] in alone.sentence
+        assert alone.sentence not in (claim.finds, said[OPEN])
+
+
+def test_a_claim_that_fails_in_part_says_what_holds():
+    assert judged("n2", FAILS, HOLDS).sentence == (
+        "With the errors of all layers cut to 10 dimensions the MLP loses more than a point, but it beats a network of "
+        "width 64 under backpropagation."
+    )
+    sentence = judged("l2", HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS).sentence
+    assert sentence.startswith("Random feedback, fixed or with Q trained, finds right solutions at ranks from the")
+    assert sentence.endswith("but at lower ranks it settles on wrong ones, as claimed.")
+
+
+def test_the_committed_words_are_those_of_the_committed_verdicts():
+    readme, report = ((ROOT / name).read_text() for name in ("README.md", "REPORT.md"))
+    table = pd.read_csv(ROOT / "results/claims.csv", keep_default_na=False).set_index("claim")
+    assert set(table.index) == {name.upper() for name in CLAIMS.names()}
+    for name, row in table.iterrows():
+        named = f"{row['sentence']} ({name}: **{row['verdict']}**, level {row['level']})"
+        assert (named in readme) == (row["verdict"] not in ("not run", "too few seeds"))
+        assert (named in report) == (row["verdict"] != "not run")
+        assert f"\n{row['sentence']}" in report[report.index(f"## {name}: ") :]
+
+
+def made_up():
+    verdicts = [HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN]
+    names = ["a1", *(name for topic in TOPICS.values() for name in topic)]
+    return in_order([judged(name, verdicts[place % 5]) for place, name in enumerate(names)])
+
+
+def test_page_one_sorts_the_claims_by_what_is_known_of_them():
+    page = page_one(made_up(), ROOT)
+    heads = ["What held", "What did not hold", "What stays open", "What was easy"]
+    places = [page.index(f"**{head}.**") for head in heads]
+    assert places == sorted(places)
+    for finding in made_up():
+        place = {HOLDS: 0, FAILS: 1}.get(finding.verdict_of, 2)
+        inside = page[places[place] : places[place + 1]]
+        shown = finding.label if finding.verdict_of is NOT_RUN else f"{finding.sentence} {finding.named}"
+        assert shown in inside
+    ids = re.findall(r"^\| \[\*\*(\w+)\*\*\]", page, flags=re.MULTILINE)
+    assert ids == ["L1", "L2", "L3", "N1", "N2", "N3", "N4", "C1", "T1", "E1", "S1", "H1", "R1", "A1"]
+
+
+def test_the_table_shows_one_number_of_a_part_with_the_claims_verdict():
+    finding = judged("n1", HOLDS, FAILS, HOLDS)
+    (row,) = summary([finding], ROOT).text.to_dict("records")
+    assert row["verdict"] == "**not supported**"
+    assert row["the number that decides"].startswith("ldfa B2 (third layer) r = 10 minus bp")
+    assert row["the number that decides"].endswith(": 1.23 [1.0, 1.5]")
+    (waiting,) = summary([judged("n1", NOT_RUN)], ROOT).text.to_dict("records")
+    assert (waiting["verdict"], waiting["level"], waiting["the number that decides"]) == ("not run", "", "")
+
+
+def test_the_readme_has_a_line_per_topic_and_names_what_waits():
+    text = lines(made_up()).splitlines()
+    assert [line.split("**")[1] for line in text] == [*(f"{topic}." for topic in TOPICS), "Beyond the paper."]
+    assert "*Not run:* N1 (" in text[1] and "(N2: **supported**, level full)" in text[1]
+
+
+def test_reduced_runs_never_support_a_claim():
+    finding = judged("c1", HOLDS, level=Level.REDUCED)
+    assert finding.named == "(C1: **holds at reduced scale**, level reduced)"
+
+
+def test_links_to_sections_and_figures_are_there():
+    report = (ROOT / "REPORT.md").read_text()
+    for finding in (Finding(n, CLAIMS.get(n), results_for(CLAIMS.get(n)), Judgement(())) for n in CLAIMS.names()):
+        assert f"(#{finding.anchor})" in report and f"## {finding.heading}\n" in report
+    assert judged("n3", HOLDS).anchor == "n3-mlp-rank-needed-over-the-number-of-classes"
+    for target in re.findall(r"\]\(([^)#:]+)\)", report + (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_a_claim_that_is_not_run_says_what_it_asks_and_how_it_is_judged():
+    text = claim_section(judged("t1", NOT_RUN), "", ROOT)
+    assert text.count("\n\n") == 3 and "![" not in text and "Not run yet: whether" in text
