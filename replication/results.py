@@ -15,7 +15,7 @@ from bench.layers.ranks import Rank, parse_rank
 from bench.records.runs import accuracies, values
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
-from bench.sweeps.experiments import OPTIONS, Experiment, experiment
+from bench.sweeps.experiments import OPTIONS, Experiment, alternative, experiment
 from bench.sweeps.protocols import Scale, protocol
 from replication.stats import Level, authors_runs, level_of
 
@@ -195,21 +195,24 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
+    runs = found.recorded(scale, store)
+    claims = len(found.configs(scale, alternative(0), folder, claims=True)) if found.scales[scale].claims else len(runs)
+    needed = {config.digest for config, _ in runs[:claims]}
     cells = []
-    for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run.config, seed=0)):
-        runs = list(group)
-        config = runs[0].config
+    for _, group in groupby(runs, key=lambda run: replace(run[0], seed=0)):
+        here = list(group)
+        config = here[0][0]
         own = _own_options(config, standard)
-        records = {run.config.seed: run.record for run in runs if run.record is not None}
+        records = {run.seed: record for run, record in here if record is not None}
         cells.append(
             Cell(
                 label=replace(config, **own).setting,
                 config=config,
-                planned=len(runs),
+                planned=len(here),
                 records=records,
                 options=own["model_options"] | own["rule_options"],
                 level=level_of(config, authors),
-                needed=runs[0].needed,
+                needed=config.digest in needed,
             )
         )
     return Results(found, scale, tuple(cells))

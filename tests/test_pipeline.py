@@ -87,8 +87,8 @@ def test_what_is_recorded_is_locked_and_up_to_date(stages, scale, monkeypatch):
         status = repo.status([f"{PIPELINES[scale]}:{name}" for name in lock])
     assert status == {}, f"run `make repro SCALE={scale}` and commit its lock and results"
     store = Store(ROOT / "results" / scale)
-    grids = {name: experiment(name).recorded(scale, store) for name in names() if name in by_scale[scale]}
-    recorded = {name for name, runs in grids.items() if all(run.record for run in runs if run.needed)}
+    grids = {name: experiment(name).recorded(scale, store, needed=True) for name in names() if name in by_scale[scale]}
+    recorded = {name for name, runs in grids.items() if all(record is not None for _, record in runs)}
     assert {name for name in grids if by_scale[scale][name].name in lock} == recorded
 
 

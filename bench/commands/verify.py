@@ -5,9 +5,10 @@ from pathlib import Path
 
 import typer
 
+from bench.config import Config
 from bench.errors import UsageError, one_line
 from bench.records.provenance import differs, name_and_seed
-from bench.records.store import Store, read_all
+from bench.records.store import Record, Store, read_all
 from bench.sweeps.experiments import experiment, names
 
 
@@ -68,13 +69,17 @@ def _runs(store: Store) -> tuple[list[str], list[str]]:
             found = experiment(name) if name in names() else None
             planned = found is not None and scale in found.scales
             runs = found.recorded(scale, store) if planned else []
+            needed = _missing(found.recorded(scale, store, needed=True)) if planned else []
         except UsageError as error:
             lacking.append(f"plan      {name}: {error}")
             continue
-        missing = [run for run in runs if run.missing]
-        lacking += [f"missing   {store.path(name, run.config)}" for run in missing if run.needed]
-        if others := sum(not run.needed for run in missing):
+        lacking += [f"missing   {store.path(name, config)}" for config in needed]
+        if others := len(_missing(runs)) - len(needed):
             notes.append(f"open      {folder}: {others} of {len(runs)} runs, that no claim reads, have no record")
-        slugs = {run.config.slug for run in runs}
+        slugs = {config.slug for config, _ in runs}
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in slugs]
     return lacking, notes
+
+
+def _missing(runs: list[tuple[Config, Record | None]]) -> list[Config]:
+    return [config for config, record in runs if record is None or record["status"] == "failed"]

@@ -74,6 +74,6 @@ def _lacks(store: Store, name: str, command: list[str]) -> str:
         rules = {word for option, word in pairwise(command) if option == "--rule"}
         left = sorted(rules - searches(name.removeprefix(TUNING), scale, store.folder.parent).keys())
         return f"nothing is chosen yet for {', '.join(left)}" if left else ""
-    runs = [run for run in experiment(name).recorded(scale, store) if run.needed]
-    missing = sum(run.missing for run in runs)
+    runs = experiment(name).recorded(scale, store, needed=True)
+    missing = sum(record is None or record["status"] == "failed" for _, record in runs)
     return f"{missing} of {len(runs)} runs have no record" if missing else ""

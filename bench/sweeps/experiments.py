@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.config import Config, parse, read_yaml
 from bench.data import groups, resolve
@@ -44,19 +44,6 @@ class Grid:
             raise UsageError("key 'runs' is missing; expected: runs, claims or both")
         if not 1 <= self.seeds <= SEEDS:
             raise UsageError(f"seeds: {self.seeds} is not allowed; expected: 1 to {SEEDS:,}")
-
-
-class Run(NamedTuple):
-    """A run of an experiment, its record if it has one, and whether claims read it, or none of the experiment's."""
-
-    config: Config
-    record: Record | None
-    needed: bool
-
-    @property
-    def missing(self) -> bool:
-        """Whether the next sweep has to train it: it has no record, or failed."""
-        return self.record is None or self.record["status"] == "failed"
 
 
 @dataclass(frozen=True)
@@ -106,22 +93,21 @@ class Experiment:
             for seed in range(grid.seeds)
         ]
 
-    def recorded(self, scale: str, store: Store) -> list[Run]:
+    def recorded(self, scale: str, store: Store, *, needed: bool = False) -> list[tuple[Config, Record | None]]:
         """The runs at a scale with their records, on the one alternative dataset that most of them are recorded on.
 
-        Reads records alone: no data need be present.
+        With `needed` only those that claims read, or all where no claim reads any. Reads records alone: no data need be
+        present.
         """
         grid = self.scales[scale]
+        claims = needed and bool(grid.claims)
 
-        def runs(n: int) -> list[Run]:
-            choose, folder = alternative(n), store.folder.parent
-            configs = self.configs(scale, choose, folder)
-            needed = len(self.configs(scale, choose, folder, claims=True) if grid.claims else configs)
-            places = [self.name, *self.reuses]
-            return [Run(config, store.find(config, places), place < needed) for place, config in enumerate(configs)]
+        def runs(n: int) -> list[tuple[Config, Record | None]]:
+            configs = self.configs(scale, alternative(n), store.folder.parent, claims=claims)
+            return [(config, store.find(config, [self.name, *self.reuses])) for config in configs]
 
         alternatives = len(grid.datasets or protocol(self.model, scale).datasets)
-        return max(map(runs, range(alternatives)), key=lambda found: sum(run.record is not None for run in found))
+        return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
 
     def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
         allowed = [*(f.name for f in fields(Config) if f.name not in ("model", "seed")), "classes", "among"]
