@@ -18,7 +18,11 @@ help:  ## List the targets
 
 repro: $(INSTALLED)  ## Train what SCALE lacks (quick, cpu, gpu or paper; quick if not given), then report
 	$(RUN) dvc repro $(PIPELINE)
+ifeq ($(SCALE),quick)
+	@echo "These runs: results/quick/REPORT.md. What is on record: REPORT.md"
+else
 	$(RUN) python -m replication
+endif
 
 report: $(INSTALLED)  ## Rebuild tables, figures and REPORT.md from the records alone; print the verdicts
 	$(RUN) python -m replication

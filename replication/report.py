@@ -58,8 +58,9 @@ def write_scale(scale: str) -> list[Finding]:
         titled(figure, [f.label for f in asking], found, [f.level for f in asking])
         save(figure, numbers, folder / "figures" / name)
     tuning.write(scale, FOLDER)
-    sections = [*_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
-    _write(folder / "REPORT.md", "\n".join(filter(None, [f"# Results at scale `{scale}`\n", *sections])))
+    verdicts = f"# Results at scale `{scale}`\n\n{pipe_table(summary(findings, folder).text)}"
+    sections = [verdicts, *_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
+    _write(folder / "REPORT.md", "\n".join(filter(None, sections)))
     return findings
 
 

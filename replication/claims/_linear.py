@@ -5,7 +5,7 @@ from typing import Literal
 
 from bench.records.runs import remaining_loss
 from replication.claims.base import Part, bounded, together
-from replication.results import Results
+from replication.results import Cell, Results
 
 WRONG = 5.0
 """Remaining loss in percent above which a solution counts as wrong."""
@@ -21,6 +21,12 @@ def dimension(dataset: str) -> int:
     return int(dataset.partition(":")[2])
 
 
+def cells_of(results: Results, rule: str, dataset: str, ranks: range) -> list[Cell]:
+    """The cells of a rule on a teacher whose rank is in `ranks`."""
+    of_rule = (c for c in results.cells if c.config.rule == rule and c.config.dataset == dataset)
+    return [cell for cell in of_rule if cell.rank in ranks]
+
+
 def group(
     results: Results, rule: str, dataset: str, ranks: range, side: Literal["above", "below"], limit: float
 ) -> Part:
@@ -28,7 +34,7 @@ def group(
 
     A run that diverged or failed speaks against it.
     """
-    cells = [c for c in results.cells if c.config.rule == rule and c.config.dataset == dataset and c.rank in ranks]
+    cells = cells_of(results, rule, dataset, ranks)
     against = 0.0 if side == "above" else 100.0
     parts = [
         bounded(f"r = {cell.rank}", cell.values(remaining_loss, against).values(), **{side: limit}, unit="%")

@@ -1,7 +1,7 @@
 """L2: fixed random low-rank feedback settles on wrong solutions, and training only Q does not repair it."""
 
 from bench.data.linear_teacher import OUTPUTS
-from replication.claims._linear import WRONG, dimension, group, teachers
+from replication.claims._linear import WRONG, cells_of, dimension, group, teachers
 from replication.claims.base import Claim, Judgement, told
 from replication.results import Cell, Results
 
@@ -45,6 +45,7 @@ class FixedFeedback(Claim):
                     (range(1, dimension(dataset)), BELOW),
                     (range(dimension(dataset), OUTPUTS), FROM_THERE_ON),
                 )
+                if cells_of(results, rule, dataset, ranks)
             )
         )
 

@@ -1,7 +1,7 @@
 """L3: training Q and P recovers backpropagation's solution once r reaches the teacher's dimension."""
 
 from bench.data.linear_teacher import OUTPUTS
-from replication.claims._linear import WRONG, dimension, group, teachers
+from replication.claims._linear import WRONG, cells_of, dimension, group, teachers
 from replication.claims.base import Claim, Judgement, told
 from replication.results import Cell, Results
 
@@ -41,7 +41,11 @@ class LearnedFeedback(Claim):
                 )
                 for d, s in sizes.items()
             ),
-            context=tuple(group(results, "ldfa", d, range(1, s), "above", WRONG) for d, s in sizes.items()),
+            context=tuple(
+                group(results, "ldfa", d, range(1, s), "above", WRONG)
+                for d, s in sizes.items()
+                if cells_of(results, "ldfa", d, range(1, s))
+            ),
         )
 
 

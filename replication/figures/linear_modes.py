@@ -40,7 +40,8 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             ax.axhline(teacher[mode - 1], linestyle=":", linewidth=0.7, color="0.6")
         ax.set(xscale="log", xlabel="step", title=cell.label)
         ax.set_xlim(times(record)[1] / 1.2, times(record)[-1])
-    axes[0].set_ylabel("mode strength, seed 0" if cells else "mode strength")
+    seeds = sorted(cells[0].records)[:1] if cells else []
+    axes[0].set_ylabel("mode strength" + "".join(f"\n{first}, seed {seed}" for seed in seeds))
     theory = {"matrix ODE": ("-", "0.3"), "one-mode solution": ("--", "0.2"), "the teacher's": (":", "0.6")}
     lines = [Line2D([], [], linestyle=dash, color=color, label=name) for name, (dash, color) in theory.items()]
     legend(figure, axes, *lines)

@@ -35,7 +35,7 @@ def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
         ax.set_title(f"{NAMES.get(model, model)}\n{words}", fontsize=8)
     axes[0].set_ylabel(POINTS)
-    legend(figure, axes, *signs())
+    legend(figure, axes, *(signs() if len(pd.concat(frames)) else ()))
     return figure, pd.concat(frames)
 
 
