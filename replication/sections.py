@@ -67,29 +67,28 @@ def claim_section(finding: Finding, table: str, start: Path) -> str:
     """
     claim, judgement = finding.claim, finding.judgement
     verdict = f"**{finding.verdict.capitalize()}**, level {finding.level}. " if finding.level else ""
-    paper = f" Its number: {numbers}." if (numbers := _paper_numbers(finding)) else ""
-    lines = [
-        f"## {finding.heading}",
-        f"{finding.sentence} {verdict}{judgement.remark}".strip(),
-        f"*The paper.* {claim.statement}{paper}",
-        f"*Criterion.* {claim.criterion}",
-    ]
+    number = f" Its number: {numbers}." if (numbers := _paper_numbers(finding)) else ""
+    paper, criterion = f"*The paper.* {claim.statement}{number}", f"*Criterion.* {claim.criterion}"
+    lines = [f"## {finding.heading}", f"{finding.sentence} {verdict}{judgement.remark}".strip()]
     figure = f"![{claim.title}]({finding.figure(start)}.svg)"
     details = claim.details(*finding.results)
     shown = pipe_table(details.text) if details else ""
     if not finding.recorded:
         alone = tuple(part for part in judgement.parts if part.level)
         if alone and shown:
-            lines += [figure, _parts("condition", judgement, alone), _folded("Every setting", shown)]
+            lines += [figure, criterion, _parts("condition", judgement, alone), _folded("Every setting", paper, shown)]
+        else:
+            lines += [_folded("What the paper says, and the criterion", paper, criterion)]
         return "\n\n".join(lines) + "\n"
     beside = _parts("beside the claim", judgement, judgement.context) if judgement.context else ""
     runs = " ".join(map(_runs, finding.results))
     lines += [
         figure,
+        criterion,
         _parts("condition", judgement, judgement.parts),
         " ".join(filter(None, judgement.notes)),
         *_open(judgement, finding.results),
-        _folded("Beside the claim, every setting, deviations", beside, shown, table, *claim.deviations, runs),
+        _folded("The paper, beside the claim, every setting", paper, *claim.deviations, beside, shown, table, runs),
     ]
     return "\n\n".join(filter(None, lines)) + "\n"
 
