@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from replication.claims.base import Claim, Judgement, Part
+from replication.claims.base import MORE, Claim, Judgement, Part
 from replication.results import FOLDER, Results
 from replication.stats import ClaimVerdict
 
@@ -76,9 +76,9 @@ class Finding:
 
     @property
     def deciding(self) -> str:
-        """The condition that decides, with its number; empty without runs."""
+        """The condition that decides, with its number alone; empty without runs."""
         part = self.judgement.deciding
-        return f"{part.condition}: {part.number}" if part.n else ""
+        return f"{part.condition}: {part.number.partition(MORE)[0]}" if part.n else ""
 
     def shown(self, part: Part) -> str:
         """A condition with its number, its verdict, and its level where it has its own."""

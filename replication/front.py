@@ -133,7 +133,7 @@ def summary(findings: Sequence[Finding], start: Path) -> Table:
             "verdict": f"**{finding.verdict}**" if finding.level else finding.verdict,
             "level": finding.level,
             "the number that decides": finding.deciding,
-            "n": finding.judgement.n if finding.recorded else "",
+            "n": finding.judgement.n if finding.level else "",
             "figure": f"[figure]({finding.figure(start)}.png)" if finding.drawn else "",
         }
         for finding in findings

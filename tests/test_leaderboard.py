@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from bench.models import MODELS
-from bench.records.store import seal
+from bench.records.store import Store, seal
 from bench.stats import compare, mean_interval
 from bench.sweeps.experiments import experiment
 from replication.latex import latex_table
 from replication.leaderboard import leaderboard
-from replication.results import results
+from replication.results import results, results_of
 from replication.tables import csv
 
 ROOT = Path(__file__).parent.parent
@@ -183,3 +183,9 @@ def test_the_citation_names_this_version():
     (paper,) = citation["references"]
     assert {"type": "other", "value": "arXiv:2502.20580"}.items() <= paper["identifiers"][0].items()
     assert [author["family-names"] for author in paper["authors"]] == ["Hanut", "Kadmon"]
+
+
+def test_the_records_of_an_experiment_are_read_once(recorded, tmp_path, monkeypatch):
+    find, read = Store.find, []
+    monkeypatch.setattr(Store, "find", lambda store, config, places: read.append(config) or find(store, config, places))
+    assert results_of(experiment("second"), "cpu", tmp_path).recorded == len(read) == len(runs("second"))

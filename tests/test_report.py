@@ -26,7 +26,7 @@ def judged(name, *verdicts, level=Level.FULL):
     parts = [part for part in claim.judge(*found).parts if part.level is None]
     verdicts = (*verdicts, *[verdicts[-1]] * len(parts))[: len(parts)]
     made = tuple(
-        replace(part, verdict=verdict, number="1.23 [1.0, 1.5]", n=0 if verdict is NOT_RUN else 5)
+        replace(part, verdict=verdict, number="1.23 [1.0, 1.5]; about 9 seeds would", n=0 if verdict is NOT_RUN else 5)
         for part, verdict in zip(parts, verdicts, strict=True)
     )
     return Finding(name, claim, found, Judgement(made, level=level))

@@ -18,6 +18,8 @@ FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
 FAILS = 5.0
 """Points below backpropagation that count as failing."""
+MORE = "; about "
+"""What stands behind a number that more seeds would settle."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def _compared(
 
 
 def _more_seeds(needed: int | None) -> str:
-    return f"; about {needed} seeds would settle it at this mean and spread" if needed else ""
+    return f"{MORE}{needed} seeds would settle it at this mean and spread" if needed else ""
 
 
 def bounded(
