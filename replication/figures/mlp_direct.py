@@ -10,13 +10,14 @@ SOURCES = {"": "error of the output", "hidden": "error of the last hidden layer"
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve per source of the error; direct feedback alignment, which decides, beside them."""
+    """A curve per source of the error; direct rules without a rank, of which `dfa` decides, beside them."""
     ranked = [cell for cell in results.cells if cell.rank]
     curves = {
         f"ldfa-direct, {where}": [cell for cell in ranked if cell.config.rule_options.get("source", "") == source]
         for source, where in SOURCES.items()
     }
-    return over_the_rank(results, curves, [results.cell("dfa")], "rank r of the direct feedback")
+    others = [cell for cell in results.cells if not cell.config.rank and cell.config.rule != "bp"]
+    return over_the_rank(results, curves, others, "rank r of the direct feedback")
 
 
 FIGURE = draw
