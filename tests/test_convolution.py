@@ -8,7 +8,7 @@ from torch import Generator, nn
 
 import bench
 from bench.layers import Conv2d, Linear
-from bench.layers.direct import Source
+from bench.layers.direct import source_for
 from bench.operators import LinearOperator
 from bench.rules import RULES
 
@@ -23,12 +23,14 @@ def plain(kernel=3, stride=1, padding=1, **options):
 
 
 def under(layer, rule, rank=2, kind=Conv2d):
-    """The layer under a rule; a direct rule hears an error of 5 classes."""
-    source = None
-    if RULES.get(rule).source:
-        source = Source(5)
+    """The layer under a rule; a direct rule hears an error of 5 classes, or their labels."""
+    rule = RULES.get(rule)()
+    source = source_for(rule, 5)
+    if rule.source:
         source.error = torch.randn(4, 5, dtype=torch.float64, generator=Generator().manual_seed(4))
-    return kind.from_plain(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), None, source)
+    layer = kind.from_plain(layer, rule, rank, Generator().manual_seed(1), None, source)
+    layer.targets = torch.eye(5)[:4].double() if rule.told == "all" else None
+    return layer
 
 
 def backward(layer):
@@ -165,13 +167,14 @@ def test_every_rule_trains_every_kind_of_convolution(kind, size, rule):
     network = nn.Sequential(kind(), nn.Flatten(), nn.LazyLinear(4))
     network(torch.randn(3, 6, *size))
     bench.convert(network, rule, 2 if RULES.get(rule).ranked else None)
+    bench.tell(network, torch.eye(4)[:3])
     network(torch.randn(3, 6, *size, requires_grad=True)).square().sum().backward()
     for name, parameter in network[0].named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("rule", [n for n in RULES.built_in() if not (RULES.get(n).draws or RULES.get(n).source)])
+@pytest.mark.parametrize("rule", [n for n in RULES.built_in() if not (RULES.get(n).draws or RULES.get(n)().direct)])
 def test_groups_are_layers_side_by_side(rule):
     """A convolution of two groups does what two convolutions do that start with its groups' parts."""
     grouped = of_kind(partial(nn.Conv2d, 6, 8, 3, groups=2), rule, 2 if RULES.get(rule).ranked else None)

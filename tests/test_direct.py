@@ -127,3 +127,33 @@ def test_a_single_example_without_a_batch():
 def test_a_reverted_network_listens_no_more():
     under = bench.revert(network())
     assert not any(module._forward_hooks for module in under.modules())
+
+
+def labels(examples=3, classes=2):
+    return F.one_hot(torch.arange(examples) % classes, classes)
+
+
+def test_targets_that_every_layer_is_told_stand_for_the_error():
+    """Each layer's feedback carries them; the next batch brings its own."""
+    under, sent = network("drtp"), []
+    under[2].register_full_backward_hook(lambda module, inputs, outputs: sent.append(inputs[0]))
+    for targets in (labels(), labels().flip(1)):
+        bench.tell(under, targets)
+        under(X).sum().backward()
+        torch.testing.assert_close(sent.pop(), -targets.float() @ under[2].feedback["B"] / 3)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (None, r"^layer '3' was told no targets; expected: bench\.tell\(network, one-hot labels \(N, 2\)\) before"),
+        (labels(classes=4), r"^targets of shape \(3, 4\); expected: one-hot labels \(N, 2\)$"),
+        (labels(examples=5), r"^layer '3' received 3 rows, its targets have 5 examples"),
+    ],
+)
+def test_targets_that_are_missing_or_of_another_batch_are_refused(targets, message):
+    under = network("drtp")
+    if targets is not None:
+        bench.tell(under, targets)
+    with pytest.raises(UsageError, match=message):
+        under(X).sum().backward()

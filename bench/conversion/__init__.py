@@ -12,7 +12,7 @@ from bench.config import parse
 from bench.conversion.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
-from bench.layers.direct import Source
+from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
@@ -42,9 +42,10 @@ def convert(
 
     The gradients then are the rule's, for any optimiser made from `module.parameters()` from then on; feedback that the
     rule holds fixed requires none, and stays. Without targets, rules that read them learn from the error at the output
-    instead. `conversion_report(module)` says what is under the rule and what is not; where that is more than half of
-    the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does not exist, a rank that
-    is not allowed, or layers that cannot be under a rule, all of which it names.
+    instead; one that is told them at every layer, such as `drtp`, needs `bench.tell` before each forward pass.
+    `conversion_report(module)` says what is under the rule and what is not; where that is more than half of the
+    weights, a warning does. Raises `UsageError`, the module as it was, for a name that does not exist, a rank that is
+    not allowed, or layers that cannot be under a rule, all of which it names.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     check_ranked(found, rank, f"rule {rule!r}")
@@ -163,15 +164,15 @@ def convert_layers(
     for name, others in shared_weights(names.values(), modules).items():
         if any(isinstance(modules[other], nn.Embedding) for other in others):
             modules[name].leave_unwatched()
-    if source is not None:
+    if rule.source is not None:
         source.listen(network.get_submodule(output), rule.source, output)
     return layers, notes
 
 
 def _source(network: nn.Module, rule: Rule, output: str | None) -> Source | None:
-    if rule.source is None:
+    if not rule.direct:
         return None
     layer = None if output is None else network.get_submodule(output)
     if not isinstance(layer, nn.Linear):
         raise UsageError("a direct rule needs a Linear layer that gives the network's single output; this one has none")
-    return Source(layer.in_features if rule.source == "hidden" else layer.out_features)
+    return source_for(rule, layer.in_features if rule.source == "hidden" else layer.out_features)

@@ -3,7 +3,7 @@
 `Linear`, `Conv2d` and the others are PyTorch's layers with a rule: `Linear(512, 256, rule="ldfa", rank=10)`.
 """
 
-from bench.layers._feedback import check_clip, check_weight, feedback_like, group_of
+from bench.layers._feedback import check_clip, check_weight, feedback_like, group_of, initial_feedback
 from bench.layers._kinds import (
     Conv1d,
     Conv2d,
@@ -15,7 +15,7 @@ from bench.layers._kinds import (
     register_layer,
 )
 from bench.layers._registry import LAYERS, layer_class
-from bench.layers._rule_layer import RuleLayer
+from bench.layers._rule_layer import RuleLayer, tell
 
 __all__ = [
     "LAYERS",
@@ -31,6 +31,8 @@ __all__ = [
     "check_weight",
     "feedback_like",
     "group_of",
+    "initial_feedback",
     "layer_class",
     "register_layer",
+    "tell",
 ]

@@ -27,8 +27,8 @@ def initial_feedback(
     """The feedback of a layer, drawn on the CPU and put where its weight is, and the names of what the rule fixes."""
     here = torch.zeros(weight.shape, dtype=weight.dtype) if weight.is_meta else weight.detach().cpu()
     groups = operator.canonical(here).chunk(operator.groups)
-    each = [rule.start(operator.group, feedback_like(W, source), rank, generator) for W in groups]
-    together = each[0] if len(each) == 1 else {name: torch.stack([start[name] for start in each]) for name in each[0]}
+    each = [rule.init_feedback(feedback_like(W, source), rank, generator) for W in groups]
+    together = each[0] if len(each) == 1 else {name: torch.stack([group[name] for group in each]) for name in each[0]}
     return {n: tensor.to(weight.device) for n, tensor in together.items()}, frozenset(rule.fixed(each[0]))
 
 

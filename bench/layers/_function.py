@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.layers.direct import Told
 from bench.operators import Operator
 from bench.rules.base import Signals
 
@@ -47,11 +48,15 @@ class Mapped(torch.autograd.Function):
             return None, None, torch.zeros_like(x), torch.zeros_like(W), db, None, *learning
         seen, shape = operator.canonical(W), x.shape
         seen = seen if layer.rule.reads_weights == "yes" else seen.detach()
-        direct = None if layer.source is None else layer.source.heard_by(layer, ctx, x).to(W.dtype)
+        direct = None if layer.source is None else layer.source.heard_by(layer, ctx, x, targets).to(W.dtype)
         if direct is not None and direct.ndim > 2:
             direct, g, x = (tensor.flatten(0, -2) for tensor in (direct, g, x))
-        if targets is not None and targets.shape != (told := operator.rows(g).shape):
-            raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: {tuple(told)}, those of this batch")
+        if isinstance(layer.source, Told):
+            targets, direct = direct, None
+        elif layer.rule.told is None:
+            targets = None
+        elif targets is not None and targets.shape != (rows := operator.rows(g).shape):
+            raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: {tuple(rows)}, those of this batch")
         signals = Signals(operator, seen, x, g, targets, direct, fixed)
         sent, gradients = layer.respond(signals, feedback)
         if disputed := gradients.keys() & fixed & layer.fixed:

@@ -30,8 +30,8 @@ class RuleLayer(nn.Module, ABC):
 
     A layer of several groups has feedback for each, stacked along a leading dimension; a rank is of a group's channels.
 
-    `targets` is set at the output layer, before each backward pass: one-hot labels, or the targets of a regression
-    (rows, out).
+    `targets` is set before each forward pass, where the rule is told them: at the output layer one-hot labels, or the
+    targets of a regression (rows, out); at every layer one-hot labels (N, classes).
 
     What the rule holds `fixed` is a parameter that does not require a gradient.
     """
@@ -54,7 +54,7 @@ class RuleLayer(nn.Module, ABC):
     ) -> None:
         name = f"rule {rule!r}" if isinstance(rule, str) else type(rule).__name__
         rule = RULES.get(rule)() if isinstance(rule, str) else rule
-        if rule.source is not None:
+        if rule.direct:
             raise UsageError("a direct rule needs the network around the layer; allowed: bench.convert")
         check_ranked(rule, rank, name)
         asked = parse_rank(rank, "rank=")
@@ -133,18 +133,18 @@ class RuleLayer(nn.Module, ABC):
     def respond(self, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
         """The error sent down and the gradients of the feedback: the rule's, for each group its own."""
         if signals.op.groups == 1:
-            return self.rule.backward(signals.op, signals, feedback)
+            return self.rule.backward(signals, feedback)
         groups, group = signals.op.groups, signals.op.group
+        parted = signals.targets is not None and self.source is None
 
         def one(W: Tensor, x: Tensor, g: Tensor, targets: Tensor | None, feedback: Feedback) -> tuple[Tensor, Feedback]:
-            heard = replace(signals, op=group, W=W, x=x, g=g, targets=targets)
-            return self.rule.backward(group, heard, feedback)
+            return self.rule.backward(replace(signals, op=group, W=W, x=x, g=g, targets=targets), feedback)
 
         W = signals.W.unflatten(0, (groups, -1))
-        told = None if signals.targets is None else signals.targets.unflatten(1, (groups, -1))
+        targets = signals.targets.unflatten(1, (groups, -1)) if parted else signals.targets
         x, g = (tensor.unflatten(1, (groups, -1)) for tensor in (signals.x, signals.g))
-        each = vmap(one, (0, 1, 1, None if told is None else 1, 0), out_dims=(1, 0), randomness="different")
-        sent, gradients = each(W, x, g, told, feedback)
+        each = vmap(one, (0, 1, 1, 1 if parted else None, 0), out_dims=(1, 0), randomness="different")
+        sent, gradients = each(W, x, g, targets, feedback)
         return sent.flatten(1, 2), gradients
 
     def feedback_matrix(self) -> Tensor | None:
@@ -185,3 +185,13 @@ class RuleLayer(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rule={type(self.rule).__name__}, rank={self.rank}"
+
+
+def tell(network: nn.Module, targets: Tensor) -> None:
+    """Tells every layer under a rule that is told the targets everywhere, such as `drtp`, those of the next batch.
+
+    targets: one-hot labels (N, classes), or (N, ..., classes) of a network with an output per position.
+    """
+    for layer in network.modules():
+        if isinstance(layer, RuleLayer) and layer.rule.told == "all":
+            layer.targets = targets

@@ -63,7 +63,7 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
     backpropagation through the whole network would send there; None where either is at most `VANISHED` times the
     largest error at the output of a layer in its pass. error_norm, bp_norm: Frobenius norms of the two.
     weight_angle: degrees between the tensor that stands for W, such as P Q, and W; None where there is no such tensor.
-    kept_energy: part of the error's energy in the span of P, under a direct rule of the source's; None without P.
+    kept_energy: part of the error's energy in the span of P, under a direct rule that of what is heard; None without P.
     update_rank: effective rank of the weight gradient, a kernel taken as a matrix (out, in k^2).
 
     Empty where a number in a pass is not finite. The learner stays as it is.
@@ -96,15 +96,16 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
 
 
 def _projection(layer: RuleLayer, signals: Signals) -> tuple[Tensor, Tensor]:
-    """P, of all groups side by side, and what it projects: the layer's error, or the source's under a direct rule."""
+    """P, of all groups side by side, and what it projects: the layer's error, or what it hears under a direct rule."""
     P, grouped = layer.feedback["P"], layer.operator.groups > 1
-    if signals.direct is None:
+    if layer.source is None:
         return torch.block_diag(*P) if grouped else P, layer.operator.rows(signals.g)
-    return torch.cat(list(P), 1) if grouped else P, signals.direct
+    heard = signals.targets if signals.direct is None else signals.direct
+    return torch.cat(list(P), 1) if grouped else P, heard
 
 
 def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
-    if signals.direct is not None:
+    if layer.source is not None:
         return math.nan
     stands_for_W = layer.feedback_matrix()
     return math.nan if stands_for_W is None else angle(stands_for_W, signals.W)

@@ -67,7 +67,7 @@ class Population(Trainee):
         return vmap(self._loss, in_dims=(0, 0, None, None))(self.parameters, self.others, inputs, targets)
 
     def gradients(self, optimiser, inputs, targets):
-        told = self.members[0].told(targets, inputs.dtype)
+        told = self.members[0].as_told(targets, inputs.dtype)
         differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=(0, 0, 0, 0, None if told is None else 0))
         with torch.no_grad():  # `grad` differentiates all the same; autograd would keep a graph of its own
             found, (loss, outputs) = differentiate(self.parameters, self.others, inputs, targets, told)
@@ -89,12 +89,9 @@ class Population(Trainee):
     def _told_loss(
         self, parameters: Tensors, others: Tensors, inputs: Tensor, targets: Tensor, told: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        output = self.members[0].output
-        if output is not None:
-            output.targets = told
+        self.members[0].tell(told)
         loss, outputs = self._loss(parameters, others, inputs, targets)
-        if output is not None:
-            output.targets = None
+        self.members[0].tell(None)
         return loss, (loss.detach(), outputs.detach())
 
     def _learned(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> list[str]:
