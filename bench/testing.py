@@ -7,7 +7,7 @@ class TestMine(RuleContract):
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -171,7 +171,7 @@ class RuleContract:
         layer, x, g = self.step(place)
         W = layer.weight.detach().clone()
 
-        def given(factor: float) -> dict[str, Tensor | None]:
+        def given(factor: float) -> dict[str, Any]:
             """The initial feedback, and with the feedback as it is the error sent down, at this multiple of W."""
             layer.weight.data.copy_(factor * W)
             seed = Generator().manual_seed(0)

@@ -142,9 +142,9 @@ def convert_layers(
     source = _source(network, rule, output)
     layers, notes = {}, []
     for label, name in names.items():
-        plain = network.get_submodule(name)
+        plain: Any = network.get_submodule(name)
         told = None if name == output and rule.source == "hidden" else source
-        kind = layer_class(type(plain))
+        kind = layer_class(plain.__class__)
         if kind is None:
             raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be under a rule")
         try:
@@ -164,7 +164,7 @@ def convert_layers(
     for name, others in shared_weights(names.values(), modules).items():
         if any(isinstance(modules[other], nn.Embedding) for other in others):
             modules[name].leave_unwatched()
-    if rule.source is not None:
+    if source is not None and rule.source is not None and output is not None:
         source.listen(network.get_submodule(output), rule.source, output)
     return layers, notes
 

@@ -1,7 +1,5 @@
 """The feedback of a layer at its initial values, and what a layer must be to have some."""
 
-import math
-
 import torch
 from torch import Generator, Tensor
 
@@ -34,8 +32,7 @@ def initial_feedback(
 
 def check_clip(clip: object) -> None:
     """Raises `UsageError` for a bound that is not a number above 0."""
-    number = isinstance(clip, int | float) and not isinstance(clip, bool)
-    if clip is not None and not (number and clip > 0 and not math.isnan(clip)):
+    if isinstance(clip, bool) or not (clip is None or (isinstance(clip, int | float) and clip > 0)):
         raise UsageError(f"clip={clip!r}: expected: a number above 0, or None")
 
 

@@ -35,7 +35,7 @@ class Mapped(torch.autograd.Function):
         ctx.save_for_backward(x, W, targets, *feedback)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         layer: RuleLayer = ctx.layer
         operator: Operator = ctx.operator
         x, W, targets, *tensors = ctx.saved_tensors
@@ -86,7 +86,7 @@ class Unmapped(Mapped):
         return output
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         gradients = Mapped.backward(ctx, g)
         if ctx.layer.watch is not None and gradients[3] is not None:
             ctx.layer.watch.add(gradients[3])

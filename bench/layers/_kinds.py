@@ -18,13 +18,13 @@ class Linear(RuleLayer, nn.Linear):
     plain = nn.Linear
 
     @staticmethod
-    def operator_of(plain):
+    def operator_of(plain: Any) -> Operator:
         return LinearOperator()
 
 
 class _Convolution(RuleLayer):
     @staticmethod
-    def operator_of(plain):
+    def operator_of(plain: Any) -> Operator:
         sizes = (plain.kernel_size, plain.stride)
         if plain.padding_mode != "zeros" or plain.padding == "same":
             pads = tuple(plain._reversed_padding_repeated_twice)
@@ -53,8 +53,11 @@ class Conv3d(_Convolution, nn.Conv3d):
 
 
 class _TransposedConvolution(RuleLayer):
+    operator: ConvTransposeOperator
+    _output_padding: Callable[..., list[int]]
+
     @staticmethod
-    def operator_of(plain):
+    def operator_of(plain: Any) -> Operator:
         sizes = (plain.kernel_size, plain.stride, plain.padding, plain.dilation, plain.groups)
         return ConvTransposeOperator(*sizes, output_padding=plain.output_padding)
 

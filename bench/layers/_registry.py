@@ -30,14 +30,13 @@ def layer_class(kind: type[nn.Module]) -> "type[RuleLayer] | None":
     return class_of(kind, LAYERS[base], LAYERS[base].operator_of)
 
 
-def class_of(
-    kind: type[nn.Module], base: "type[RuleLayer]", operator_of: Callable[[Any], Operator]
-) -> "type[RuleLayer]":
+def class_of(kind: type[nn.Module], base: Any, operator_of: Callable[[Any], Operator]) -> "type[RuleLayer]":
+    """The class of a layer of type `kind` under a rule, with `base` to inherit from."""
     body = {"plain": kind, "operator_of": staticmethod(operator_of), "__module__": __name__}
     return type(kind.__name__, (base, kind), body)
 
 
-def blank(plain: type[nn.Module]) -> "RuleLayer":
-    """An empty layer under a rule, to be given its state."""
-    kind = layer_class(plain)
+def blank(plain: Any) -> "RuleLayer":
+    """An empty layer under a rule, of the class for a plain one, to be given its state."""
+    kind: Any = layer_class(plain)
     return kind.__new__(kind)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +18,7 @@ from bench.layers.ranks import check_ranked, parse_rank, rank_for
 from bench.layers.watch import Watch, unwatch, watch
 from bench.operators import Operator
 from bench.rules import RULES
-from bench.rules.base import Feedback, Rule, Signals, full_rank
+from bench.rules.base import Feedback, Response, Rule, Signals, full_rank
 
 
 class RuleLayer(nn.Module, ABC):
@@ -37,6 +37,9 @@ class RuleLayer(nn.Module, ABC):
     """
 
     plain: ClassVar[type[nn.Module]]
+    operator: Operator
+    weight: Tensor
+    bias: Any
     OWN: ClassVar = (
         *("operator", "rule", "rank", "clip", "source", "targets", "fixed", "feedback", "label", "family", "called"),
         *("unwatched", "watch"),
@@ -70,7 +73,7 @@ class RuleLayer(nn.Module, ABC):
     @classmethod
     def from_plain(
         cls,
-        plain: nn.Module,
+        plain: Any,
         rule: Rule,
         rank: int,
         generator: Generator,
@@ -84,7 +87,16 @@ class RuleLayer(nn.Module, ABC):
         plain._take_over(operator, rule, rank, given, fixed, clip, source)
         return plain
 
-    def _take_over(self, operator, rule, rank, given, fixed, clip, source) -> None:
+    def _take_over(
+        self,
+        operator: Operator,
+        rule: Rule,
+        rank: int,
+        given: Feedback,
+        fixed: frozenset[str],
+        clip: float | None,
+        source: Source | None,
+    ) -> None:
         self.operator = operator
         self.rule, self.rank, self.clip, self.source = rule, rank, clip, source
         self.targets: Tensor | None = None
@@ -107,7 +119,7 @@ class RuleLayer(nn.Module, ABC):
         del self.feedback
         for name in self.OWN:
             self.__dict__.pop(name, None)
-        self.__class__ = self.plain
+        self.__class__ = self.plain  # type: ignore[assignment]
 
     @staticmethod
     @abstractmethod
@@ -130,14 +142,14 @@ class RuleLayer(nn.Module, ABC):
         y = function.apply(self, operator, x, self.weight, bias, self.targets, *self.feedback.values())
         return y[0] if single else y
 
-    def respond(self, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
+    def respond(self, signals: Signals, feedback: Feedback) -> Response:
         """The error sent down and the gradients of the feedback: the rule's, for each group its own."""
         if signals.op.groups == 1:
             return self.rule.backward(signals, feedback)
         groups, group = signals.op.groups, signals.op.group
         parted = signals.targets is not None and self.source is None
 
-        def one(W: Tensor, x: Tensor, g: Tensor, targets: Tensor | None, feedback: Feedback) -> tuple[Tensor, Feedback]:
+        def one(W: Tensor, x: Tensor, g: Tensor, targets: Tensor | None, feedback: Feedback) -> Response:
             return self.rule.backward(replace(signals, op=group, W=W, x=x, g=g, targets=targets), feedback)
 
         W = signals.W.unflatten(0, (groups, -1))
@@ -150,7 +162,8 @@ class RuleLayer(nn.Module, ABC):
     def feedback_matrix(self) -> Tensor | None:
         """What stands for the weight on the way down, (out, in/G, ...); None where no one tensor does."""
         each = [self.rule.feedback_matrix(W, feedback) for W, feedback in self._by_group()]
-        return None if each[0] is None else each[0] if len(each) == 1 else torch.cat(each)
+        matrices = [matrix for matrix in each if matrix is not None]
+        return torch.cat(matrices) if len(matrices) > 1 else each[0]
 
     def reset_feedback(self) -> None:
         """Lets the rule set the feedback anew, in place."""
@@ -180,7 +193,7 @@ class RuleLayer(nn.Module, ABC):
         self.watch = None
         self._watch()
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         return blank, (self.plain,), self.__getstate__()
 
     def extra_repr(self) -> str:

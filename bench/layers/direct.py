@@ -67,7 +67,7 @@ class Source:
 class Told(Source):
     """The targets in place of an error: one-hot labels (examples, width) that every layer is told."""
 
-    def heard_by(self, layer, node, x, targets):
+    def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
         """The targets for a layer that received x. Raises `UsageError` where it was told none, or of another width."""
         if targets is None:
             raise UsageError(
@@ -105,8 +105,8 @@ def at_rows(signal: Tensor, layer: "RuleLayer", x: Tensor, whose: str) -> Tensor
 
 def _nodes_below(signal: Tensor) -> frozenset[int]:
     """The layers under a rule that lead to `signal`, as the ids of their autograd nodes."""
-    seen = {signal.grad_fn} - {None}
-    waiting = list(seen)
+    waiting = [] if signal.grad_fn is None else [signal.grad_fn]
+    seen = set(waiting)
     while waiting:
         for node, _ in waiting.pop().next_functions:
             if node is not None and node not in seen:

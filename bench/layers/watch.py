@@ -5,6 +5,7 @@ it, a decoder tied to it, gets the gradient of backpropagation there, and sends 
 silence would show a network under a rule that it is not under.
 """
 
+from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
@@ -43,7 +44,10 @@ class Watch:
             self.made[task] = self.made[task] + dW
         else:
             self.made[task] = dW
-            torch.autograd.Variable._execution_engine.queue_callback(partial(self.made.pop, task, None))
+            torch.autograd.Variable._execution_engine.queue_callback(partial(self._forget, task))
+
+    def _forget(self, task: int) -> None:
+        self.made.pop(task, None)
 
     def _check(self, gradient: Tensor | None) -> None:
         made = self.made.pop(torch._C._current_graph_task_id(), None)
@@ -69,7 +73,7 @@ def _message(layer: "RuleLayer", never_called: bool) -> str:
     )
 
 
-WATCHES: "WeakTensorKeyDictionary[nn.Parameter, Watch]" = WeakTensorKeyDictionary()
+WATCHES: MutableMapping[Tensor, Watch] = WeakTensorKeyDictionary()
 """One for each weight, which several layers may share."""
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Set
 from dataclasses import FrozenInstanceError, dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, dataclass_transform
+from typing import Any, ClassVar, Literal, dataclass_transform
 
 import torch
 from torch import Generator, Tensor
@@ -37,8 +37,8 @@ class Signals:
     W: Tensor
     x: Tensor
     g: Tensor
-    targets: Tensor | None = None
-    direct: Tensor | None = None
+    targets: Tensor | Any = None
+    direct: Tensor | Any = None
     fixed: Set[str] = frozenset()
 
     @cached_property

@@ -23,7 +23,7 @@ class DirectLowDimensionalFeedback(LowDimensionalFeedback):
     """Where the error comes from: the network's output, or its last hidden layer."""
 
     @property
-    def told(self) -> Literal["output"] | None:
+    def told(self) -> Literal["output"] | None:  # type: ignore[override]
         return super().told if self.source == "hidden" else None
 
     def backward(self, signals: Signals, feedback: Feedback) -> Response:

@@ -14,11 +14,11 @@ from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 class LowDimensionalFeedbackHebb(LowRankFeedbackAlignment):
     """`ldfa-hebb`: P and Q each descend the loss that the product P Q would descend in place of W."""
 
-    initial: Literal["orthonormal", "uniform", "svd"] = "orthonormal"
+    initial: Literal["orthonormal", "uniform", "svd"] = "orthonormal"  # type: ignore[assignment]
     """Initial P and Q: as in `ldfa`, or the rank-r SVD of W, which is weight transport."""
 
     @property
-    def reads_weights(self) -> Literal["no", "yes"]:
+    def reads_weights(self) -> Literal["no", "yes"]:  # type: ignore[override]
         return "yes" if self.initial == "svd" else "no"
 
     def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:

@@ -43,7 +43,7 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
     """What P learns from at the output layer."""
 
     @property
-    def told(self) -> Literal["output"] | None:
+    def told(self) -> Literal["output"] | None:  # type: ignore[override]
         return "output" if self.output == "targets" else None
 
     def fixed(self, feedback: Feedback) -> set[str]:

@@ -48,7 +48,7 @@ def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = 
     for label, layer in learner.layers.items():
         if exact:
             layer.rule, layer.clip = RULES.get("bp")(), None
-        heard[label] = layer.respond = Listener(layer)
+        heard[label] = layer.__dict__["respond"] = Listener(layer)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(SEED)
         step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
@@ -154,7 +154,7 @@ def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
 
 def _by_size(function: Callable[[Tensor], Any], matrices: Sequence[Tensor]) -> list[Any]:
     """`function` of square matrices, those of one size in one batch: with each the CPU waits for a GPU."""
-    found = {}
+    found: dict[int, Any] = {}
     for size in {len(matrix) for matrix in matrices}:
         places = [place for place, matrix in enumerate(matrices) if len(matrix) == size]
         together = function(torch.stack([matrices[place] for place in places]))

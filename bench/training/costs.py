@@ -105,7 +105,7 @@ class _Operations(TorchDispatchMode):
         """No: to skip the compiler, PyTorch would import it first, which takes over a second."""
         return False
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = function(*args, **kwargs)
         count = flop_registry.get(function.overloadpacket)

@@ -67,11 +67,11 @@ class Learner(Trainee):
     notes: list[str]
     precision: str = "float32"
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         held = set(map(id, self.all_feedback()))
         return [p for p in self.network.parameters() if id(p) not in held]
 
-    def feedback(self):
+    def feedback(self) -> list[nn.Parameter]:
         return [tensor for tensor in self.all_feedback() if tensor.requires_grad]
 
     def all_feedback(self) -> list[nn.Parameter]:
@@ -79,7 +79,7 @@ class Learner(Trainee):
         return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
 
     @property
-    def members(self):
+    def members(self) -> Sequence["Learner"]:  # type: ignore[override]
         return [self]
 
     def outputs_of(self, inputs: Tensor) -> Tensor:
@@ -100,11 +100,11 @@ class Learner(Trainee):
         for layer in self.told:
             layer.targets = targets
 
-    def loss(self, inputs, targets):
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.outputs_of(inputs)
         return loss_of(outputs, targets), outputs
 
-    def gradients(self, optimiser, inputs, targets):
+    def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         self.tell(self.as_told(targets, inputs.dtype))
         loss, outputs = self.loss(inputs, targets)
         optimiser.zero_grad(set_to_none=True)
@@ -135,8 +135,8 @@ def build(config: Config, data: Data) -> Learner:
     names = network.feedback_layers()
     ranks = parse_ranks(config.rank, list(names))
     for label, factor in network.rank_factors.items():
-        if isinstance(ranks[label], int):
-            ranks[label] *= factor
+        if isinstance(asked := ranks[label], int):
+            ranks[label] = asked * factor
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
     last = network.output_module
     layers, notes = convert_layers(network, names, rule, ranks, generator, output=last, clip=config.clip)
