@@ -31,6 +31,8 @@ class Signals:
     (examples, classes) at every layer of a rule that is told them everywhere; else None. direct: under a rule with a
     source the error there, (examples, width of the source); None at the layer that gives the source its error. fixed:
     names of the feedback tensors whose gradient nobody asks for.
+
+    The two that may be None are typed `Any` as well, so that a rule that is given them need not ask.
     """
 
     op: Operator
