@@ -9,11 +9,20 @@ from torch import Generator, nn
 from torch.nn.utils import parametrize
 
 from bench.config import parse
-from bench.conversion.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
+from bench.conversion.coverage import (
+    conversion_report,
+    convertible,
+    owner,
+    problems_of,
+    read_by_attention,
+    shared_weights,
+    wrapped,
+)
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
 from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
+from bench.layers.reading import read_plainly, read_through_layers
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
@@ -62,7 +71,11 @@ def convert(
         raise UsageError(f"nothing to convert: no layer is left that can be under a rule\n{conversion_report(module)}")
     ranks = _ranks(rank, kept)
     last = _output(modules, names, output)
-    convert_layers(module, {n: n for n in kept}, found, ranks, Generator().manual_seed(seed), output=last, clip=clip)
+    generator = Generator().manual_seed(seed)
+    layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
+    for layer in layers.values():
+        for tensor in layer.feedback.values():  # FSDP reads others than contiguous ones wrongly
+            tensor.data = tensor.data.contiguous()
     report = conversion_report(module)
     if report.share_plain > 0.5:
         more = "print(bench.conversion_report(network)) names the layers and why"
@@ -80,6 +93,7 @@ def revert(module: nn.Module) -> nn.Module:
         raise UsageError(f"layers {', '.join(map(repr, changed))} are parametrized: remove the parametrizations first")
     for layer in layers.values():
         layer.to_plain()
+    read_plainly(module)
     for other in module.modules():
         for hooks in (other._forward_hooks, other._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Source)]:
@@ -88,7 +102,10 @@ def revert(module: nn.Module) -> nn.Module:
 
 
 def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Exclude]) -> list[str]:
-    """The names that no entry of `exclude` leaves out. Raises `UsageError` for an entry that means no layer."""
+    """The names that no entry of `exclude` leaves out; an attention goes with its output's projection.
+
+    Raises `UsageError` for an entry that means no layer.
+    """
     out = set()
     for entry in exclude:
         if callable(entry):
@@ -100,7 +117,7 @@ def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Excl
         if not meant and not any(_within(name, entry) or fnmatchcase(name, entry) for name in modules if name):
             raise unknown("layer", entry, names)
         out |= meant
-    return [name for name in names if name not in out]
+    return [name for name in names if name not in out and not (read_by_attention(name, modules) and owner(name) in out)]
 
 
 def _within(layer: str, name: str) -> bool:
@@ -148,7 +165,7 @@ def convert_layers(
         if kind is None:
             raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be under a rule")
         try:
-            like = feedback_like(group_of(kind.operator_of(plain), plain.weight), told)
+            like = feedback_like(group_of(kind.operator_of(plain), getattr(plain, kind.MATRIX)), told)
             wanted, full = rank_for(ranks[label], like), full_rank(like)
             layers[label] = kind.from_plain(plain, rule, min(wanted, full), generator, clip, told)
         except UsageError as error:
@@ -164,6 +181,7 @@ def convert_layers(
     for name, others in shared_weights(names.values(), modules).items():
         if any(isinstance(modules[other], nn.Embedding) for other in others):
             modules[name].leave_unwatched()
+    read_through_layers(network)
     if source is not None and rule.source is not None and output is not None:
         source.listen(network.get_submodule(output), rule.source, output)
     return layers, notes

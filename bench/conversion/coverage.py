@@ -66,7 +66,7 @@ def conversion_report(network: nn.Module) -> ConversionReport:
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
             under[name] = (layer.plain.__name__, f"{type(layer.rule).__name__}{rank}{tied}", feedback)
             weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
-            counted |= {id(layer.weight), *map(id, layer.parameters())}
+            counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
     for name, layer in modules.items():
         weights = {id(p): p for p in layer._parameters.values() if _is_matrix(p) and id(p) not in counted}
         counted |= weights.keys()
@@ -87,8 +87,10 @@ def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> st
         return "parametrized; convert first and parametrize afterwards"
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return f"{kind}: a table, which sends no error down"
-    if _read_by_attention(name, modules):
-        return f"{kind}: MultiheadAttention reads its weight without calling it"
+    if isinstance(layer, nn.MultiheadAttention) and not layer._qkv_same_embed_dim:
+        return f"{kind} with kdim or vdim keeps three weights of different widths"
+    if read_by_attention(name, modules):
+        return f"{kind}: {type(modules[owner(name)]).__name__} reads its weight without calling it"
     if any(issubclass(type(layer), base) for base in LAYERS):
         return f"{kind} makes its own weight or forward pass; {REGISTER}"
     return f"no handler for {kind}; {REGISTER}"
@@ -99,14 +101,27 @@ def convertible(name: str, modules: Mapping[str, nn.Module]) -> bool:
     layer = modules[name]
     if isinstance(layer, RuleLayer):
         return True
-    if _read_by_attention(name, modules):
+    if read_by_attention(name, modules) and not convertible(owner(name), modules):
+        return False
+    if isinstance(layer, nn.MultiheadAttention) and not layer._qkv_same_embed_dim:
         return False
     kind = type(layer).__mro__[1] if parametrize.is_parametrized(layer) else type(layer)
     return layer_class(kind) is not None
 
 
-def _read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    return name != "" and isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+def read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a layer is the output's projection of an `nn.MultiheadAttention`, which reads its weight."""
+    return name != "" and isinstance(modules.get(owner(name)), nn.MultiheadAttention)
+
+
+def owner(name: str) -> str:
+    """The name of the module that a layer is in."""
+    return name.rpartition(".")[0]
+
+
+def weight_of(layer: nn.Module) -> Tensor | None:
+    """The parameter of a layer that is or would be under a rule."""
+    return layer._parameters.get("in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else "weight")
 
 
 def problem_of(layer: nn.Module) -> str | None:
@@ -115,7 +130,7 @@ def problem_of(layer: nn.Module) -> str | None:
         return "is under a rule already; bench.revert takes it back"
     if parametrize.is_parametrized(layer):
         return "is parametrized; convert first and parametrize afterwards"
-    weight = layer._parameters.get("weight")
+    weight = weight_of(layer)
     if weight is None:
         return "has a weight that a hook makes (weight_norm, spectral_norm, prune); convert first and add it afterwards"
     if is_lazy(weight):
@@ -148,7 +163,7 @@ def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> di
     for name, module in modules.items():
         for parameter in module._parameters.values():
             holders.setdefault(id(parameter), []).append(name)
-    weights = {name: modules[name]._parameters.get("weight") for name in names}
+    weights = {name: weight_of(modules[name]) for name in names}
     others = {n: [h for h in holders[id(w)] if h != n] for n, w in weights.items() if w is not None}
     return {name: held for name, held in others.items() if held}
 

@@ -67,7 +67,7 @@ class _TransposedConvolution(RuleLayer):
         op = self.operator
         geometry = (list(op.stride), list(op.padding), list(op.kernel_size))
         padding = self._output_padding(x, output_size, *geometry, op.dimensions, list(op.dilation))
-        return self._through(replace(op, output_padding=tuple(padding)), x)
+        return self.through(x, self.bias, replace(op, output_padding=tuple(padding)))
 
 
 class ConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d):

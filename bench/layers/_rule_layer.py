@@ -37,6 +37,8 @@ class RuleLayer(nn.Module, ABC):
     """
 
     plain: ClassVar[type[nn.Module]]
+    MATRIX: ClassVar[str] = "weight"
+    """Name of the parameter that is W."""
     operator: Operator
     weight: Tensor
     bias: Any
@@ -82,7 +84,7 @@ class RuleLayer(nn.Module, ABC):
     ) -> Self:
         """Puts a plain layer under a rule: the same object, with its parameters, hooks and attributes."""
         operator = cls.operator_of(plain)
-        given, fixed = initial_feedback(operator, plain.weight, rule, rank, generator, source)
+        given, fixed = initial_feedback(operator, getattr(plain, cls.MATRIX), rule, rank, generator, source)
         plain.__class__ = cls
         plain._take_over(operator, rule, rank, given, fixed, clip, source)
         return plain
@@ -127,20 +129,26 @@ class RuleLayer(nn.Module, ABC):
         """The linear map of a plain layer. Raises `UsageError` for a layer that has no such map here."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._through(self.operator, x)
+        return self.through(x, getattr(self, "bias", None), self.operator)
 
-    def _through(self, operator: Operator, x: Tensor) -> Tensor:
+    def through(self, x: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
+        """W x + bias, with another bias or another operator than the layer's own."""
+        function, single = self.function(), x.ndim == operator.example_dimensions
+        x = x[None] if single else x
+        y = function.apply(self, operator, x, self.weight, bias, self.targets, *self.feedback.values())
+        return y[0] if single else y
+
+    def function(self) -> type[Mapped]:
+        """The autograd function of a call, of which the layer takes note."""
         mapped = torch._C._are_functorch_transforms_active()
         self.__dict__["called"] = True
         if mapped and self.watch is not None:
             self.watch.mapped = True
-        elif not self.unwatched and (self.watch is None or self.watch.weight() is not self._parameters.get("weight")):
+        elif not self.unwatched and (
+            self.watch is None or self.watch.weight() is not self._parameters.get(self.MATRIX)
+        ):
             self._watch()
-        single = x.ndim == operator.example_dimensions
-        function = Mapped if mapped else Unmapped
-        x, bias = x[None] if single else x, getattr(self, "bias", None)
-        y = function.apply(self, operator, x, self.weight, bias, self.targets, *self.feedback.values())
-        return y[0] if single else y
+        return Mapped if mapped else Unmapped
 
     def respond(self, signals: Signals, feedback: Feedback) -> Response:
         """The error sent down and the gradients of the feedback: the rule's, for each group its own."""

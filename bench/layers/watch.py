@@ -53,7 +53,7 @@ class Watch:
         made = self.made.pop(torch._C._current_graph_task_id(), None)
         if gradient is None or gradient is made or self.mapped:
             return
-        held = [layer for layer in self.layers if layer._parameters.get("weight") is self.weight()]
+        held = [layer for layer in self.layers if layer._parameters.get(layer.MATRIX) is self.weight()]
         if held and (made is None or not _same(gradient, made)):
             raise UsageError(_message(held[0], made is None))
 
@@ -69,7 +69,8 @@ def _message(layer: "RuleLayer", never_called: bool) -> str:
     calls = "the layers were not called" if never_called else "not by their own layer alone"
     return (
         f"the weights of {few} are read by other code, {calls}: there they train by backpropagation, not by the rule. "
-        "Leave the layers out with `exclude`; put a penalty on weights into the optimiser's weight decay"
+        "Name a module that reads its layers with F.linear to bench.register_reader, or leave the layers out with "
+        "`exclude`; put a penalty on weights into the optimiser's weight decay"
     )
 
 
@@ -79,7 +80,7 @@ WATCHES: MutableMapping[Tensor, Watch] = WeakTensorKeyDictionary()
 
 def watch(layer: "RuleLayer") -> Watch | None:
     """The watch over a layer's weight; None where the weight is no parameter or does not learn."""
-    weight = layer._parameters.get("weight")
+    weight = layer._parameters.get(layer.MATRIX)
     if weight is None or not weight.requires_grad:
         return None
     if weight not in WATCHES:
@@ -90,7 +91,7 @@ def watch(layer: "RuleLayer") -> Watch | None:
 
 def unwatch(layer: "RuleLayer") -> None:
     """Ends the watch of a layer over its weight."""
-    weight = layer._parameters.get("weight")
+    weight = layer._parameters.get(layer.MATRIX)
     if weight is not None and weight in WATCHES:
         WATCHES[weight].layers.discard(layer)
         if not WATCHES[weight].layers:
