@@ -44,8 +44,8 @@ scales:
 NAME = "tiny"
 TYPED = 10
 """Of so many sweeps one is a command as it is typed."""
-LONGEST = {"fork": 0.8, "typed": 12.0}
-"""Seconds until a kill, at most."""
+LATEST = 0.4
+"""Of the time that an undisturbed sweep takes here, when a kill comes at the latest: a round takes some ten kills."""
 ENDS = {
     "sweep": {-signal.SIGKILL},
     "both": {-signal.SIGKILL},
@@ -115,12 +115,23 @@ class Victim:
             return []
 
 
-def disturb(folder: Path, kind: str, kills: int, moments: random.Random) -> Counter[str]:
-    """Runs one sweep and kills at random moments, at most `kills` times, until it has ended; what was killed."""
+def undisturbed(folder: Path, kind: str) -> tuple[list[Record | None], float]:
+    """The records of a sweep that nobody kills, and the seconds that it takes."""
+    started = time.monotonic()
+    if status := Victim(folder, kind).wait(None):
+        sys.exit(f"the undisturbed sweep ended with exit status {status}: see {folder / 'said'}")
+    return records(folder), time.monotonic() - started
+
+
+def disturb(folder: Path, kind: str, kills: int, latest: float, moments: random.Random) -> Counter[str]:
+    """Runs one sweep and kills at random moments, at most `kills` times, until it has ended; what was killed.
+
+    `latest` is the most seconds until a kill.
+    """
     victim, killed = Victim(folder / "disturbed", kind), Counter()
     while True:
         last = killed.total() == kills or killed["pause"]
-        status = victim.wait(None if last else moments.uniform(0, LONGEST[kind]))
+        status = victim.wait(None if last else moments.uniform(0, latest))
         if status is not None:
             break
         what = moments.choice(["sweep", "worker", "both", "pause"])
@@ -148,15 +159,18 @@ def soak(folder: Path, kills: int, seed: int) -> None:
     os.environ["BENCH_EXPERIMENTS"] = str(folder)
     done, disturbed = folder / "killed.json", folder / "disturbed"
     killed = Counter(json.loads(done.read_text())) if done.exists() else Counter()
-    if Victim(folder / "undisturbed", "typed").wait(None):
-        sys.exit(f"the undisturbed sweep failed: see {folder / 'undisturbed/said'}")
-    expected, started = records(folder / "undisturbed"), time.monotonic()
-    print(f"undisturbed: {Counter(record['status'] for record in expected)}", flush=True)
+    shutil.rmtree(folder / "undisturbed", ignore_errors=True)
+    (folder / "undisturbed").mkdir()
+    alone = {kind: undisturbed(folder / "undisturbed" / kind, kind) for kind in ("fork", "typed")}
+    (expected, _), (others, _) = alone.values()
+    if expected != others or {record["status"] for record in expected} != {"ok"}:
+        sys.exit(f"undisturbed sweeps differ or failed: see {folder / 'undisturbed'}")
+    started, rounds = time.monotonic(), 0
     while killed.total() < kills:
         while missing(configs(), Store(disturbed / "quick"), [NAME]):
             moments = random.Random(f"{seed} {killed.total()}")
             kind = "typed" if moments.randrange(TYPED) == 0 else "fork"
-            found = disturb(folder, kind, kills - killed.total(), moments)
+            found = disturb(folder, kind, kills - killed.total(), LATEST * alone[kind][1], moments)
             killed += Counter({f"{what} ({kind})": number for what, number in found.items()})
             done.write_text(json.dumps(killed))
         if broken := [*disturbed.glob("*/checkpoints/*.broken"), *disturbed.rglob("*.tmp")]:
@@ -164,8 +178,11 @@ def soak(folder: Path, kills: int, seed: int) -> None:
         pairs = zip(configs(), expected, records(disturbed), strict=True)
         if wrong := [config.slug for config, record, other in pairs if record != other]:
             sys.exit(f"records that differ after {dict(killed)}: {wrong}")
+        rounds += 1
         took = time.monotonic() - started
-        print(f"{len(expected)} records as undisturbed after {dict(killed)}, {took:.0f} s", flush=True)
+        print(
+            f"round {rounds}: {len(expected)} records as undisturbed; killed: {dict(killed)}; {took:.0f} s", flush=True
+        )
         shutil.rmtree(disturbed)
 
 
