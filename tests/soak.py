@@ -9,6 +9,7 @@ start, until there were as many kills as asked. With `--folder` the count is kep
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,8 +46,9 @@ scales:
 NAME = "tiny"
 TYPED = 10
 """Of so many sweeps one is a command as it is typed."""
-LATEST = 0.4
-"""Of the time that an undisturbed sweep takes here, when a kill comes at the latest: a round takes some ten kills."""
+LATEST = {"fork": 2.5, "typed": 15.0}
+"""Seconds of CPU time that a sweep and its workers have until a kill, at most; so a round takes some ten kills."""
+TICKS = os.sysconf("SC_CLK_TCK")
 ENDS = {
     "sweep": {-signal.SIGKILL},
     "both": {-signal.SIGKILL},
@@ -82,15 +85,23 @@ class Victim:
             command = [sys.executable, "-m", "bench", *arguments(folder)]
             self.process = subprocess.Popen(command, stdout=said, stderr=said)
 
-    def wait(self, seconds: float | None) -> int | None:
-        """The exit status; None where it goes on after so many seconds."""
-        if isinstance(self.process, subprocess.Popen):
-            try:
-                return self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                return None
-        self.process.join(seconds)
-        return self.process.exitcode
+    def wait(self, seconds: float) -> int | None:
+        """The exit status; None where it goes on after so many seconds of CPU time."""
+        until = self._cpu_seconds() + seconds
+        while (status := self._status()) is None and self._cpu_seconds() < until:
+            time.sleep(0.005)
+        return status
+
+    def _status(self) -> int | None:
+        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+
+    def _cpu_seconds(self) -> float:
+        """Of the sweep, its workers and what it has waited for."""
+        ticks = 0
+        for pid in (self.process.pid, *self._children()):
+            with suppress(OSError):
+                ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        return ticks / TICKS
 
     def kill(self, what: str, moments: random.Random) -> None:
         """`what` is sweep, worker, both, or pause."""
@@ -115,23 +126,20 @@ class Victim:
             return []
 
 
-def undisturbed(folder: Path, kind: str) -> tuple[list[Record | None], float]:
-    """The records of a sweep that nobody kills, and the seconds that it takes."""
-    started = time.monotonic()
-    if status := Victim(folder, kind).wait(None):
+def undisturbed(folder: Path) -> list[Record | None]:
+    """The records of a sweep that nobody kills."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if status := Victim(folder, "fork").wait(math.inf):
         sys.exit(f"the undisturbed sweep ended with exit status {status}: see {folder / 'said'}")
-    return records(folder), time.monotonic() - started
+    return records(folder)
 
 
-def disturb(folder: Path, kind: str, kills: int, latest: float, moments: random.Random) -> Counter[str]:
-    """Runs one sweep and kills at random moments, at most `kills` times, until it has ended; what was killed.
-
-    `latest` is the most seconds until a kill.
-    """
+def disturb(folder: Path, kind: str, kills: int, moments: random.Random) -> Counter[str]:
+    """Runs one sweep and kills at random moments, at most `kills` times, until it has ended; what was killed."""
     victim, killed = Victim(folder / "disturbed", kind), Counter()
     while True:
         last = killed.total() == kills or killed["pause"]
-        status = victim.wait(None if last else moments.uniform(0, latest))
+        status = victim.wait(math.inf if last else moments.uniform(0, LATEST[kind]))
         if status is not None:
             break
         what = moments.choice(["sweep", "worker", "both", "pause"])
@@ -159,18 +167,13 @@ def soak(folder: Path, kills: int, seed: int) -> None:
     os.environ["BENCH_EXPERIMENTS"] = str(folder)
     done, disturbed = folder / "killed.json", folder / "disturbed"
     killed = Counter(json.loads(done.read_text())) if done.exists() else Counter()
-    shutil.rmtree(folder / "undisturbed", ignore_errors=True)
-    (folder / "undisturbed").mkdir()
-    alone = {kind: undisturbed(folder / "undisturbed" / kind, kind) for kind in ("fork", "typed")}
-    (expected, _), (others, _) = alone.values()
-    if expected != others or {record["status"] for record in expected} != {"ok"}:
-        sys.exit(f"undisturbed sweeps differ or failed: see {folder / 'undisturbed'}")
-    started, rounds = time.monotonic(), 0
+    expected, started, rounds = undisturbed(folder / "undisturbed"), time.monotonic(), 0
+    print(f"undisturbed: {Counter(record['status'] for record in expected)}", flush=True)
     while killed.total() < kills:
         while missing(configs(), Store(disturbed / "quick"), [NAME]):
             moments = random.Random(f"{seed} {killed.total()}")
             kind = "typed" if moments.randrange(TYPED) == 0 else "fork"
-            found = disturb(folder, kind, kills - killed.total(), LATEST * alone[kind][1], moments)
+            found = disturb(folder, kind, kills - killed.total(), moments)
             killed += Counter({f"{what} ({kind})": number for what, number in found.items()})
             done.write_text(json.dumps(killed))
         if broken := [*disturbed.glob("*/checkpoints/*.broken"), *disturbed.rglob("*.tmp")]:

@@ -18,8 +18,8 @@ from bench.rules import RULES
 
 WIDTH, HEADS = 8, 2
 LENGTH, EXAMPLES = 4, 3
-RULE_TYPES = {name: RULES.get(name) for name in RULES.built_in()}
-DETERMINED = [name for name, rule in RULE_TYPES.items() if rule.source is None and not rule.draws]
+LAYERWISE = {name: rule for name in RULES.built_in() if not (rule := RULES.get(name)()).direct}
+DETERMINED = [name for name, rule in LAYERWISE.items() if not rule.draws]
 
 
 def attention(**options):

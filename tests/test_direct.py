@@ -58,6 +58,51 @@ def test_a_second_head_is_named_and_can_be_left_out(first):
     (policy.square().sum() + value.sum()).backward()
 
 
+class Twice(nn.Module):
+    """Calls its output twice, on two inputs or on two views of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, *inputs):
+        hidden = [torch.tanh(self.trunk(x)) for x in inputs]
+        hidden += [2 * hidden[0]] * (len(hidden) == 1)
+        return [self.head(h) for h in hidden]
+
+
+@pytest.mark.parametrize("inputs", [(X, 2 * X), (X, X[:2]), (X,)], ids=["two", "of two sizes", "one"])
+def test_an_output_that_is_called_twice(inputs):
+    """Each layer hears the error of the calls that it leads to, and the sum where it leads to both."""
+    torch.manual_seed(0)
+    under = bench.convert(Twice(), "dfa")
+
+    def gradient(one, other):
+        under.zero_grad()
+        first, second = under(*inputs)
+        (one * first.square().sum() + other * second.sum()).backward()
+        return under.trunk.weight.grad.clone()
+
+    torch.testing.assert_close(gradient(1, 3), gradient(1, 0) + gradient(0, 3))
+    assert gradient(1, 0).any() and gradient(0, 3).any()
+
+
+def test_errors_that_do_not_add_up_are_refused():
+    class Pooled(Twice):
+        def forward(self, x):
+            h = torch.tanh(self.trunk(x))
+            return self.head(h).sum() + self.head(h.mean(1)).sum()
+
+    with pytest.raises(UsageError, match=r"layer 'trunk' .* calls of shapes \(3, 2\), \(3, 5, 2\), whose"):
+        bench.convert(Pooled(), "dfa")(torch.randn(3, 5, 4)).backward()
+
+
+@pytest.mark.parametrize("output", [["policy", "value"], ("policy", "value"), 3])
+def test_a_direct_rule_takes_one_output(output):
+    with pytest.raises(UsageError, match=r"^output=.*expected: the name of one layer; a direct rule hears one output"):
+        bench.convert(TwoHeads("policy"), "dfa", output=output)
+
+
 def test_a_copy_hears_its_own_error():
     under = network()
     under(X).sum().backward()

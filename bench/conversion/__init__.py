@@ -134,6 +134,8 @@ def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -
 
 
 def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
+    if not isinstance(output, str | None):
+        raise UsageError(f"output={output!r}: expected: the name of one layer; a direct rule hears one output")
     if output is not None and output not in modules:
         raise UsageError(f"output: {unknown('layer', output, names)}")
     linear = [name for name in names if isinstance(modules[name], nn.Linear)]

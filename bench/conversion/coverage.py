@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
 
 REGISTER = "bench.register_layer says how the weight of such a layer acts"
+ACCUMULATION = "'Accumulated gradients' in docs/your-own-network.md"
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule")
 
 
@@ -26,6 +27,8 @@ class ConversionReport:
     under: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     plain: dict[str, tuple[str, int]] = field(default_factory=dict)
     weights_under: int = 0
+    scale_free: frozenset[str] = frozenset()
+    """Names of the feedback tensors whose gradient does not grow with the loss."""
 
     @property
     def weights_plain(self) -> int:
@@ -47,7 +50,11 @@ class ConversionReport:
         widths = [max((len(row[i]) for row in rows + left), default=0) for i in range(2)]
         lines = [f"{name:{widths[0]}}  {kind:{widths[1]}}  {what}" for name, kind, what in rows + left]
         total = f"{self.weights_under:,} weights under a rule, {self.weights_plain:,} plain ({self.share_plain:.0%})"
-        return "\n".join([*lines, f"{total}; {self.feedback:,} feedback parameters"])
+        lines.append(f"{total}; {self.feedback:,} feedback parameters")
+        if self.scale_free:
+            names = " and ".join(sorted(self.scale_free))
+            lines.append(f"gradients of {names} do not grow with the loss; to accumulate or scale any: {ACCUMULATION}")
+        return "\n".join(lines)
 
 
 def shown(name: str) -> str:
@@ -72,7 +79,8 @@ def conversion_report(network: nn.Module) -> ConversionReport:
         counted |= weights.keys()
         if weights:
             plain[name] = (_reason(name, layer, modules), sum(0 if is_lazy(p) else p.numel() for p in weights.values()))
-    return ConversionReport(under, plain, weights_under)
+    rules = [layer.rule for layer in modules.values() if isinstance(layer, RuleLayer)]
+    return ConversionReport(under, plain, weights_under, frozenset().union(*(rule.scale_free for rule in rules)))
 
 
 def _is_matrix(parameter: Tensor | None) -> bool:

@@ -79,7 +79,7 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         feedback = [tensor.unbind() for tensor in self.feedback.values()]
         return [
-            function.apply(one, one.operator, x, part, bias, None, *(tensors[n] for tensors in feedback))
+            function.apply(one, one.operator, x, part, bias, self.targets, *(tensors[n] for tensors in feedback))
             for n, (x, part, bias) in enumerate(zip((query, key, value), W, biases, strict=True))
         ]
 

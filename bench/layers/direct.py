@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Source:
     """The error at one place of a network, (examples, width) or one per position, (examples, ..., width).
 
-    It holds for the backward pass in which it came, and for the layers that lead to that place. `error` can be set by
-    hand, for a layer on its own.
+    It holds for the backward pass in which it came, and for the layers that lead to that place; one that leads there by
+    several calls of the output hears the sum of their errors. `error` can be set by hand, for a layer on its own.
     """
 
     def __init__(self, width: int) -> None:
@@ -26,7 +26,8 @@ class Source:
         self.name = ""
         """Of the layer that gives the network's output."""
         self.task: int | None = None
-        self.leads_here: frozenset[int] = frozenset()
+        self.heard: list[tuple[frozenset[int], Tensor]] = []
+        """In this backward pass: which layers led to the place, and the error there."""
 
     def listen(self, output: nn.Module, place: Literal["output", "hidden"], name: str) -> None:
         """Take the error at the layer that gives the network's output: at its output, or its input (`hidden`)."""
@@ -47,21 +48,32 @@ class Source:
             signal.register_hook(partial(self._hear, _nodes_below(signal)))
 
     def _hear(self, leads_here: frozenset[int], error: Tensor) -> None:
-        self.error, self.leads_here = error, leads_here
-        self.task = torch._C._current_graph_task_id()
+        if self.task != (task := torch._C._current_graph_task_id()):
+            self.task, self.heard = task, []
+        self.heard.append((leads_here, error))
 
     def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
         """The error for a layer that received x (N, ..., in), `at_rows` of it.
 
-        Raises `UsageError` where no error has come in this backward pass, or the layer does not lead to the place.
+        Raises `UsageError` where no error has come in this backward pass, the layer does not lead to the place, or
+        errors of several shapes came.
         """
-        current = self.task is None or self.task == torch._C._current_graph_task_id()
-        if self.error is None or not current or (self.task is not None and id(node) not in self.leads_here):
+        if self.error is not None:
+            return at_rows(self.error, layer, x, "the error has")
+        current = self.task == torch._C._current_graph_task_id()
+        errors = [error for leads_here, error in self.heard if current and id(node) in leads_here]
+        if not errors:
             raise UsageError(
                 f"layer {layer.label!r} hears no error: in this pass it does not lead to the output {self.name!r}, "
                 "from which a direct rule takes it; leave it out with `exclude`, or name another `output`"
             )
-        return at_rows(self.error, layer, x, f"the output {self.name!r} has")
+        if len(shapes := {tuple(error.shape) for error in errors}) > 1:
+            written = ", ".join(map(str, sorted(shapes)))
+            raise UsageError(
+                f"layer {layer.label!r} leads to the output {self.name!r} in calls of shapes {written}, whose errors "
+                "do not add up: leave it out with `exclude`"
+            )
+        return at_rows(sum(errors[1:], errors[0]), layer, x, f"the output {self.name!r} has")
 
 
 class Told(Source):
