@@ -63,10 +63,10 @@ class Twice(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.trunk, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.below, self.trunk, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
 
     def forward(self, *inputs):
-        hidden = [torch.tanh(self.trunk(x)) for x in inputs]
+        hidden = [torch.tanh(self.trunk(torch.tanh(self.below(x)))) for x in inputs]
         hidden += [2 * hidden[0]] * (len(hidden) == 1)
         return [self.head(h) for h in hidden]
 
@@ -81,7 +81,7 @@ def test_an_output_that_is_called_twice(inputs):
         under.zero_grad()
         first, second = under(*inputs)
         (one * first.square().sum() + other * second.sum()).backward()
-        return under.trunk.weight.grad.clone()
+        return under.below.weight.grad.clone()
 
     torch.testing.assert_close(gradient(1, 3), gradient(1, 0) + gradient(0, 3))
     assert gradient(1, 0).any() and gradient(0, 3).any()

@@ -40,21 +40,22 @@ def convert(
     seed: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """Puts every linear and convolutional layer of `module` under a rule, in place, weights kept; returns `module`.
+    """Puts every linear, convolutional and attention layer of `module` under a rule, in place; returns `module`.
 
     rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, the
-    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group.
+    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group, one of
+    an attention of each projection.
     exclude: layers that stay plain, such as the first, which sends no error down. A name stands for all layers in it, a
     pattern (`blocks.*.qkv`) for all that it matches; a function gets a layer's name and the layer.
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
 
-    The gradients then are the rule's, for any optimiser made from `module.parameters()` from then on; feedback that the
-    rule holds fixed requires none, and stays. Without targets, rules that read them learn from the error at the output
-    instead; one that is told them at every layer, such as `drtp`, needs `bench.tell` before each forward pass.
-    `conversion_report(module)` says what is under the rule and what is not; where that is more than half of the
-    weights, a warning does. Raises `UsageError`, the module as it was, for a name that does not exist, a rank that is
-    not allowed, or layers that cannot be under a rule, all of which it names.
+    Weights are kept. The gradients then are the rule's, for any optimiser made from `module.parameters()` from then
+    on; feedback that the rule holds fixed requires none, and stays. Without targets, rules that read them learn
+    from the error at the output instead; one that is told them at every layer, such as `drtp`, needs `bench.tell`
+    before each forward pass. `conversion_report(module)` says what is under the rule and what is not; where that is
+    more than half of the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does
+    not exist, a rank that is not allowed, or layers that cannot be under a rule, all of which it names.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     check_ranked(found, rank, f"rule {rule!r}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,10 @@ from bench.operators import LinearOperator
 class PackedOperator(LinearOperator):
     """The projections of query, key and value, whose weights stand one upon the other, (3 out, in): a group each."""
 
-    groups: ClassVar[int] = 3
+    groups: int = 3
 
     @property
-    def group(self):
+    def group(self) -> Any:
         return LinearOperator()
 
 
@@ -37,16 +37,16 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
     MATRIX = "in_proj_weight"
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:  # type: ignore[override]
         return self.in_proj_weight
 
     @staticmethod
-    def operator_of(plain):
+    def operator_of(plain: Any) -> PackedOperator:
         if not plain._qkv_same_embed_dim:
             raise UsageError("kdim or vdim differ from embed_dim, so that its weights are not packed")
         return PackedOperator()
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         query: Tensor,
         key: Tensor,
@@ -57,8 +57,8 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        masks = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask, "is_causal": is_causal}
-        weights = {"need_weights": need_weights, "average_attn_weights": average_attn_weights}
+        masks: dict[str, Any] = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask, "is_causal": is_causal}
+        weights: dict[str, Any] = {"need_weights": need_weights, "average_attn_weights": average_attn_weights}
         if not torch.is_grad_enabled():
             return nn.MultiheadAttention.forward(self, query, key, value, **masks, **weights)
         turned = self.batch_first and query.ndim == 3
@@ -129,7 +129,7 @@ class _Parts(torch.autograd.Function):
         return weight.chunk(3)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor):
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
         packed = torch.cat(gradients)
         ctx.watch.add(packed)
         return None, packed

@@ -38,7 +38,7 @@ def register_reader(kind: type[nn.Module]) -> None:
 def read_through_layers(network: nn.Module) -> None:
     """Lets the known modules of a network whose layers are under a rule read their weights through them."""
     for module in network.modules():
-        kind = type(module)
+        kind: Any = type(module)
         if _name(kind) in READERS and any(isinstance(child, RuleLayer) for child in module.children()):
             module.__class__ = _reader(kind)
 
@@ -47,7 +47,7 @@ def read_plainly(network: nn.Module) -> None:
     """Takes `read_through_layers` back."""
     for module in network.modules():
         if isinstance(module, _Reader):
-            module.__class__ = module.plain
+            module.__class__ = module.plain  # type: ignore[assignment]
 
 
 class _Reader(nn.Module):
@@ -57,7 +57,7 @@ class _Reader(nn.Module):
         with _ThroughLayers(child for child in self.children() if isinstance(child, RuleLayer)):
             return super().forward(*arguments, **keywords)
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         return _blank, (self.plain,), self.__getstate__()
 
 
@@ -83,11 +83,11 @@ def _arguments(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any
 
 
 @cache
-def _reader(kind: type[nn.Module]) -> type[_Reader]:
+def _reader(kind: Any) -> Any:
     return type(kind.__name__, (_Reader, kind), {"plain": kind, "__module__": __name__})
 
 
-def _blank(plain: type[nn.Module]) -> _Reader:
+def _blank(plain: Any) -> _Reader:
     kind = _reader(plain)
     return kind.__new__(kind)
 
