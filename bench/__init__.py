@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.conversion import convert, revert
     from bench.conversion.coverage import conversion_report
-    from bench.layers import Conv2d, Linear, register_layer
+    from bench.layers import Conv2d, Linear, register_layer, register_reader, tell
     from bench.rules.base import Rule
 
 HOMES = {
@@ -16,10 +16,22 @@ HOMES = {
     "Conv2d": "layers",
     "Linear": "layers",
     "register_layer": "layers",
+    "register_reader": "layers",
+    "tell": "layers",
     "Rule": "rules.base",
 }
 """The modules that hold the public names; they are imported when a name is first used."""
-__all__ = ["Conv2d", "Linear", "Rule", "conversion_report", "convert", "register_layer", "revert"]
+__all__ = [
+    "Conv2d",
+    "Linear",
+    "Rule",
+    "conversion_report",
+    "convert",
+    "register_layer",
+    "register_reader",
+    "revert",
+    "tell",
+]
 
 
 def __getattr__(name: str) -> Any:

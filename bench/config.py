@@ -138,7 +138,7 @@ def parse(cls: type, values: Any, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {shown(values)}")
-    types = _types(cls)
+    types = {f.name: _types(cls)[f.name] for f in fields(cls)}
     for key in values:
         if key not in types:
             raise UsageError(f"{where}: {unknown('key', key, types)}")

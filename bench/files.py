@@ -1,10 +1,11 @@
 """Files that are either whole or not there."""
 
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,8 @@ class Damaged(Exception):
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`.
 
-    A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like.
+    A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like. What
+    a writer that was killed leaves behind, `clear_leftovers` removes.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -31,6 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("w+b") as file:
+                _hold(file)
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -40,6 +43,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             raise
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes the temporary files in and below a folder whose writers were killed; one that is being written stays."""
+    for path in folder.glob("**/.*.tmp"):
+        with suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _hold(file: BinaryIO) -> None:
+    """Shows others that the file is being written, on a file system with locks."""
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_writable_name(path: Path) -> bool:

@@ -38,11 +38,11 @@ class Operator(ABC):
     def example_dimensions(self) -> int:
         """Dimensions of the input of one example without positions or of fixed positions."""
 
-    def canonical(self, weight: Tensor) -> Tensor:
+    def canonical(self, weight: Tensor, /) -> Tensor:
         """The layer's weight in the shape of W."""
         return weight
 
-    def native(self, W: Tensor) -> Tensor:
+    def native(self, W: Tensor, /) -> Tensor:
         """W in the shape of the layer's weight."""
         return W
 
@@ -83,30 +83,30 @@ class LinearOperator(Operator):
 
     example_dimensions = 1
 
-    def canonical(self, weight):
+    def canonical(self, weight: Tensor, /) -> Tensor:
         return weight.T if self.transposed else weight
 
     native = canonical
 
-    def apply(self, W, x, bias):
+    def apply(self, W: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, W, bias)
 
-    def transpose(self, B, g, x_shape):
+    def transpose(self, B: Tensor, g: Tensor, x_shape: Size) -> Tensor:
         return g @ B
 
-    def outer(self, g, x):
+    def outer(self, g: Tensor, x: Tensor) -> Tensor:
         return self.rows(g).T @ self.rows(x)
 
-    def project(self, P, g):
+    def project(self, P: Tensor, g: Tensor) -> Tensor:
         return g @ P
 
-    def rows(self, g):
+    def rows(self, g: Tensor) -> Tensor:
         return g if g.ndim == 2 else g.flatten(0, -2)
 
-    def pool(self, x):
+    def pool(self, x: Tensor) -> Tensor:
         return x.flatten(1, -2).mean(1) if x.ndim > 2 else x
 
-    def spread(self, h, x_shape):
+    def spread(self, h: Tensor, x_shape: Size) -> Tensor:
         positions = x_shape[1:-1]
         return (h / positions.numel()).view(len(h), *[1] * len(positions), -1).expand(x_shape)
 
@@ -127,7 +127,7 @@ class ConvOperator(Operator):
     mode: str = "constant"
 
     @property
-    def group(self):
+    def group(self) -> Self:
         return replace(self, groups=1)
 
     @property
@@ -135,14 +135,14 @@ class ConvOperator(Operator):
         return len(self.kernel_size)
 
     @property
-    def example_dimensions(self):
+    def example_dimensions(self) -> int:
         return 1 + self.dimensions
 
-    def apply(self, W, x, bias):
+    def apply(self, W: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         conv = getattr(F, f"conv{self.dimensions}d")
         return conv(self._padded(x), W, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def transpose(self, B, g, x_shape):
+    def transpose(self, B: Tensor, g: Tensor, x_shape: Size) -> Tensor:
         padded = [size + before + after for size, before, after in zip(x_shape[2:], *self._ends(), strict=True)]
         geometry = zip(padded, g.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         left_over = [x - ((y - 1) * s - 2 * p + d * (k - 1) + 1) for x, y, k, s, p, d in geometry]
@@ -150,22 +150,22 @@ class ConvOperator(Operator):
         sent = send(g, B, None, self.stride, self.padding, left_over, self.groups, self.dilation)
         return self._unpadded(sent, x_shape)
 
-    def outer(self, g, x):
+    def outer(self, g: Tensor, x: Tensor) -> Tensor:
         x = self._padded(x)
         shape = (g.shape[1], x.shape[1] // self.groups, *self.kernel_size)
         gradient = getattr(grad, f"conv{self.dimensions}d_weight")
         return gradient(x, shape, g, self.stride, self.padding, self.dilation, self.groups)
 
-    def project(self, P, g):
+    def project(self, P: Tensor, g: Tensor) -> Tensor:
         return getattr(F, f"conv{self.dimensions}d")(g, P.T[(..., *[None] * self.dimensions)])
 
-    def rows(self, g):
+    def rows(self, g: Tensor) -> Tensor:
         return g.movedim(1, -1).flatten(0, -2)
 
-    def pool(self, x):
+    def pool(self, x: Tensor) -> Tensor:
         return x.mean(tuple(range(2, x.ndim)))
 
-    def spread(self, h, x_shape):
+    def spread(self, h: Tensor, x_shape: Size) -> Tensor:
         return (h / x_shape[2:].numel())[(..., *[None] * self.dimensions)].expand(x_shape)
 
     def _ends(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -194,21 +194,21 @@ class ConvTransposeOperator(ConvOperator):
 
     output_padding: tuple[int, ...] = ()
 
-    def canonical(self, weight):
+    def canonical(self, weight: Tensor, /) -> Tensor:
         return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
     native = canonical
 
-    def apply(self, W, x, bias):
+    def apply(self, W: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         send = getattr(F, f"conv_transpose{self.dimensions}d")
         weight = self.native(W)
         return send(x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 
-    def transpose(self, B, g, x_shape):
+    def transpose(self, B: Tensor, g: Tensor, x_shape: Size) -> Tensor:
         conv = getattr(F, f"conv{self.dimensions}d")
         return conv(g, self.native(B), None, self.stride, self.padding, self.dilation, self.groups)
 
-    def outer(self, g, x):
+    def outer(self, g: Tensor, x: Tensor) -> Tensor:
         gradient = getattr(grad, f"conv{self.dimensions}d_weight")
         shape = (x.shape[1], g.shape[1] // self.groups, *self.kernel_size)
         return self.canonical(gradient(g, shape, x, self.stride, self.padding, self.dilation, self.groups))

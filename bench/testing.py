@@ -7,7 +7,7 @@ class TestMine(RuleContract):
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from bench.layers import LAYERS, RuleLayer, feedback_like
-from bench.layers.direct import Source
+from bench.layers import LAYERS, RuleLayer, feedback_like, initial_feedback
+from bench.layers.direct import source_for
 from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals, full_rank
 
@@ -57,7 +57,7 @@ class RuleContract:
         feedback = feedback_of(layer)
         direct = layer.source and layer.source.error
         signals = Signals(layer.operator, layer.weight.detach(), x, g, layer.targets, direct)
-        sent, gradients = layer.rule.backward(layer.operator, signals, feedback)
+        sent, gradients = layer.rule.backward(signals, feedback)
         assert (sent.shape, sent.dtype) == (x.shape, dtype)
         assert gradients.keys() <= feedback.keys()
         assert all(tensor.dtype == dtype for tensor in feedback.values())
@@ -68,7 +68,7 @@ class RuleContract:
     def test_bfloat16_autocast(self, place):
         """With the forward pass in bfloat16, all gradients are finite and in the dtype of the parameters."""
         layer, x, g = self.step(place, torch.float32)
-        if layer.source:
+        if layer.rule.source and layer.source:
             layer.source.error = layer.source.error.bfloat16()
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(x.requires_grad_().bfloat16())
@@ -87,7 +87,8 @@ class RuleContract:
     @everywhere
     def test_backward_pass_changes_no_tensor(self, place):
         layer, x, g = self.step(place)
-        tensors = [x, g, *layer.parameters(), *([layer.source.error] if layer.source else [])]
+        heard = [layer.targets, layer.source and layer.source.error]
+        tensors = [x, g, *layer.parameters(), *(tensor for tensor in heard if tensor is not None)]
         before = [tensor.detach().clone() for tensor in tensors]
         gradients_of(layer, x, g)
         torch.testing.assert_close(tensors, before, **SAME)
@@ -152,16 +153,48 @@ class RuleContract:
 
     @everywhere
     def test_gradients_grow_with_the_loss_or_are_declared_not_to(self, place):
-        """Of feedback at a loss 1024 times as large: 1024 times as large, or, where the rule says so, the same."""
+        """At a loss 1024 times as large: 1024 times as large, or, where the rule says so, the same."""
         layer, x, g = self.step(place)
         expected = gradients_of(layer, x, g)
-        if layer.source:
+        if layer.rule.source and layer.source:
             layer.source.error = 1024 * layer.source.error
         found = gradients_of(layer, x, 1024 * g)
         for name, gradient in expected.items():
-            factor = 1 if name.removeprefix("feedback.") in layer.rule.scale_free else 1024
+            said = "error" if name == "x" else name.removeprefix("feedback.")
+            factor = 1 if said in layer.rule.scale_free else 1024
             if gradient is not None:
                 torch.testing.assert_close(found[name], factor * gradient, rtol=1e-5, atol=1e-10)
+
+    @everywhere
+    def test_what_it_reads_of_the_weights_is_declared(self, place):
+        """To start the feedback and to send the error down; how the feedback learns is not looked at."""
+        layer, x, g = self.step(place)
+        W = layer.weight.detach().clone()
+
+        def given(factor: float) -> dict[str, Any]:
+            """The initial feedback, and with the feedback as it is the error sent down, at this multiple of W."""
+            layer.weight.data.copy_(factor * W)
+            seed = Generator().manual_seed(0)
+            start, _ = initial_feedback(layer.operator, layer.weight, layer.rule, layer.rank, seed, layer.source)
+            return start | {"x": gradients_of(layer, x, g)["x"]}
+
+        def differs(factor: float) -> bool:
+            return any(not torch.equal(tensor, at_first[name]) for name, tensor in given(factor).items())
+
+        at_first = given(1)
+        assert layer.rule.reads_weights == ("yes" if differs(2) else "sign" if differs(-1) else "no")
+
+    @everywhere
+    def test_targets_reach_the_layers_that_the_rule_says_and_are_read(self, place):
+        layer, x, g = self.step(place)
+        told = layer.rule.told == "all" or (layer.rule.told == "output" and place.output)
+        if not told and not place.output:
+            pytest.skip("holds where the layer is told the targets, or could be")
+        one = gradients_of(layer, x, g)
+        layer.targets = one_hot(layer.targets.shape[1], shift=1).to(x.dtype)
+        other = gradients_of(layer, x, g)
+        read = any(not torch.equal(one[name], other[name]) for name, tensor in one.items() if tensor is not None)
+        assert read == told
 
     @everywhere
     def test_one_seed_gives_one_result(self, place):
@@ -179,7 +212,7 @@ class RuleContract:
     def test_a_factor_padded_with_zeros_acts_as_it_does_without(self, place):
         """So that networks of several ranks can be stacked."""
         layer, x, g = self.step(place)
-        if not layer.rule.ranked or layer.rule.source:
+        if not layer.rule.ranked or layer.rule.direct:
             pytest.skip("a rule without a rank, or a direct one, is never padded")
         padded, _, _ = self.step(place, rank=3)
         padded.load_state_dict({**layer.state_dict(), **padded.feedback.state_dict(prefix="feedback.")})
@@ -201,7 +234,7 @@ class RuleContract:
     def test_a_population_is_its_networks_one_by_one(self, place):
         """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""
         layers, xs, (g, *_) = zip(*(self.step(place, seed=seed) for seed in range(3)), strict=True)
-        if layers[0].source:
+        if layers[0].rule.source:
             pytest.skip("a direct rule hears its error through a Source, which torch.func cannot stack")
 
         def loss(parameters, x):
@@ -236,17 +269,23 @@ class RuleContract:
         rule = RULES.get(self.rule)() if isinstance(self.rule, str) else self.rule
         generator = Generator().manual_seed(seed)
         under = plain(place, dtype, seed)
-        source = None
-        if rule.source and not (place.output and rule.source == "hidden"):
-            source = Source(CLASSES)
+        source = None if place.output and rule.source == "hidden" else source_for(rule, CLASSES)
+        if rule.source and source:
             source.error = torch.randn(EXAMPLES, CLASSES, dtype=dtype, generator=generator)
         rank = rank or full_rank(feedback_like(under.weight, source))
         layer = LAYERS[type(under)].from_plain(under, rule, rank, generator, None, source)
-        if place.output:
-            layer.targets = F.one_hot(torch.arange(EXAMPLES) % OUT, OUT).to(dtype)
+        if rule.told == "all":
+            layer.targets = one_hot(CLASSES).to(dtype)
+        elif place.output:
+            layer.targets = one_hot(OUT).to(dtype)
         x = torch.randn(place.shape, dtype=dtype, generator=generator)
         g = torch.randn(layer(x).shape, dtype=dtype, generator=generator)
         return layer, x, g
+
+
+def one_hot(classes: int, shift: int = 0) -> Tensor:
+    """The targets of the examples, (examples, classes)."""
+    return F.one_hot((torch.arange(EXAMPLES) + shift) % classes, classes)
 
 
 def plain(place: Place, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:

@@ -42,9 +42,10 @@ SETTINGS: dict[str, dict[str, Any]] = {"linear": {"epochs": 400, "lr": 7.5e-4}}
 
 
 def grid(model: str) -> Experiment:
-    """Every built-in rule on `model`, and both sources of `ldfa-direct`, as an experiment."""
-    rules = RULES.built_in()
-    runs = [{"rule": rule, **({"rank": RANKS[model]} if RULES.get(rule).ranked else {})} for rule in rules]
+    """Every built-in rule that serves `model`, and both sources of `ldfa-direct`, as an experiment."""
+    rules = {rule: RULES.get(rule) for rule in RULES.built_in()}
+    rules = {rule: kind for rule, kind in rules.items() if kind().serves(MODELS.get(model).regression)}
+    runs = [{"rule": rule, **({"rank": RANKS[model]} if kind.ranked else {})} for rule, kind in rules.items()]
     runs += [run | {"rule_options": {"source": "hidden"}} for run in runs if run["rule"] == "ldfa-direct"]
     runs = [run | SETTINGS.get(model, {}) for run in runs]
     scales = {SCALE: Grid(SEEDS[model], runs=runs)}

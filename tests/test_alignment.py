@@ -30,7 +30,7 @@ CONFIG = Config(
     epochs=3,
     precision="float64",
 )
-LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
+LAYERED = [name for name in RULES.names() if not RULES.get(name)().direct]
 
 
 def under(rule, **changes):
@@ -114,12 +114,13 @@ def error_at_inputs(network, layers, inputs, targets):
     return [found[layer] for layer in layers]
 
 
-@pytest.mark.parametrize("rule", ["fa", "ldfa", "ldfa-direct"])
+@pytest.mark.parametrize("rule", ["fa", "ldfa", "ldfa-direct", "drtp"])
 def test_errors_are_those_of_the_rule_and_of_the_plain_network(rule):
     learner, inputs, targets = learner_and_batch(under(rule))
     measured = measure(learner, inputs, targets)
     plain = MLP(load_once("digits", 0), width=16).double()
     plain.load_state_dict({k: t for k, t in learner.network.state_dict().items() if "feedback" not in k})
+    learner.tell(learner.as_told(targets, inputs.dtype))
     sent = error_at_inputs(learner.network, learner.layers.values(), inputs, targets)
     exact = error_at_inputs(plain, [plain.hidden[1][0], plain.hidden[2][0], plain.output], inputs, targets)
     for layer, error, bp_error in zip(measured.values(), sent, exact, strict=True):
@@ -187,7 +188,7 @@ def dropout_network(rule):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 30), nn.Dropout(0.5), nn.Linear(30, 10))
     layers, _ = convert_layers(network, {"B1": "2", "B2": "4"}, rule, {"B1": None, "B2": None}, Generator(), output="4")
-    return Learner(network, layers, rule, layers["B2"], 10, [])
+    return Learner(network, layers, rule, [layers["B2"]], 10, [])
 
 
 def test_both_passes_have_the_same_dropout():

@@ -271,6 +271,7 @@ BAD = {
     "rank in words": (["--rule", "ldfa", "--rank", "ten"], "--rank ten", "from 1"),
     "rank of no layer": (["--rule", "ldfa", "--rank", "B9=3"], "--rank B9=3", "'B9'", "B1, B2, B3"),
     "network for other data": (["--model", "linear", "--dataset", "digits"], "--dataset digits", "regression"),
+    "labels of a regression": (["--model", "linear", "--rule", "drtp"], "'drtp'", "class labels", "regression"),
     "no GPU": (["--device", "cuda"], "--device cuda", "allowed: cpu"),
     "device": (["--device", "cdua"], "'cdua'", "did you mean 'cuda'"),
     "field": (["--set", "epoch=3"], "--set", "'epoch'", "did you mean 'epochs'"),

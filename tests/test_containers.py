@@ -5,11 +5,14 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
+import sys
 import tarfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -395,6 +398,19 @@ def test_the_hub_serves_where_the_archive_fails(cifar, folder, tmp_path, monkeyp
     write_hub(cifar, tmp_path / "hub", "{}-{:05}-of-{:05}.parquet")
     cifar.download(folder)
     assert is_right(load(cifar.name)) and list(folder.iterdir()) == [folder / cifar.name]
+
+
+def test_the_hub_is_asked_for_one_commit(cifar, tmp_path, monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments, **options):
+        asked.append((*arguments, options.pop("revision")))
+        return {}
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    cifar._from_hub(tmp_path)
+    ((hub, revision),) = asked
+    assert hub == f"uoft-cs/{cifar.name}" and re.fullmatch("[0-9a-f]{40}", revision)
 
 
 def test_a_download_of_other_images_is_not_kept(cifar10, folder, tmp_path, server, monkeypatch):

@@ -384,7 +384,7 @@ def test_tokens_that_are_changed_in_place_afterwards_and_rows_that_are_none_or_o
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("rule", [name for name in RULES.built_in() if RULES.get(name).source is None])
+@pytest.mark.parametrize("rule", [name for name in RULES.built_in() if not RULES.get(name)().direct])
 def test_half_precision(rule, dtype):
     """Made in it, or turned to it; small errors give finite gradients, and Oja's are near those in float32."""
     torch.manual_seed(0)

@@ -7,9 +7,9 @@ import torch
 from torch import Generator, nn
 
 import bench
-from bench.layers import Conv2d, Linear
-from bench.layers.direct import Source
-from bench.operators import LinearOperator
+from bench.layers import Conv2d, Linear, _registry
+from bench.layers.direct import source_for
+from bench.operators import ConvOperator, LinearOperator
 from bench.rules import RULES
 
 OUT, IN, SIDE = 6, 3, 8
@@ -23,12 +23,14 @@ def plain(kernel=3, stride=1, padding=1, **options):
 
 
 def under(layer, rule, rank=2, kind=Conv2d):
-    """The layer under a rule; a direct rule hears an error of 5 classes."""
-    source = None
-    if RULES.get(rule).source:
-        source = Source(5)
+    """The layer under a rule; a direct rule hears an error of 5 classes, or their labels."""
+    rule = RULES.get(rule)()
+    source = source_for(rule, 5)
+    if rule.source:
         source.error = torch.randn(4, 5, dtype=torch.float64, generator=Generator().manual_seed(4))
-    return kind.from_plain(layer, RULES.get(rule)(), rank, Generator().manual_seed(1), None, source)
+    layer = kind.from_plain(layer, rule, rank, Generator().manual_seed(1), None, source)
+    layer.targets = torch.eye(5)[:4].double() if rule.told == "all" else None
+    return layer
 
 
 def backward(layer):
@@ -56,6 +58,45 @@ def test_identities_hold_for_every_kernel_stride_and_padding(shape):
         torch.testing.assert_close(sent, exact, **TOLERANCE)
         for name in ("weight", "bias"):
             torch.testing.assert_close(found[name], gradients[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("rule", ["bp", "fa", "ldfa"])
+def test_a_convolution_of_another_package(rule):
+    """Registered, it is what PyTorch's own with the same weight and feedback is, and `revert` gives it back."""
+
+    class Tucked(nn.Module):
+        """Keeps its kernel as (k, k, in, out), stride 2."""
+
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = nn.Parameter(weight.permute(2, 3, 1, 0).contiguous())
+
+        def forward(self, x):
+            return nn.functional.conv2d(x, self.weight.permute(3, 2, 0, 1), stride=2)
+
+    class Operator(ConvOperator):
+        def canonical(self, weight):
+            return weight.permute(3, 2, 0, 1)
+
+        def native(self, W):
+            return W.permute(2, 3, 1, 0)
+
+    own = plain(3, 2, 0, bias=False)
+    network = nn.Sequential(Tucked(own.weight.data))
+    bench.register_layer(Tucked, lambda layer: Operator((3, 3), (2, 2), (0, 0), (1, 1)))
+    try:
+        bench.convert(network, rule, 2 if rule == "ldfa" else None)
+        layer = under(own, rule)
+        for name, tensor in layer.feedback.items():
+            network[0].feedback[name].data.copy_(tensor.data)
+        (expected, gradients), (sent, found) = backward(layer), backward(network[0])
+    finally:
+        del _registry.LAYERS[Tucked]
+        _registry.layer_class.cache_clear()
+    torch.testing.assert_close(sent, expected, **TOLERANCE)
+    found["weight"] = found["weight"].permute(3, 2, 0, 1)
+    torch.testing.assert_close(found, gradients, **TOLERANCE)
+    assert type(bench.revert(network)[0]) is Tucked
 
 
 def test_spread_is_the_transpose_of_pool():
@@ -165,13 +206,14 @@ def test_every_rule_trains_every_kind_of_convolution(kind, size, rule):
     network = nn.Sequential(kind(), nn.Flatten(), nn.LazyLinear(4))
     network(torch.randn(3, 6, *size))
     bench.convert(network, rule, 2 if RULES.get(rule).ranked else None)
+    bench.tell(network, torch.eye(4)[:3])
     network(torch.randn(3, 6, *size, requires_grad=True)).square().sum().backward()
     for name, parameter in network[0].named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("rule", [n for n in RULES.built_in() if not (RULES.get(n).draws or RULES.get(n).source)])
+@pytest.mark.parametrize("rule", [n for n in RULES.built_in() if not (RULES.get(n).draws or RULES.get(n)().direct)])
 def test_groups_are_layers_side_by_side(rule):
     """A convolution of two groups does what two convolutions do that start with its groups' parts."""
     grouped = of_kind(partial(nn.Conv2d, 6, 8, 3, groups=2), rule, 2 if RULES.get(rule).ranked else None)

@@ -1,6 +1,6 @@
 """What a rule costs: counts against the sizes of the products, by hand and by PyTorch's counter over a whole step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import Generator, nn
 from bench.config import Config
 from bench.data import load
 from bench.layers import Conv2d, Linear
-from bench.layers.direct import Source
+from bench.layers.direct import source_for
 from bench.rules import RULES
 from bench.rules.base import Rule, Signals
 from bench.training.costs import Flops, cost, example, first_batch, flops_by_layer, flops_of_step, total
@@ -26,10 +26,10 @@ def oja(out):
 
 
 def linear(rule):
-    source = Source(10) if rule.source else None
+    source = source_for(rule, 10)
     layer = Linear.from_plain(nn.Linear(IN, OUT), rule, R, Generator().manual_seed(0), None, source)
-    x, g, direct = torch.randn(N, IN), torch.randn(N, OUT), torch.randn(N, 10) if source else None
-    return cost(layer, Signals(layer.operator, layer.weight, x, g, direct=direct))
+    x, g, heard = torch.randn(N, IN), torch.randn(N, OUT), torch.randn(N, 10) if source else None
+    return cost(layer, Signals(layer.operator, layer.weight, x, g, targets=heard, direct=heard))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,8 @@ def linear(rule):
         ("ldfa-track", 2 * N * R * (IN + OUT), 3 * 2 * OUT * IN * R),
         ("pfa", 2 * N * 10 * OUT * (IN + OUT), 2 * N * 10 * OUT * IN),
         ("dfa", 2 * N * 10 * IN, 0),
+        ("dkp", 2 * N * 10 * IN, 2 * N * 10 * IN),
+        ("drtp", 2 * N * 10 * IN, 0),
         ("ldfa-direct", 2 * N * R * (10 + IN), 2 * N * R * IN + oja(10)),
     ],
 )
@@ -55,14 +57,13 @@ def test_a_linear_layer_by_hand(rule, error_path, feedback_update):
     assert linear(RULES.get(rule)()) == Flops(PAIR, error_path, PAIR, feedback_update)
 
 
-@dataclass(frozen=True)
 class InPlace(Rule):
     """Writes the error into memory of its own, half by half, beside products that nobody reads."""
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W, rank, generator):
         return {}
 
-    def backward(self, op, signals, feedback):
+    def backward(self, signals, feedback):
         sent = torch.empty_like(signals.x)
         half = len(sent) // 2
         sent[:half] = signals.g[:half] @ signals.W

@@ -58,6 +58,51 @@ def test_a_second_head_is_named_and_can_be_left_out(first):
     (policy.square().sum() + value.sum()).backward()
 
 
+class Twice(nn.Module):
+    """Calls its output twice, on two inputs or on two views of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.trunk, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, *inputs):
+        hidden = [torch.tanh(self.trunk(torch.tanh(self.below(x)))) for x in inputs]
+        hidden += [2 * hidden[0]] * (len(hidden) == 1)
+        return [self.head(h) for h in hidden]
+
+
+@pytest.mark.parametrize("inputs", [(X, 2 * X), (X, X[:2]), (X,)], ids=["two", "of two sizes", "one"])
+def test_an_output_that_is_called_twice(inputs):
+    """Each layer hears the error of the calls that it leads to, and the sum where it leads to both."""
+    torch.manual_seed(0)
+    under = bench.convert(Twice(), "dfa")
+
+    def gradient(one, other):
+        under.zero_grad()
+        first, second = under(*inputs)
+        (one * first.square().sum() + other * second.sum()).backward()
+        return under.below.weight.grad.clone()
+
+    torch.testing.assert_close(gradient(1, 3), gradient(1, 0) + gradient(0, 3))
+    assert gradient(1, 0).any() and gradient(0, 3).any()
+
+
+def test_errors_that_do_not_add_up_are_refused():
+    class Pooled(Twice):
+        def forward(self, x):
+            h = torch.tanh(self.trunk(x))
+            return self.head(h).sum() + self.head(h.mean(1)).sum()
+
+    with pytest.raises(UsageError, match=r"layer 'trunk' .* calls of shapes \(3, 2\), \(3, 5, 2\), whose"):
+        bench.convert(Pooled(), "dfa")(torch.randn(3, 5, 4)).backward()
+
+
+@pytest.mark.parametrize("output", [["policy", "value"], ("policy", "value"), 3])
+def test_a_direct_rule_takes_one_output(output):
+    with pytest.raises(UsageError, match=r"^output=.*expected: the name of one layer; a direct rule hears one output"):
+        bench.convert(TwoHeads("policy"), "dfa", output=output)
+
+
 def test_a_copy_hears_its_own_error():
     under = network()
     under(X).sum().backward()
@@ -127,3 +172,33 @@ def test_a_single_example_without_a_batch():
 def test_a_reverted_network_listens_no_more():
     under = bench.revert(network())
     assert not any(module._forward_hooks for module in under.modules())
+
+
+def labels(examples=3, classes=2):
+    return F.one_hot(torch.arange(examples) % classes, classes)
+
+
+def test_targets_that_every_layer_is_told_stand_for_the_error():
+    """Each layer's feedback carries them; the next batch brings its own."""
+    under, sent = network("drtp"), []
+    under[2].register_full_backward_hook(lambda module, inputs, outputs: sent.append(inputs[0]))
+    for targets in (labels(), labels().flip(1)):
+        bench.tell(under, targets)
+        under(X).sum().backward()
+        torch.testing.assert_close(sent.pop(), -targets.float() @ under[2].feedback["B"] / 3)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (None, r"^layer '3' was told no targets; expected: bench\.tell\(network, one-hot labels \(N, 2\)\) before"),
+        (labels(classes=4), r"^targets of shape \(3, 4\); expected: one-hot labels \(N, 2\)$"),
+        (labels(examples=5), r"^layer '3' received 3 rows, its targets have 5 examples"),
+    ],
+)
+def test_targets_that_are_missing_or_of_another_batch_are_refused(targets, message):
+    under = network("drtp")
+    if targets is not None:
+        bench.tell(under, targets)
+    with pytest.raises(UsageError, match=message):
+        under(X).sum().backward()

@@ -50,8 +50,8 @@ def wrong_sign(P, signal, projected, oja=bench.rules.ldfa_p.oja):
     return -oja(P, signal, projected)
 
 
-def fixed_q(self, op, signals, feedback, backward=LowDimensionalFeedback.backward):
-    sent, gradients = backward(self, op, signals, feedback)
+def fixed_q(self, signals, feedback, backward=LowDimensionalFeedback.backward):
+    sent, gradients = backward(self, signals, feedback)
     return sent, {"P": gradients["P"]}
 
 

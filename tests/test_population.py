@@ -31,7 +31,7 @@ BASE = Config(
     precision="float64",
 )
 RANKS = ("3", "full", "B1=1", "B3=2,B1=7")
-ALONE = {"dfa", "ldfa-direct", "wm", "brsf"}
+ALONE = {"dfa", "dkp", "ldfa-direct", "wm", "brsf"}
 SHARED = sorted(set(RULES.names()) - ALONE)
 
 

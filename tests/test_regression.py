@@ -69,33 +69,33 @@ def negated(name):
     return lambda sent, gradients, *_: (sent, {key: -g if key == name else g for key, g in gradients.items()})
 
 
-def redrawn(sent, gradients, op, signals, feedback):
+def redrawn(sent, gradients, signals, feedback):
     B = torch.randn_like(feedback["B"]) * feedback["B"].std()
-    return op.transpose(B, signals.g, signals.x.shape), gradients
+    return signals.op.transpose(B, signals.g, signals.x.shape), gradients
 
 
-def transposed(sent, gradients, op, signals, feedback):
+def transposed(sent, gradients, signals, feedback):
     """W' for W, where the layer is square."""
     W = signals.W.T.contiguous() if signals.W.shape[0] == signals.W.shape[1] else signals.W
-    return op.transpose(W, signals.g, signals.x.shape), gradients
+    return signals.op.transpose(W, signals.g, signals.x.shape), gradients
 
 
-def wrong_factor(sent, gradients, op, signals, feedback):
+def wrong_factor(sent, gradients, signals, feedback):
     """The factor P in another order of its rows for the error that Q learns from than for the one sent down."""
-    return sent, gradients | {"Q": op.outer(op.project(feedback["P"].flip(0), signals.g), signals.x)}
+    return sent, gradients | {"Q": signals.op.outer(signals.op.project(feedback["P"].flip(0), signals.g), signals.x)}
 
 
-def no_weight_term(sent, gradients, op, signals, feedback):
+def no_weight_term(sent, gradients, signals, feedback):
     P, Q = feedback["P"], feedback["Q"]
     return sent, {"P": P @ Q @ Q.T, "Q": P.T @ P @ Q}
 
 
-def no_sign(sent, gradients, op, signals, feedback):
-    return op.transpose(feedback["M"], signals.g, signals.x.shape), gradients
+def no_sign(sent, gradients, signals, feedback):
+    return signals.op.transpose(feedback["M"], signals.g, signals.x.shape), gradients
 
 
-def hebbian(sent, gradients, op, signals, feedback):
-    signal = op.rows(signals.g) if signals.targets is None else signals.targets
+def hebbian(sent, gradients, signals, feedback):
+    signal = signals.op.rows(signals.g) if signals.targets is None else signals.targets
     centred = signal - signal.mean(0)
     variance = centred.square().mean(0).max()
     return sent, gradients | {"P": -centred.T @ (centred @ feedback["P"]) / (len(signal) * variance)}
@@ -105,8 +105,8 @@ def mutate(monkeypatch, name, change):
     """Registers the rule called `name` with a defect: `change` of what its `backward` gives for what learns."""
     rule = RULES.get(name)
 
-    def backward(self, op, signals, feedback):
-        sent, gradients = change(*rule.backward(self, op, signals, feedback), op, signals, feedback)
+    def backward(self, signals, feedback):
+        sent, gradients = change(*rule.backward(self, signals, feedback), signals, feedback)
         return sent, {key: gradient for key, gradient in gradients.items() if key not in signals.fixed}
 
     mutated = type("Mutated", (rule,), {"backward": backward, "version": rule.version})

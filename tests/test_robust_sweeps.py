@@ -28,6 +28,7 @@ from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import write_atomically
 from bench.records.store import Store
+from bench.sweeps.experiments import experiment as find_experiment
 from bench.sweeps.groups import run
 from bench.sweeps.run import lock, missing, run_all
 from bench.training.process import Terminated
@@ -276,6 +277,57 @@ def test_a_folder_that_cannot_be_locked(number, experiment, capsys, monkeypatch)
     monkeypatch.setattr(fcntl, "flock", flock)
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
     assert is_one_line(capsys.readouterr().err, "results/quick: cannot be locked", os.strerror(number))
+
+
+def test_a_sweep_clears_what_killed_writers_left_and_nothing_else(tmp_path):
+    """At its start, and at its end what a worker of its own left; a file that is being written stays."""
+    left = [tmp_path / "records/test/.a.json.1.tmp", tmp_path / "checkpoints/.b.pt.2.tmp"]
+    later, others = tmp_path / "checkpoints/.c.pt.3.tmp", [tmp_path / "records/test/a.json", tmp_path / "b.tmp"]
+    for path in [*left, *others]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def write(file):
+        with lock(tmp_path):
+            assert not any(path.exists() for path in left)
+            later.touch()
+        file.write(b"whole")
+
+    write_atomically(tmp_path / "checkpoints/d.pt", write)
+    assert (tmp_path / "checkpoints/d.pt").read_bytes() == b"whole"
+    assert not later.exists() and all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo, lambda path: os.symlink(path.name, path)])
+def test_what_is_no_file_and_has_the_name_of_a_record_is_named_before_anything_is_trained(
+    kind, experiment, tmp_path, capsys, monkeypatch
+):
+    """A folder, a pipe, a loop of links."""
+    assert main(RUN) == 0
+    store, found = Store(tmp_path / "results/quick"), capsys.readouterr().out.split()[-1]
+    os.remove(found)
+    kind(tmp_path / found)
+    monkeypatch.setattr("bench.commands.run.run", None)
+    assert main(RUN) == 2
+    assert is_one_line(capsys.readouterr().err, found, "not a regular file")
+    monkeypatch.setattr("bench.sweeps.run.ProcessPoolExecutor", None)
+    for config in find_experiment("tiny").configs("quick"):
+        store.path("tiny", config).parent.mkdir(exist_ok=True)
+        kind(store.path("tiny", config))
+    assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
+    warning, error = capsys.readouterr().err.splitlines(True)
+    assert warning.startswith("warning: left out: ") and is_one_line(error, "and 1 more: not a regular file")
+
+
+def test_tuning_names_the_trials_it_leaves_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    damaged = tmp_path / "results/quick/records/tune-mlp/bp-0.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    monkeypatch.setattr("bench.sweeps.run.ProcessPoolExecutor", None)
+    with pytest.raises(TypeError):
+        main(["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"])
+    assert is_one_line("error: " + capsys.readouterr().err, "results/quick/records/tune-mlp/bp-0.json: is cut")
 
 
 @pytest.fixture

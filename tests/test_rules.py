@@ -9,12 +9,12 @@ from torch import Generator, nn
 
 from bench.errors import UsageError
 from bench.layers import Linear
-from bench.layers.direct import Source
+from bench.layers.direct import source_for
 from bench.rules import RULES
 from bench.rules.ldfa_p import oja
 
 OUT, IN, ROWS, CLASSES = 7, 5, 11, 6
-DIRECT = [name for name in RULES.built_in() if RULES.get(name).source is not None]
+DIRECT = [name for name in RULES.built_in() if RULES.get(name)().direct]
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 
 
@@ -22,11 +22,13 @@ def layer(rule, rank=3, **options):
     """A float64 layer under a rule, the same weights for every rule; a direct rule hears an error of `CLASSES`."""
     torch.manual_seed(0)
     plain = nn.Linear(IN, OUT).double()
-    source = None
-    if rule in DIRECT:
-        source = Source(CLASSES)
+    kind = RULES.get(rule)(**options)
+    source = source_for(kind, CLASSES)
+    if kind.source:
         source.error = torch.randn(ROWS, CLASSES, dtype=torch.float64, generator=Generator().manual_seed(3))
-    return Linear.from_plain(plain, RULES.get(rule)(**options), rank, Generator().manual_seed(1), None, source)
+    under = Linear.from_plain(plain, kind, rank, Generator().manual_seed(1), None, source)
+    under.targets = one_hot(CLASSES) if kind.told == "all" else None
+    return under
 
 
 def batch(*leading):
@@ -37,8 +39,8 @@ def batch(*leading):
     return x, g
 
 
-def one_hot():
-    return torch.nn.functional.one_hot(torch.arange(ROWS) % OUT, OUT).double()
+def one_hot(classes=OUT):
+    return torch.nn.functional.one_hot(torch.arange(ROWS) % classes, classes).double()
 
 
 def backward(layer, x, g):
@@ -102,6 +104,8 @@ EQUATIONS = {
     "usf": lambda s: (s.g @ (np.sign(s.W) / np.sqrt(3 * s.W.shape[1])), {}),
     "frsf": lambda s: (s.g @ (np.sign(s.W) * s.M), {}),
     "dfa": lambda s: (s.direct @ s.B, {}),
+    "dkp": lambda s: (s.direct @ s.B, {"B": s.direct.T @ s.x}),
+    "drtp": lambda s: (-s.labels @ s.B / len(s.labels), {}),
     "ldfa-direct": lambda s: (s.direct @ s.P @ s.Q, {"P": oja_gradient(s.P, s.direct), "Q": (s.direct @ s.P).T @ s.x}),
 }
 """SPEC of each rule: error sent down, gradient of each feedback tensor that learns."""
@@ -113,11 +117,13 @@ def test_one_step_agrees_with_the_equations(rule, signal):
     """At the output layer with either signal of P, and at a hidden layer, which has no targets."""
     learns_p = "output" in RULES.get(rule).__dataclass_fields__
     under = layer(rule, output="error" if signal == "error" else "targets") if learns_p else layer(rule)
-    under.targets = None if signal == "hidden" else one_hot()
+    if rule != "drtp":
+        under.targets = None if signal == "hidden" else one_hot()
     x, g = batch()
     tensors = {"W": under.weight, **under.feedback, "x": x, "g": g, "signal": one_hot() if signal == "targets" else g}
     step = SimpleNamespace(**{name: tensor.detach().numpy() for name, tensor in tensors.items()})
-    step.dW, step.direct = step.g.T @ step.x, under.source and under.source.error.numpy()
+    step.dW, step.labels = step.g.T @ step.x, one_hot(CLASSES).numpy()
+    step.direct = under.source.error.numpy() if under.rule.source else None
     sent, gradients = EQUATIONS[rule](step)
     found, grads = backward(under, x, g)
     np.testing.assert_allclose(found, sent, atol=1e-10)

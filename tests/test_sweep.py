@@ -134,7 +134,7 @@ from bench.errors import UsageError
 from bench.rules.bp import Backpropagation
 
 class Raises(Backpropagation):
-    def backward(self, op, signals, feedback):
+    def backward(self, signals, feedback):
         raise ValueError("no error goes down")
 
 RULE = Raises

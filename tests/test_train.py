@@ -395,7 +395,7 @@ def become_backpropagation(layer):
         layer.feedback["Q"].data.copy_(Vh)
 
 
-LAYERED = [name for name in RULES.names() if RULES.get(name).source is None]
+LAYERED = [name for name in RULES.names() if not RULES.get(name)().direct]
 
 
 @pytest.mark.parametrize("rule", ["bp", "fa", "kp", "wm", *(name for name in LAYERED if RULES.get(name).ranked)])

@@ -44,9 +44,9 @@ def rules() -> Rows:
             rule.reads_weights,
             _yes(rule.reads_targets),
             _yes(rule.ranked),
-            *(round(share, 3) for share in example(rule())),
+            *(round(share, 3) for share in example(rule)),
         ]
-        for name, rule in RULES.all().items()
+        for name, rule in ((name, kind()) for name, kind in RULES.all().items())
     ]
 
 
@@ -58,9 +58,11 @@ def models() -> Rows:
 
 
 def _rules_for(model: type[Network]) -> str:
-    """Direct rules need a single output; all else goes with all."""
-    direct = [name for name, rule in RULES.all().items() if rule.source is not None]
-    return "all" if model.output_module else f"all but {', '.join(direct)}"
+    """Direct rules need a single output, and those that tell every layer the targets class labels."""
+    rules = {name: rule() for name, rule in RULES.all().items()}
+    lacking = {name for name, rule in rules.items() if rule.direct and not model.output_module}
+    lacking |= {name for name, rule in rules.items() if not rule.serves(model.regression)}
+    return f"all but {', '.join(sorted(lacking))}" if lacking else "all"
 
 
 def datasets() -> Rows:

@@ -49,6 +49,7 @@ def train_one(
             raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a folder that can")
         check([config])
         writable(store.path(EXPERIMENT, config).parent)
+        store.check_names(EXPERIMENT, [config])
         record = _train(config, store, scale, device, save_weights)
     path = store.path(record["experiment"], config)
     time = duration(record.get("seconds", 0.0))

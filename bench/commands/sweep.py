@@ -79,6 +79,7 @@ def tune(
     rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
     name = EXPERIMENT.format(model=model)
+    left_out(store.refused([name]))
 
     def find(config: Config) -> Record | None:
         return store.find(config, [name])

@@ -9,11 +9,20 @@ from torch import Generator, nn
 from torch.nn.utils import parametrize
 
 from bench.config import parse
-from bench.conversion.coverage import conversion_report, convertible, problems_of, shared_weights, wrapped
+from bench.conversion.coverage import (
+    conversion_report,
+    convertible,
+    owner,
+    problems_of,
+    read_by_attention,
+    shared_weights,
+    wrapped,
+)
 from bench.errors import UsageError, unknown
 from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
-from bench.layers.direct import Source
+from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
+from bench.layers.reading import read_plainly, read_through_layers
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
@@ -31,20 +40,22 @@ def convert(
     seed: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """Puts every linear and convolutional layer of `module` under a rule, in place, weights kept; returns `module`.
+    """Puts every linear, convolutional and attention layer of `module` under a rule, in place; returns `module`.
 
     rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, the
-    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group.
+    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group, one of
+    an attention of each projection.
     exclude: layers that stay plain, such as the first, which sends no error down. A name stands for all layers in it, a
     pattern (`blocks.*.qkv`) for all that it matches; a function gets a layer's name and the layer.
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
 
-    The gradients then are the rule's, for any optimiser made from `module.parameters()` from then on; feedback that the
-    rule holds fixed requires none, and stays. Without targets, rules that read them learn from the error at the output
-    instead. `conversion_report(module)` says what is under the rule and what is not; where that is more than half of
-    the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does not exist, a rank that
-    is not allowed, or layers that cannot be under a rule, all of which it names.
+    Weights are kept. The gradients then are the rule's, for any optimiser made from `module.parameters()` from then
+    on; feedback that the rule holds fixed requires none, and stays. Without targets, rules that read them learn
+    from the error at the output instead; one that is told them at every layer, such as `drtp`, needs `bench.tell`
+    before each forward pass. `conversion_report(module)` says what is under the rule and what is not; where that is
+    more than half of the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does
+    not exist, a rank that is not allowed, or layers that cannot be under a rule, all of which it names.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     check_ranked(found, rank, f"rule {rule!r}")
@@ -61,7 +72,11 @@ def convert(
         raise UsageError(f"nothing to convert: no layer is left that can be under a rule\n{conversion_report(module)}")
     ranks = _ranks(rank, kept)
     last = _output(modules, names, output)
-    convert_layers(module, {n: n for n in kept}, found, ranks, Generator().manual_seed(seed), output=last, clip=clip)
+    generator = Generator().manual_seed(seed)
+    layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
+    for layer in layers.values():
+        for tensor in layer.feedback.values():  # FSDP reads others than contiguous ones wrongly
+            tensor.data = tensor.data.contiguous()
     report = conversion_report(module)
     if report.share_plain > 0.5:
         more = "print(bench.conversion_report(network)) names the layers and why"
@@ -79,6 +94,7 @@ def revert(module: nn.Module) -> nn.Module:
         raise UsageError(f"layers {', '.join(map(repr, changed))} are parametrized: remove the parametrizations first")
     for layer in layers.values():
         layer.to_plain()
+    read_plainly(module)
     for other in module.modules():
         for hooks in (other._forward_hooks, other._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Source)]:
@@ -87,7 +103,10 @@ def revert(module: nn.Module) -> nn.Module:
 
 
 def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Exclude]) -> list[str]:
-    """The names that no entry of `exclude` leaves out. Raises `UsageError` for an entry that means no layer."""
+    """The names that no entry of `exclude` leaves out; an attention goes with its output's projection.
+
+    Raises `UsageError` for an entry that means no layer.
+    """
     out = set()
     for entry in exclude:
         if callable(entry):
@@ -99,7 +118,7 @@ def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Excl
         if not meant and not any(_within(name, entry) or fnmatchcase(name, entry) for name in modules if name):
             raise unknown("layer", entry, names)
         out |= meant
-    return [name for name in names if name not in out]
+    return [name for name in names if name not in out and not (read_by_attention(name, modules) and owner(name) in out)]
 
 
 def _within(layer: str, name: str) -> bool:
@@ -116,6 +135,8 @@ def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -
 
 
 def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
+    if not isinstance(output, str | None):
+        raise UsageError(f"output={output!r}: expected: the name of one layer; a direct rule hears one output")
     if output is not None and output not in modules:
         raise UsageError(f"output: {unknown('layer', output, names)}")
     linear = [name for name in names if isinstance(modules[name], nn.Linear)]
@@ -141,13 +162,13 @@ def convert_layers(
     source = _source(network, rule, output)
     layers, notes = {}, []
     for label, name in names.items():
-        plain = network.get_submodule(name)
+        plain: Any = network.get_submodule(name)
         told = None if name == output and rule.source == "hidden" else source
-        kind = layer_class(type(plain))
+        kind = layer_class(plain.__class__)
         if kind is None:
             raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be under a rule")
         try:
-            like = feedback_like(group_of(kind.operator_of(plain), plain.weight), told)
+            like = feedback_like(group_of(kind.operator_of(plain), getattr(plain, kind.MATRIX)), told)
             wanted, full = rank_for(ranks[label], like), full_rank(like)
             layers[label] = kind.from_plain(plain, rule, min(wanted, full), generator, clip, told)
         except UsageError as error:
@@ -163,15 +184,16 @@ def convert_layers(
     for name, others in shared_weights(names.values(), modules).items():
         if any(isinstance(modules[other], nn.Embedding) for other in others):
             modules[name].leave_unwatched()
-    if source is not None:
+    read_through_layers(network)
+    if source is not None and rule.source is not None and output is not None:
         source.listen(network.get_submodule(output), rule.source, output)
     return layers, notes
 
 
 def _source(network: nn.Module, rule: Rule, output: str | None) -> Source | None:
-    if rule.source is None:
+    if not rule.direct:
         return None
     layer = None if output is None else network.get_submodule(output)
     if not isinstance(layer, nn.Linear):
         raise UsageError("a direct rule needs a Linear layer that gives the network's single output; this one has none")
-    return Source(layer.in_features if rule.source == "hidden" else layer.out_features)
+    return source_for(rule, layer.in_features if rule.source == "hidden" else layer.out_features)

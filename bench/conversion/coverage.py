@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
 
 REGISTER = "bench.register_layer says how the weight of such a layer acts"
+ACCUMULATION = "'Accumulated gradients' in docs/your-own-network.md"
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule")
 
 
@@ -26,6 +27,8 @@ class ConversionReport:
     under: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     plain: dict[str, tuple[str, int]] = field(default_factory=dict)
     weights_under: int = 0
+    scale_free: frozenset[str] = frozenset()
+    """Names of the feedback tensors whose gradient does not grow with the loss."""
 
     @property
     def weights_plain(self) -> int:
@@ -47,7 +50,11 @@ class ConversionReport:
         widths = [max((len(row[i]) for row in rows + left), default=0) for i in range(2)]
         lines = [f"{name:{widths[0]}}  {kind:{widths[1]}}  {what}" for name, kind, what in rows + left]
         total = f"{self.weights_under:,} weights under a rule, {self.weights_plain:,} plain ({self.share_plain:.0%})"
-        return "\n".join([*lines, f"{total}; {self.feedback:,} feedback parameters"])
+        lines.append(f"{total}; {self.feedback:,} feedback parameters")
+        if self.scale_free:
+            names = " and ".join(sorted(self.scale_free))
+            lines.append(f"gradients of {names} do not grow with the loss; to accumulate or scale any: {ACCUMULATION}")
+        return "\n".join(lines)
 
 
 def shown(name: str) -> str:
@@ -66,13 +73,14 @@ def conversion_report(network: nn.Module) -> ConversionReport:
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
             under[name] = (layer.plain.__name__, f"{type(layer.rule).__name__}{rank}{tied}", feedback)
             weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
-            counted |= {id(layer.weight), *map(id, layer.parameters())}
+            counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
     for name, layer in modules.items():
         weights = {id(p): p for p in layer._parameters.values() if _is_matrix(p) and id(p) not in counted}
         counted |= weights.keys()
         if weights:
             plain[name] = (_reason(name, layer, modules), sum(0 if is_lazy(p) else p.numel() for p in weights.values()))
-    return ConversionReport(under, plain, weights_under)
+    rules = [layer.rule for layer in modules.values() if isinstance(layer, RuleLayer)]
+    return ConversionReport(under, plain, weights_under, frozenset().union(*(rule.scale_free for rule in rules)))
 
 
 def _is_matrix(parameter: Tensor | None) -> bool:
@@ -87,8 +95,10 @@ def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> st
         return "parametrized; convert first and parametrize afterwards"
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return f"{kind}: a table, which sends no error down"
-    if _read_by_attention(name, modules):
-        return f"{kind}: MultiheadAttention reads its weight without calling it"
+    if isinstance(layer, nn.MultiheadAttention) and not layer._qkv_same_embed_dim:
+        return f"{kind} with kdim or vdim keeps three weights of different widths"
+    if read_by_attention(name, modules):
+        return f"{kind}: {type(modules[owner(name)]).__name__} reads its weight without calling it"
     if any(issubclass(type(layer), base) for base in LAYERS):
         return f"{kind} makes its own weight or forward pass; {REGISTER}"
     return f"no handler for {kind}; {REGISTER}"
@@ -99,14 +109,27 @@ def convertible(name: str, modules: Mapping[str, nn.Module]) -> bool:
     layer = modules[name]
     if isinstance(layer, RuleLayer):
         return True
-    if _read_by_attention(name, modules):
+    if read_by_attention(name, modules) and not convertible(owner(name), modules):
+        return False
+    if isinstance(layer, nn.MultiheadAttention) and not layer._qkv_same_embed_dim:
         return False
     kind = type(layer).__mro__[1] if parametrize.is_parametrized(layer) else type(layer)
     return layer_class(kind) is not None
 
 
-def _read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    return name != "" and isinstance(modules.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+def read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a layer is the output's projection of an `nn.MultiheadAttention`, which reads its weight."""
+    return name != "" and isinstance(modules.get(owner(name)), nn.MultiheadAttention)
+
+
+def owner(name: str) -> str:
+    """The name of the module that a layer is in."""
+    return name.rpartition(".")[0]
+
+
+def weight_of(layer: nn.Module) -> Tensor | None:
+    """The parameter of a layer that is or would be under a rule."""
+    return layer._parameters.get("in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else "weight")
 
 
 def problem_of(layer: nn.Module) -> str | None:
@@ -115,7 +138,7 @@ def problem_of(layer: nn.Module) -> str | None:
         return "is under a rule already; bench.revert takes it back"
     if parametrize.is_parametrized(layer):
         return "is parametrized; convert first and parametrize afterwards"
-    weight = layer._parameters.get("weight")
+    weight = weight_of(layer)
     if weight is None:
         return "has a weight that a hook makes (weight_norm, spectral_norm, prune); convert first and add it afterwards"
     if is_lazy(weight):
@@ -148,7 +171,7 @@ def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> di
     for name, module in modules.items():
         for parameter in module._parameters.values():
             holders.setdefault(id(parameter), []).append(name)
-    weights = {name: modules[name]._parameters.get("weight") for name in names}
+    weights = {name: weight_of(modules[name]) for name in names}
     others = {n: [h for h in holders[id(w)] if h != n] for n, w in weights.items() if w is not None}
     return {name: held for name, held in others.items() if held}
 

@@ -25,11 +25,13 @@ class Cifar(ImageFiles):
     3072 bytes of the pixels, channel first. So one seed gives one run from each container. (Images of equal digests are
     equal in pixels and label, so that their order does not matter.)
 
-    sha256: content sum of each split, SHA-256 of the sorted digests in a row. hub: the hub's name.
+    sha256: content sum of each split, SHA-256 of the sorted digests in a row. hub, revision: the hub's name and the
+    commit of its copy.
     """
 
     archive: Archive
     hub: str
+    revision: str
     note = "Krizhevsky (2009), Learning multiple layers of features from tiny images. No licence stated: research use."
     sizes = (50_000, 10_000)
     balanced = True
@@ -81,7 +83,8 @@ class Cifar(ImageFiles):
     def _from_hub(self, incoming: Path) -> Path:
         from datasets import load_dataset
 
-        for kind, split in load_dataset(self.hub, cache_dir=str(incoming / "cache")).items():
+        copy = load_dataset(self.hub, revision=self.revision, cache_dir=str(incoming / "cache"))
+        for kind, split in copy.items():
             (incoming / self.name).mkdir(exist_ok=True)
             split.to_parquet(incoming / self.name / f"{kind}.parquet")
         return incoming / self.name

@@ -15,6 +15,7 @@ class Cifar10(Cifar):
         labels="labels",
     )
     hub = "uoft-cs/cifar10"
+    revision = "0b2714987fa478483af9968de7c934580d0bb9a2"
     sha256 = {
         "train": "55a61f79a40ece2ceda9fb5f9f7078f6ea2fc4952489cef56682bcf92cfcc260",
         "test": "325704b01eb92e1e2a6215ae6a916bb7db7de054af0c496be1c7be2e0fcfbf5f",

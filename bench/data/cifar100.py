@@ -15,6 +15,7 @@ class Cifar100(Cifar):
         labels="fine_labels",
     )
     hub = "uoft-cs/cifar100"
+    revision = "aadb3af77e9048adbea6b47c21a81e47dd092ae5"
     sha256 = {
         "train": "6d2a03c47c105e4c34d3a2ff16c2803e8df0e5d6fa0c631e46663a327aeac573",
         "test": "381b7d98ce1e9b98232a8df0db0a22992654c39ff2433270656ab8ace5a45e65",

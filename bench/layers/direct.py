@@ -1,4 +1,4 @@
-"""The error that the layers of a direct rule hear: the one at a single place of the network."""
+"""What the layers of a direct rule hear: the error at a single place of the network, or the targets."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.rules.base import Rule
 
 if TYPE_CHECKING:
     from bench.layers import RuleLayer
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Source:
     """The error at one place of a network, (examples, width) or one per position, (examples, ..., width).
 
-    It holds for the backward pass in which it came, and for the layers that lead to that place. `error` can be set by
-    hand, for a layer on its own.
+    It holds for the backward pass in which it came, and for the layers that lead to that place; one that leads there by
+    several calls of the output hears the sum of their errors. `error` can be set by hand, for a layer on its own.
     """
 
     def __init__(self, width: int) -> None:
@@ -25,7 +26,8 @@ class Source:
         self.name = ""
         """Of the layer that gives the network's output."""
         self.task: int | None = None
-        self.leads_here: frozenset[int] = frozenset()
+        self.heard: list[tuple[frozenset[int], Tensor]] = []
+        """In this backward pass: which layers led to the place, and the error there."""
 
     def listen(self, output: nn.Module, place: Literal["output", "hidden"], name: str) -> None:
         """Take the error at the layer that gives the network's output: at its output, or its input (`hidden`)."""
@@ -46,37 +48,77 @@ class Source:
             signal.register_hook(partial(self._hear, _nodes_below(signal)))
 
     def _hear(self, leads_here: frozenset[int], error: Tensor) -> None:
-        self.error, self.leads_here = error, leads_here
-        self.task = torch._C._current_graph_task_id()
+        if self.task != (task := torch._C._current_graph_task_id()):
+            self.task, self.heard = task, []
+        self.heard.append((leads_here, error))
 
-    def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor) -> Tensor:
-        """The error for a layer that received x (N, ..., in), as (N, width).
+    def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
+        """The error for a layer that received x (N, ..., in), `at_rows` of it.
 
-        One per position, (N, ..., width), where its positions are those of x, else their mean. Raises `UsageError`
-        where no error has come in this backward pass, the layer does not lead to the place, or the examples are not
-        along the first dimension of both.
+        Raises `UsageError` where no error has come in this backward pass, the layer does not lead to the place, or
+        errors of several shapes came.
         """
-        current = self.task is None or self.task == torch._C._current_graph_task_id()
-        if self.error is None or not current or (self.task is not None and id(node) not in self.leads_here):
+        if self.error is not None:
+            return at_rows(self.error, layer, x, "the error has")
+        current = self.task == torch._C._current_graph_task_id()
+        errors = [error for leads_here, error in self.heard if current and id(node) in leads_here]
+        if not errors:
             raise UsageError(
                 f"layer {layer.label!r} hears no error: in this pass it does not lead to the output {self.name!r}, "
                 "from which a direct rule takes it; leave it out with `exclude`, or name another `output`"
             )
-        error = self.error[None] if self.error.ndim == 1 else self.error
-        if layer.operator.example_dimensions == 1 and error.ndim > 2 and error.shape[:-1] == x.shape[:-1]:
-            return error
-        if len(error) != len(x):
+        if len(shapes := {tuple(error.shape) for error in errors}) > 1:
+            written = ", ".join(map(str, sorted(shapes)))
             raise UsageError(
-                f"layer {layer.label!r} received {len(x)} rows, the output {self.name!r} has {len(error)} examples; a "
-                "direct rule needs the examples along the first dimension everywhere: leave it out with `exclude`"
+                f"layer {layer.label!r} leads to the output {self.name!r} in calls of shapes {written}, whose errors "
+                "do not add up: leave it out with `exclude`"
             )
-        return error.flatten(1, -2).mean(1) if error.ndim > 2 else error
+        return at_rows(sum(errors[1:], errors[0]), layer, x, f"the output {self.name!r} has")
+
+
+class Told(Source):
+    """The targets in place of an error: one-hot labels (examples, width) that every layer is told."""
+
+    def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
+        """The targets for a layer that received x. Raises `UsageError` where it was told none, or of another width."""
+        if targets is None:
+            raise UsageError(
+                f"layer {layer.label!r} was told no targets; expected: bench.tell(network, one-hot labels "
+                f"(N, {self.width})) before each forward pass"
+            )
+        if targets.shape[-1] != self.width:
+            raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: one-hot labels (N, {self.width})")
+        return at_rows(targets, layer, x, "its targets have")
+
+
+def source_for(rule: Rule, width: int) -> Source | None:
+    """What a layer of the rule hears directly, `width` wide; None where it hears its own error alone."""
+    if rule.told == "all":
+        return Told(width)
+    return None if rule.source is None else Source(width)
+
+
+def at_rows(signal: Tensor, layer: "RuleLayer", x: Tensor, whose: str) -> Tensor:
+    """A signal of the network's examples for a layer that received x (N, ..., in), as (N, width).
+
+    One per position, (N, ..., width), where its positions are those of x, else their mean. Raises `UsageError` where
+    the examples are not along the first dimension of both.
+    """
+    signal = signal[None] if signal.ndim == 1 else signal
+    if layer.operator.example_dimensions == 1 and signal.ndim > 2 and signal.shape[:-1] == x.shape[:-1]:
+        return signal
+    if len(signal) != len(x):
+        raise UsageError(
+            f"layer {layer.label!r} received {len(x)} rows, {whose} {len(signal)} examples; a direct rule needs the "
+            "examples along the first dimension everywhere: leave it out with `exclude`"
+        )
+    return signal.flatten(1, -2).mean(1) if signal.ndim > 2 else signal
 
 
 def _nodes_below(signal: Tensor) -> frozenset[int]:
     """The layers under a rule that lead to `signal`, as the ids of their autograd nodes."""
-    seen = {signal.grad_fn} - {None}
-    waiting = list(seen)
+    waiting = [] if signal.grad_fn is None else [signal.grad_fn]
+    seen = set(waiting)
     while waiting:
         for node, _ in waiting.pop().next_functions:
             if node is not None and node not in seen:

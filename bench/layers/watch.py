@@ -5,6 +5,7 @@ it, a decoder tied to it, gets the gradient of backpropagation there, and sends 
 silence would show a network under a rule that it is not under.
 """
 
+from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
@@ -43,13 +44,16 @@ class Watch:
             self.made[task] = self.made[task] + dW
         else:
             self.made[task] = dW
-            torch.autograd.Variable._execution_engine.queue_callback(partial(self.made.pop, task, None))
+            torch.autograd.Variable._execution_engine.queue_callback(partial(self._forget, task))
+
+    def _forget(self, task: int) -> None:
+        self.made.pop(task, None)
 
     def _check(self, gradient: Tensor | None) -> None:
         made = self.made.pop(torch._C._current_graph_task_id(), None)
         if gradient is None or gradient is made or self.mapped:
             return
-        held = [layer for layer in self.layers if layer._parameters.get("weight") is self.weight()]
+        held = [layer for layer in self.layers if layer._parameters.get(layer.MATRIX) is self.weight()]
         if held and (made is None or not _same(gradient, made)):
             raise UsageError(_message(held[0], made is None))
 
@@ -65,17 +69,18 @@ def _message(layer: "RuleLayer", never_called: bool) -> str:
     calls = "the layers were not called" if never_called else "not by their own layer alone"
     return (
         f"the weights of {few} are read by other code, {calls}: there they train by backpropagation, not by the rule. "
-        "Leave the layers out with `exclude`; put a penalty on weights into the optimiser's weight decay"
+        "Name a module that reads its layers with F.linear to bench.register_reader, or leave the layers out with "
+        "`exclude`; put a penalty on weights into the optimiser's weight decay"
     )
 
 
-WATCHES: "WeakTensorKeyDictionary[nn.Parameter, Watch]" = WeakTensorKeyDictionary()
+WATCHES: MutableMapping[Tensor, Watch] = WeakTensorKeyDictionary()
 """One for each weight, which several layers may share."""
 
 
 def watch(layer: "RuleLayer") -> Watch | None:
     """The watch over a layer's weight; None where the weight is no parameter or does not learn."""
-    weight = layer._parameters.get("weight")
+    weight = layer._parameters.get(layer.MATRIX)
     if weight is None or not weight.requires_grad:
         return None
     if weight not in WATCHES:
@@ -86,7 +91,7 @@ def watch(layer: "RuleLayer") -> Watch | None:
 
 def unwatch(layer: "RuleLayer") -> None:
     """Ends the watch of a layer over its weight."""
-    weight = layer._parameters.get("weight")
+    weight = layer._parameters.get(layer.MATRIX)
     if weight is not None and weight in WATCHES:
         WATCHES[weight].layers.discard(layer)
         if not WATCHES[weight].layers:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Config, parse
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import is_writable_name, write_atomically
 from bench.models import MODELS
 from bench.records.consistency import check_numbers
 from bench.records.schema import check_fields
@@ -131,6 +131,12 @@ class Store:
         name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
         versions = f"{task_of(configs[0].model)}-{rule_of(configs[0].rule)}".replace("/", "-")
         return self.folder / "checkpoints" / f"{versions}-{name}.pt"
+
+    def check_names(self, experiment: str, configs: Iterable[Config]) -> None:
+        """Raises `UsageError` where something that is no file, a folder for example, has the name of a record to be."""
+        if taken := [path for config in configs if not is_writable_name(path := self.path(experiment, config))]:
+            more = f" and {len(taken) - 1} more" if taken[1:] else ""
+            raise UsageError(f"{taken[0]}{more}: not a regular file, where a record is to be written; move it away")
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""

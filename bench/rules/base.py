@@ -7,9 +7,9 @@ each feedback tensor gets. "Gradient" is what the optimiser descends.
 
 from abc import ABC, abstractmethod
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, dataclass_transform
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,9 @@ from torch import Generator, Tensor
 from bench.operators import Operator
 
 Feedback = dict[str, Tensor]
+"""Feedback tensors, or their gradients, by name."""
+Response = tuple[Tensor, Feedback]
+"""The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,20 @@ class Signals:
     """What a layer knows in its backward pass.
 
     op: its linear map. W: forward weight. x: input. g: error at the output, dL/dY. targets: one-hot labels or
-    regression targets (rows, out) at the output layer, None elsewhere. direct: under a direct rule the error at its
-    source, (examples, width of the source); None at the layer that gives the source its error. fixed: names of the
-    feedback tensors whose gradient nobody asks for.
+    regression targets (rows, out) at the output layer of a rule that is told them there; one-hot labels
+    (examples, classes) at every layer of a rule that is told them everywhere; else None. direct: under a rule with a
+    source the error there, (examples, width of the source); None at the layer that gives the source its error. fixed:
+    names of the feedback tensors whose gradient nobody asks for.
+
+    The two that may be None are typed `Any` as well, so that a rule that is given them need not ask.
     """
 
     op: Operator
     W: Tensor
     x: Tensor
     g: Tensor
-    targets: Tensor | None = None
-    direct: Tensor | None = None
+    targets: Tensor | Any = None
+    direct: Tensor | Any = None
     fixed: Set[str] = frozenset()
 
     @cached_property
@@ -43,37 +49,64 @@ class Signals:
         return self.op.outer(self.g, self.x)
 
 
-@dataclass(frozen=True)
+@dataclass_transform(frozen_default=True)
 class Rule(ABC):
-    """A learning rule. Subclasses are frozen dataclasses whose fields are the rule's options."""
+    """A learning rule. A subclass is a frozen dataclass, undecorated, and its annotated fields are the rule's options.
+
+    `reads_weights`, `told`, `source` and `resets` are set in the class, or, where they depend on the options, a field
+    or a property of it.
+    """
 
     version: ClassVar[int] = 1
     """Raised where a change moves the rule's numbers on purpose; never inherited: a rule that says none has 1."""
-    reads_weights: ClassVar[Literal["no", "sign", "yes"]] = "no"
-    """Whether the error path or the feedback's learning reads W, or its sign."""
-    reads_targets: ClassVar[bool] = False
-    """Whether the feedback's learning reads the targets."""
+    reads_weights: Literal["no", "sign", "yes"] = "no"
+    """Whether the error path, the feedback's learning or its initial values read W, or its sign."""
+    told: Literal["output", "all"] | None = None
+    """Which layers are told the targets: the output layer, or all, which takes class labels; None: no layer."""
     ranked: ClassVar[bool] = False
     """Whether the feedback has a rank."""
     own_feedback_rate: ClassVar[bool] = False
     """Whether the feedback learns at a rate of its own, to be tuned."""
     scale_free: ClassVar[Set[str]] = frozenset()
-    """Names of the feedback tensors whose gradient does not grow with the loss."""
+    """Names of the feedback tensors whose gradient does not grow with the loss; `error` where what is sent down does
+    not."""
     draws: ClassVar[bool] = False
     """Whether its backward pass draws random numbers."""
-    source: ClassVar[Literal["output", "hidden"] | None] = None
-    """Where the error of a direct rule comes from: the network's output, or its last hidden layer."""
-    resets: ClassVar[int] = 0
+    source: Literal["output", "hidden"] | None = None
+    """Where the error that reaches every layer directly comes from: the network's output, or its last hidden layer."""
+    resets: int = 0
     """How often an epoch `reset` is called."""
 
     def __init_subclass__(cls) -> None:
         cls.version = vars(cls).get("version", 1)
+        dataclass(frozen=True)(cls)
+        del cls.__setattr__, cls.__delattr__  # those below hold, so that a subclass may be decorated all the same
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to {name!r} of a rule")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete {name!r} of a rule")
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether any layer is told the targets."""
+        return self.told is not None
+
+    def serves(self, regression: bool) -> bool:
+        """Whether it trains networks of this kind: targets that every layer is told are class labels."""
+        return not (regression and self.told == "all")
+
+    @property
+    def direct(self) -> bool:
+        """Whether the layers hear the source's error or the targets, so that feedback stands for a map to these."""
+        return self.source is not None or self.told == "all"
 
     @abstractmethod
-    def start(self, op: Operator, W: Tensor, rank: int, generator: Generator) -> Feedback:
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         """The layer's feedback tensors at their initial values, by name.
 
-        Under a direct rule W stands for a map from the layer's input channels to the source, (width, in).
+        Under a direct rule W stands for a map from the layer's input channels to what it hears, (width, in).
         """
 
     def fixed(self, feedback: Feedback) -> Set[str]:
@@ -81,7 +114,7 @@ class Rule(ABC):
         return frozenset()
 
     @abstractmethod
-    def backward(self, op: Operator, signals: Signals, feedback: Feedback) -> tuple[Tensor, Feedback]:
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
         """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns.
 
         That of one in `signals.fixed` is asked for by nobody, and need not be computed.
@@ -90,7 +123,7 @@ class Rule(ABC):
     def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor | None:
         """The tensor in the shape of W that stands where W stands in backpropagation.
 
-        None where no one tensor does. Not asked where the error comes straight from a source.
+        None where no one tensor does. Not asked under a direct rule.
         """
         return None
 

@@ -3,7 +3,9 @@
 Error sent down: G W.
 """
 
-from bench.rules.base import Rule
+from torch import Generator, Tensor
+
+from bench.rules.base import Feedback, Response, Rule, Signals
 
 
 class Backpropagation(Rule):
@@ -11,13 +13,13 @@ class Backpropagation(Rule):
 
     reads_weights = "yes"
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return {}
 
-    def backward(self, op, signals, feedback):
-        return op.transpose(signals.W, signals.g, signals.x.shape), {}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        return signals.op.transpose(signals.W, signals.g, signals.x.shape), {}
 
-    def feedback_matrix(self, W, feedback):
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor:
         return W
 
 

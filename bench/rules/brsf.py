@@ -4,8 +4,9 @@ Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming
 """
 
 import torch
+from torch import Generator, Tensor
 
-from bench.rules.base import Rule
+from bench.rules.base import Feedback, Response, Rule, Signals
 
 
 class BatchMagnitudeSign(Rule):
@@ -17,12 +18,12 @@ class BatchMagnitudeSign(Rule):
     reads_weights = "sign"
     draws = True
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return {}
 
-    def backward(self, op, signals, feedback):
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
         magnitude = torch.rand_like(signals.W) * signals.W[0].numel() ** -0.5
-        return op.transpose(signals.W.sign() * magnitude, signals.g, signals.x.shape), {}
+        return signals.op.transpose(signals.W.sign() * magnitude, signals.g, signals.x.shape), {}
 
 
 RULE = BatchMagnitudeSign

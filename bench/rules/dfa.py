@@ -7,6 +7,7 @@ average pool above it would send. It is the broadcast of one error vector to all
 arXiv:2106.04089); Nokland has a row of B for each channel and position instead.
 """
 
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.fa import FeedbackAlignment
 
 
@@ -15,8 +16,8 @@ class DirectFeedbackAlignment(FeedbackAlignment):
 
     source = "output"
 
-    def backward(self, op, signals, feedback):
-        return op.spread(signals.direct @ feedback["B"], signals.x.shape), {}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        return signals.op.spread(signals.direct @ feedback["B"], signals.x.shape), {}
 
 
 RULE = DirectFeedbackAlignment

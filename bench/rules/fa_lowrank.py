@@ -3,13 +3,13 @@
 Error sent down: G P Q, with P (out, r) and Q (r, in) random and fixed.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-from bench.rules.base import Rule, like_weight, orthonormal, product
+from torch import Generator, Tensor
+
+from bench.rules.base import Feedback, Response, Rule, Signals, like_weight, orthonormal, product
 
 
-@dataclass(frozen=True)
 class LowRankFeedbackAlignment(Rule):
     """`fa-lowrank`: r numbers an example travel down, through fixed random factors P and Q."""
 
@@ -18,20 +18,20 @@ class LowRankFeedbackAlignment(Rule):
     initial: Literal["orthonormal", "uniform"] = "orthonormal"
     """Initial P: orthonormal columns, or the authors' entries U(+-1/sqrt(r))."""
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         P = orthonormal(W, rank, generator)
         if self.initial == "uniform":
             P.uniform_(-(rank**-0.5), rank**-0.5, generator=generator)
         return {"P": P, "Q": like_weight(W, rank, generator)}
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return {"P", "Q"}
 
-    def backward(self, op, signals, feedback):
-        low = op.project(feedback["P"], signals.g)
-        return op.transpose(feedback["Q"], low, signals.x.shape), {}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        low = signals.op.project(feedback["P"], signals.g)
+        return signals.op.transpose(feedback["Q"], low, signals.x.shape), {}
 
-    def feedback_matrix(self, W, feedback):
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor:
         return product(feedback["P"], feedback["Q"])
 
 

@@ -3,7 +3,9 @@
 Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming uniform|, fixed.
 """
 
-from bench.rules.base import Rule, like_weight
+from torch import Generator, Tensor
+
+from bench.rules.base import Feedback, Response, Rule, Signals, like_weight
 
 
 class FixedMagnitudeSign(Rule):
@@ -11,16 +13,16 @@ class FixedMagnitudeSign(Rule):
 
     reads_weights = "sign"
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return {"M": like_weight(W, W.shape[0], generator).abs()}
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return {"M"}
 
-    def backward(self, op, signals, feedback):
-        return op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        return signals.op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
 
-    def feedback_matrix(self, W, feedback):
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor:
         return W.sign() * feedback["M"]
 
 

@@ -3,17 +3,18 @@
 Error sent down: G B. Gradient of B: dW, so that with the same optimiser and the same decay B and W converge.
 """
 
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.fa import FeedbackAlignment
 
 
 class KolenPollack(FeedbackAlignment):
     """`kp`: the feedback weights learn with the gradient of the forward weights."""
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return set()
 
-    def backward(self, op, signals, feedback):
-        return op.transpose(feedback["B"], signals.g, signals.x.shape), {"B": signals.dW}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        return signals.op.transpose(feedback["B"], signals.g, signals.x.shape), {"B": signals.dW}
 
 
 RULE = KolenPollack

@@ -3,6 +3,7 @@
 Error sent down: G P Q. Gradient of Q: P'dW, as in `ldfa-q`. Gradient of P: Oja's subspace rule, as in `ldfa-p`.
 """
 
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.ldfa_p import LowDimensionalFeedbackP
 
 
@@ -11,13 +12,13 @@ class LowDimensionalFeedback(LowDimensionalFeedbackP):
 
     version = 2
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return self.fixed_p(feedback["P"])
 
-    def backward(self, op, signals, feedback):
-        low = op.project(feedback["P"], signals.g)
-        gradients = self.p_gradient(op, signals, feedback["P"], low) | {"Q": op.outer(low, signals.x)}
-        return op.transpose(feedback["Q"], low, signals.x.shape), gradients
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        low = signals.op.project(feedback["P"], signals.g)
+        gradients = self.p_gradient(signals, feedback["P"], low) | {"Q": signals.op.outer(low, signals.x)}
+        return signals.op.transpose(feedback["Q"], low, signals.x.shape), gradients
 
 
 RULE = LowDimensionalFeedback

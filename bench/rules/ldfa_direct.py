@@ -7,14 +7,13 @@ in the authors' runs, its last hidden layer, which gets its error through the ou
 In a convolution and on tokens S P Q goes to every position alike, and H is the mean over positions, as in `dfa`.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.ldfa import LowDimensionalFeedback
 from bench.rules.ldfa_p import oja
 
 
-@dataclass(frozen=True)
 class DirectLowDimensionalFeedback(LowDimensionalFeedback):
     """`ldfa-direct`: r numbers an example reach each layer directly, through factors that learn."""
 
@@ -23,14 +22,18 @@ class DirectLowDimensionalFeedback(LowDimensionalFeedback):
     source: Literal["output", "hidden"] = "output"
     """Where the error comes from: the network's output, or its last hidden layer."""
 
-    def backward(self, op, signals, feedback):
+    @property
+    def told(self) -> Literal["output"] | None:  # type: ignore[override]
+        return super().told if self.source == "hidden" else None
+
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
         if signals.direct is None:
-            return super().backward(op, signals, feedback)
+            return super().backward(signals, feedback)
         low = signals.direct @ feedback["P"]
-        gradients = {"Q": low.T @ op.pool(signals.x)}
+        gradients = {"Q": low.T @ signals.op.pool(signals.x)}
         if "P" not in signals.fixed:
             gradients["P"] = oja(feedback["P"], signals.direct, low)
-        return op.spread(low @ feedback["Q"], signals.x.shape), gradients
+        return signals.op.spread(low @ feedback["Q"], signals.x.shape), gradients
 
 
 RULE = DirectLowDimensionalFeedback

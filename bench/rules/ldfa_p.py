@@ -10,13 +10,11 @@ A square P (rank = out) that starts orthonormal is fixed as well: there the grad
 rounding noise, which Adam would scale up to steps of the full learning rate.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from bench.operators import Operator
-from bench.rules.base import Feedback, Signals, at_least_float32, column_variances
+from bench.rules.base import Feedback, Response, Signals, at_least_float32, column_variances
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
@@ -34,19 +32,21 @@ def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
     return (P @ (scores.T @ scaled) - (scaled.T @ signal).T).to(given)
 
 
-@dataclass(frozen=True)
 class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
     """`ldfa-p`: P follows the principal subspace of the error; Q stays random."""
 
     version = 2
-    reads_targets = True
     own_feedback_rate = True
     scale_free = frozenset({"P"})
 
     output: Literal["targets", "error"] = "targets"
     """What P learns from at the output layer."""
 
-    def fixed(self, feedback):
+    @property
+    def told(self) -> Literal["output"] | None:  # type: ignore[override]
+        return "output" if self.output == "targets" else None
+
+    def fixed(self, feedback: Feedback) -> set[str]:
         return {"Q"} | self.fixed_p(feedback["P"])
 
     def fixed_p(self, P: Tensor) -> set[str]:
@@ -54,17 +54,17 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
         rows, rank = P.shape
         return {"P"} if self.initial == "orthonormal" and rows == rank else set()
 
-    def backward(self, op, signals, feedback):
-        low = op.project(feedback["P"], signals.g)
-        return op.transpose(feedback["Q"], low, signals.x.shape), self.p_gradient(op, signals, feedback["P"], low)
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        low = signals.op.project(feedback["P"], signals.g)
+        return signals.op.transpose(feedback["Q"], low, signals.x.shape), self.p_gradient(signals, feedback["P"], low)
 
-    def p_gradient(self, op: Operator, signals: Signals, P: Tensor, low: Tensor) -> Feedback:
+    def p_gradient(self, signals: Signals, P: Tensor, low: Tensor) -> Feedback:
         """Oja's rule on the targets at the output layer, on the error, which low = G P projects, elsewhere."""
         if "P" in signals.fixed:
             return {}
-        if signals.targets is not None and self.output == "targets":
+        if signals.targets is not None:
             return {"P": oja(P, signals.targets, signals.targets @ P)}
-        return {"P": oja(P, op.rows(signals.g), op.rows(low))}
+        return {"P": oja(P, signals.op.rows(signals.g), signals.op.rows(low))}
 
 
 RULE = LowDimensionalFeedbackP

@@ -4,6 +4,7 @@ Error sent down: G P Q. Gradient of Q: P'dW, the outer product of the low-dimens
 P is fixed.
 """
 
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
@@ -12,12 +13,12 @@ class LowDimensionalFeedbackQ(LowRankFeedbackAlignment):
 
     own_feedback_rate = True
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return {"P"}
 
-    def backward(self, op, signals, feedback):
-        low = op.project(feedback["P"], signals.g)
-        return op.transpose(feedback["Q"], low, signals.x.shape), {"Q": op.outer(low, signals.x)}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        low = signals.op.project(feedback["P"], signals.g)
+        return signals.op.transpose(feedback["Q"], low, signals.x.shape), {"Q": signals.op.outer(low, signals.x)}
 
 
 RULE = LowDimensionalFeedbackQ

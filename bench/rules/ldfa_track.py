@@ -4,13 +4,12 @@ Error sent down: G P Q. With D = P Q - W, gradient of P: D Q', gradient of Q: P'
 U sqrt(S) and sqrt(S) V', and may be set to it again during training. All of it reads W: this is weight transport.
 """
 
-from dataclasses import dataclass
+from torch import Generator, Tensor
 
 from bench.errors import UsageError
-from bench.rules.base import Rule, product, svd_factors
+from bench.rules.base import Feedback, Response, Rule, Signals, product, svd_factors
 
 
-@dataclass(frozen=True)
 class LowDimensionalFeedbackTrack(Rule):
     """`ldfa-track`: P and Q descend half the squared distance between P Q and the forward weights."""
 
@@ -22,23 +21,23 @@ class LowDimensionalFeedbackTrack(Rule):
     resets: int = 0
     """How often an epoch P and Q are set to the SVD of W; the authors' runs: 2."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.resets < 0:
             raise UsageError(f"resets: {self.resets} is not allowed; allowed: 0 or more")
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return svd_factors(W, rank)
 
-    def backward(self, op, signals, feedback):
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
         P, Q = feedback["P"], feedback["Q"]
         difference = P @ Q.flatten(1) - signals.W.flatten(1)
         gradients = {"P": difference @ Q.flatten(1).T, "Q": (P.T @ difference).view_as(Q)}
-        return op.transpose(Q, op.project(P, signals.g), signals.x.shape), gradients
+        return signals.op.transpose(Q, signals.op.project(P, signals.g), signals.x.shape), gradients
 
-    def feedback_matrix(self, W, feedback):
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor:
         return product(feedback["P"], feedback["Q"])
 
-    def reset(self, W, feedback):
+    def reset(self, W: Tensor, feedback: Feedback) -> None:
         for name, tensor in svd_factors(W, len(feedback["Q"])).items():
             feedback[name].copy_(tensor)
 

@@ -3,7 +3,9 @@
 Error sent down: G B, B = c sign(W), with c the standard deviation of the initial weights, 1/sqrt(3 fan-in).
 """
 
-from bench.rules.base import Rule
+from torch import Generator, Tensor
+
+from bench.rules.base import Feedback, Response, Rule, Signals
 
 
 class UniformSign(Rule):
@@ -11,13 +13,13 @@ class UniformSign(Rule):
 
     reads_weights = "sign"
 
-    def start(self, op, W, rank, generator):
+    def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return {}
 
-    def backward(self, op, signals, feedback):
-        return op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
+        return signals.op.transpose(self.feedback_matrix(signals.W, feedback), signals.g, signals.x.shape), {}
 
-    def feedback_matrix(self, W, feedback):
+    def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor:
         return W.sign() * (3 * W[0].numel()) ** -0.5
 
 

@@ -5,13 +5,11 @@ layer, and B learns from the correlation of the output Y = X W' with it, under d
 whose mean is B - W. A convolution mirrors at one position: the noise fills one receptive field.
 """
 
-from dataclasses import dataclass
-
 from bench.errors import UsageError
+from bench.rules.base import Feedback, Response, Signals
 from bench.rules.fa import FeedbackAlignment
 
 
-@dataclass(frozen=True)
 class WeightMirror(FeedbackAlignment):
     """`wm`: the feedback weights learn to mirror the forward weights from noise that passes through them."""
 
@@ -22,18 +20,18 @@ class WeightMirror(FeedbackAlignment):
     samples: int = 128
     """Noise vectors a step."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.samples < 1:
             raise UsageError(f"samples: {self.samples} is not allowed; allowed: 1 or more")
 
-    def fixed(self, feedback):
+    def fixed(self, feedback: Feedback) -> set[str]:
         return set()
 
-    def backward(self, op, signals, feedback):
+    def backward(self, signals: Signals, feedback: Feedback) -> Response:
         W, B = signals.W, feedback["B"]
         noise = W.new_empty(self.samples, W[0].numel()).normal_()
         correlation = (noise @ W.flatten(1).T).T @ noise / self.samples
-        return op.transpose(B, signals.g, signals.x.shape), {"B": B - correlation.view_as(B)}
+        return signals.op.transpose(B, signals.g, signals.x.shape), {"B": B - correlation.view_as(B)}
 
 
 RULE = WeightMirror

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
+from bench.files import clear_leftovers
 from bench.records.source import source
 from bench.records.store import Record, Store, failed_record, writable
 from bench.sweeps.groups import ONE_BY_ONE, GpuLost, cut, parts, train_first
@@ -50,7 +51,10 @@ def check(configs: Sequence[Config]) -> None:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Holds a results folder for one sweep. Raises `UsageError` where it cannot be written or another sweep has it."""
+    """Holds a results folder for one sweep, and clears what killed writers have left in it, before and after.
+
+    Raises `UsageError` where it cannot be written or another sweep has it.
+    """
     writable(folder)
     with ExitStack() as stack:
         try:
@@ -62,7 +66,9 @@ def lock(folder: Path) -> Iterator[None]:
             raise UsageError(
                 f"{folder}: cannot be locked ({error.strerror}); expected: a file system that can"
             ) from None
+        clear_leftovers(folder)
         yield
+        clear_leftovers(folder)
 
 
 def run_all(
@@ -87,6 +93,7 @@ def run_all(
     checkpoint that cannot be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as
     failed and keeps its checkpoint.
     """
+    store.check_names(experiment, configs)
     queue = deque((program, population) for program in parts(configs, population))
     running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
     told = False

@@ -48,7 +48,7 @@ def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = 
     for label, layer in learner.layers.items():
         if exact:
             layer.rule, layer.clip = RULES.get("bp")(), None
-        heard[label] = layer.respond = Listener(layer)
+        heard[label] = layer.__dict__["respond"] = Listener(layer)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(SEED)
         step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
@@ -63,7 +63,7 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
     backpropagation through the whole network would send there; None where either is at most `VANISHED` times the
     largest error at the output of a layer in its pass. error_norm, bp_norm: Frobenius norms of the two.
     weight_angle: degrees between the tensor that stands for W, such as P Q, and W; None where there is no such tensor.
-    kept_energy: part of the error's energy in the span of P, under a direct rule of the source's; None without P.
+    kept_energy: part of the error's energy in the span of P, under a direct rule that of what is heard; None without P.
     update_rank: effective rank of the weight gradient, a kernel taken as a matrix (out, in k^2).
 
     Empty where a number in a pass is not finite. The learner stays as it is.
@@ -96,15 +96,16 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
 
 
 def _projection(layer: RuleLayer, signals: Signals) -> tuple[Tensor, Tensor]:
-    """P, of all groups side by side, and what it projects: the layer's error, or the source's under a direct rule."""
+    """P, of all groups side by side, and what it projects: the layer's error, or what it hears under a direct rule."""
     P, grouped = layer.feedback["P"], layer.operator.groups > 1
-    if signals.direct is None:
+    if layer.source is None:
         return torch.block_diag(*P) if grouped else P, layer.operator.rows(signals.g)
-    return torch.cat(list(P), 1) if grouped else P, signals.direct
+    heard = signals.targets if signals.direct is None else signals.direct
+    return torch.cat(list(P), 1) if grouped else P, heard
 
 
 def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
-    if signals.direct is not None:
+    if layer.source is not None:
         return math.nan
     stands_for_W = layer.feedback_matrix()
     return math.nan if stands_for_W is None else angle(stands_for_W, signals.W)
@@ -153,7 +154,7 @@ def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
 
 def _by_size(function: Callable[[Tensor], Any], matrices: Sequence[Tensor]) -> list[Any]:
     """`function` of square matrices, those of one size in one batch: with each the CPU waits for a GPU."""
-    found = {}
+    found: dict[int, Any] = {}
     for size in {len(matrix) for matrix in matrices}:
         places = [place for place, matrix in enumerate(matrices) if len(matrix) == size]
         together = function(torch.stack([matrices[place] for place in places]))

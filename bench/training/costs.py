@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from bench.config import Config
 from bench.data.base import Data
 from bench.layers import Linear, RuleLayer
-from bench.layers.direct import Source
+from bench.layers.direct import source_for
 from bench.rules.base import Rule, Signals
 from bench.training.alignment import observe
 from bench.training.batches import Batches
@@ -105,7 +105,7 @@ class _Operations(TorchDispatchMode):
         """No: to skip the compiler, PyTorch would import it first, which takes over a second."""
         return False
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = function(*args, **kwargs)
         count = flop_registry.get(function.overloadpacket)
@@ -137,13 +137,13 @@ def _memory(tensor: Tensor) -> int:
 def example(rule: Rule) -> tuple[float, float]:
     """Feedback parameters over weights, and FLOPs of the error path over those of backpropagation's.
 
-    Of a Linear layer 512 x 512 at rank 10 and batch 128; a direct error is 10 wide. Backpropagation's error path takes
-    as many FLOPs as the forward pass.
+    Of a Linear layer 512 x 512 at rank 10 and batch 128; what it hears directly is 10 wide. Backpropagation's error
+    path takes as many FLOPs as the forward pass.
     """
-    source = Source(10) if rule.source else None
+    source = source_for(rule, 10)
     layer = Linear.from_plain(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)
     activity = torch.zeros(128, 512)
-    direct = torch.zeros(128, 10) if source else None
-    flops = cost(layer, Signals(layer.operator, layer.weight, activity, activity, direct=direct))
+    heard = torch.zeros(128, 10) if source else None
+    flops = cost(layer, Signals(layer.operator, layer.weight, activity, activity, targets=heard, direct=heard))
     feedback = sum(tensor.numel() for tensor in layer.feedback.values())
     return feedback / layer.weight.numel(), flops.error_path / flops.forward

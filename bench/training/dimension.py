@@ -6,6 +6,7 @@ Rajan, Abbott and Sompolinsky 2010, Stimulus-dependent suppression of chaos in r
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ class Moments:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.sum: Tensor | float = 0.0
-        self.products: Tensor | float = 0.0
+        self.sum: Tensor | Any = 0.0
+        self.products: Tensor | Any = 0.0
 
     def add(self, rows: Tensor) -> None:
         rows = rows.double()

@@ -60,18 +60,18 @@ class Learner(Trainee):
     network: Network
     layers: dict[str, RuleLayer]
     rule: Rule
-    output: RuleLayer | None
-    """The layer that is told the targets; None where the rule does not read them."""
+    told: list[RuleLayer]
+    """The layers that are told the targets."""
     outputs: int
     """Width of the network's output."""
     notes: list[str]
     precision: str = "float32"
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         held = set(map(id, self.all_feedback()))
         return [p for p in self.network.parameters() if id(p) not in held]
 
-    def feedback(self):
+    def feedback(self) -> list[nn.Parameter]:
         return [tensor for tensor in self.all_feedback() if tensor.requires_grad]
 
     def all_feedback(self) -> list[nn.Parameter]:
@@ -79,7 +79,7 @@ class Learner(Trainee):
         return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
 
     @property
-    def members(self):
+    def members(self) -> Sequence["Learner"]:  # type: ignore[override]
         return [self]
 
     def outputs_of(self, inputs: Tensor) -> Tensor:
@@ -89,19 +89,23 @@ class Learner(Trainee):
         with torch.autocast(inputs.device.type, torch.bfloat16):
             return self.network(inputs).to(inputs.dtype)
 
-    def told(self, targets: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """What the output layer is told: one-hot labels, or real targets as they are; None under most rules."""
-        if self.output is None:
+    def as_told(self, targets: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """The targets as layers are told them: one-hot labels, or real targets as they are; None under most rules."""
+        if not self.told:
             return None
         return targets if targets.is_floating_point() else F.one_hot(targets, self.outputs).to(dtype)
 
-    def loss(self, inputs, targets):
+    def tell(self, targets: Tensor | None) -> None:
+        """Tells the layers the targets of the next forward pass, `as_told`."""
+        for layer in self.told:
+            layer.targets = targets
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.outputs_of(inputs)
         return loss_of(outputs, targets), outputs
 
-    def gradients(self, optimiser, inputs, targets):
-        if self.output is not None:
-            self.output.targets = self.told(targets, inputs.dtype)
+    def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        self.tell(self.as_told(targets, inputs.dtype))
         loss, outputs = self.loss(inputs, targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -121,20 +125,23 @@ def build(config: Config, data: Data) -> Learner:
     rule = parse(rule_class, config.rule_options, f"options of rule {config.rule}")
     if config.rank is not None and not rule.ranked:
         raise UsageError(f"--rank {config.rank}: rule {config.rule!r} has no rank")
+    if not rule.serves(data.regression):
+        raise UsageError(
+            f"--rule {config.rule}: rule {config.rule!r} needs class labels, model {config.model!r} is for regression"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config.seed, "weights"))
         network = _network(config, data).to(DTYPES[config.precision])
     names = network.feedback_layers()
     ranks = parse_ranks(config.rank, list(names))
     for label, factor in network.rank_factors.items():
-        if isinstance(ranks[label], int):
-            ranks[label] *= factor
+        if isinstance(asked := ranks[label], int):
+            ranks[label] = asked * factor
     generator = Generator().manual_seed(stream(config.seed, "feedback"))
     last = network.output_module
     layers, notes = convert_layers(network, names, rule, ranks, generator, output=last, clip=config.clip)
-    told = last if rule.reads_targets else None
-    output = next((layers[label] for label, name in names.items() if name == told), None)
-    return Learner(network, layers, rule, output, data.outputs, notes, config.precision)
+    told = [layers[label] for label, name in names.items() if rule.told == "all" or (rule.told and name == last)]
+    return Learner(network, layers, rule, told, data.outputs, notes, config.precision)
 
 
 def _network(config: Config, data: Data) -> Network:

@@ -79,6 +79,8 @@ def train_together(
     def attempt() -> list[Outcome]:
         return _train(configs, device, checkpoint, deadline, progress, steps, draws)
 
+    if checkpoint is None:
+        return attempt()
     try:
         return attempt()
     except UnusableCheckpoint as error:

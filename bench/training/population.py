@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class Population(Trainee):
         networks = [member.network for member in members]
         held = set(map(id, members[0].all_feedback()))
         self.feedback_names = {name for name, p in networks[0].named_parameters() if id(p) in held}
-        own = [dict(network.named_parameters()) for network in networks]
+        own: list[Tensors] = [dict(network.named_parameters()) for network in networks]
         with torch.no_grad():
             stacks = _stack(own)
             buffers = _stack([dict(network.named_buffers()) for network in networks])
@@ -53,21 +54,21 @@ class Population(Trainee):
         self.others = buffers | {name: stack for name, stack in stacks.items() if name not in self.parts}
         self.learned: list[str] | None = None
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         return self._optimised(feedback=False)
 
-    def feedback(self):
+    def feedback(self) -> list[nn.Parameter]:
         return self._optimised(feedback=True)
 
     def _optimised(self, feedback: bool) -> list[nn.Parameter]:
         names = [name for name in self.parts if (name in self.feedback_names) == feedback]
         return [parameter for name in names for parameter in self.parts[name].values()]
 
-    def loss(self, inputs, targets):
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return vmap(self._loss, in_dims=(0, 0, None, None))(self.parameters, self.others, inputs, targets)
 
-    def gradients(self, optimiser, inputs, targets):
-        told = self.members[0].told(targets, inputs.dtype)
+    def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        told = self.members[0].as_told(targets, inputs.dtype)
         differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=(0, 0, 0, 0, None if told is None else 0))
         with torch.no_grad():  # `grad` differentiates all the same; autograd would keep a graph of its own
             found, (loss, outputs) = differentiate(self.parameters, self.others, inputs, targets, told)
@@ -83,18 +84,15 @@ class Population(Trainee):
     def _loss(self, parameters: Tensors, others: Tensors, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """That of a member with these tensors in its network."""
         one = self.members[0]
-        network = partial(functional_call, one.network, (parameters, others))
+        network: Any = partial(functional_call, one.network, (parameters, others))
         return replace(one, network=network).loss(inputs, targets)
 
     def _told_loss(
         self, parameters: Tensors, others: Tensors, inputs: Tensor, targets: Tensor, told: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        output = self.members[0].output
-        if output is not None:
-            output.targets = told
+        self.members[0].tell(told)
         loss, outputs = self._loss(parameters, others, inputs, targets)
-        if output is not None:
-            output.targets = None
+        self.members[0].tell(None)
         return loss, (loss.detach(), outputs.detach())
 
     def _learned(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.config import Config
+from bench.models import MODELS
 from bench.rules import RULES
 
 BASE = {
@@ -103,5 +104,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 def configs(model: str) -> dict[str, Config]:
     """The golden runs of a network, by name."""
-    rules = {rule: {"rule": rule} | ({} if RULES.get(rule).ranked else {"rank": None}) for rule in RULES.built_in()}
+    kinds = {rule: RULES.get(rule) for rule in RULES.built_in()}
+    kinds = {rule: kind for rule, kind in kinds.items() if kind().serves(MODELS.get(model).regression)}
+    rules = {rule: {"rule": rule} | ({} if kind.ranked else {"rank": None}) for rule, kind in kinds.items()}
     return {name: replace(BASE[model], **changes) for name, changes in (rules | VARIANTS.get(model, {})).items()}

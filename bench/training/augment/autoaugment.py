@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
@@ -27,11 +27,11 @@ class AutoAugment(Augmentation):
         names = list(CHANGES)
         self.policy = torch.tensor([[(names.index(name), p, (m or 0) / 9) for name, p, m in pair] for pair in pairs])
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: Generator) -> Tensor:
         """Columns: the pair; whether the first change is made, and its sign; the same of the second."""
         return torch.rand(n, 5, generator=generator)
 
-    def apply(self, images, drawn):
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         self.policy = self.policy.to(drawn.device)  # which copies for the first batch alone
         pairs = self.policy[(drawn[:, 0] * len(self.policy)).long()]
         for change, made, sign in ((pairs[:, 0], drawn[:, 1], drawn[:, 2]), (pairs[:, 1], drawn[:, 3], drawn[:, 4])):
@@ -84,14 +84,14 @@ def _shift(m: Tensor, side: int) -> Tensor:
 def _warp(x: Tensor, matrix: list[list[float | Tensor]]) -> Tensor:
     """The images at the points that a 2 x 3 matrix makes of each pixel's (horizontal, vertical, 1), nearest pixel."""
     theta = torch.stack([torch.stack([x.new_zeros(len(x)) + entry for entry in row], 1) for row in matrix], 1)
-    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
 def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
     """Away from the image that has none of a property, or towards it: its factor is 1 + 0.9 m."""
 
-    def change(x, m):
+    def change(x: Tensor, m: Tensor) -> Tensor:
         without = adjust(x, 0.0)
         return (without + (1 + 0.9 * m[:, None, None, None]) * (x - without)).clamp(0, 1)
 

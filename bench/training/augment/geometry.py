@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from bench.training.augment.base import Augmentation
@@ -15,10 +15,10 @@ class Flip(Augmentation):
 
     moves_pixels = True
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: Generator) -> Tensor:
         return torch.rand(n, generator=generator) < 0.5
 
-    def apply(self, images, drawn):
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         n = len(images)  # selecting rows is several times as fast as torch.where on the CPU
         rows = torch.arange(n, device=images.device) + n * drawn
         return torch.cat((images, images.flip(-1))).index_select(0, rows)
@@ -30,10 +30,10 @@ class Rotate(Augmentation):
 
     degrees: float
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: Generator) -> Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * math.radians(self.degrees)
 
-    def apply(self, images, drawn):
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         x, y = _centres(width, drawn), _centres(height, drawn)[:, None]
         cos, sin = drawn.cos()[:, None, None], drawn.sin()[:, None, None]
@@ -51,10 +51,10 @@ class Crop(Augmentation):
     moves_pixels = True
     pixels: int
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: Generator) -> Tensor:
         return torch.rand(n, 2, generator=generator)
 
-    def apply(self, images, drawn):
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         frames = F.pad(images, [self.pixels] * 4).unfold(2, height, 1).unfold(3, width, 1)
         top, left = (drawn * (2 * self.pixels + 1)).long().unbind(1)
@@ -71,10 +71,10 @@ class Cutout(Augmentation):
     moves_pixels = True
     size: int
 
-    def draw(self, n, generator):
+    def draw(self, n: int, generator: Generator) -> Tensor:
         return torch.rand(n, 2, generator=generator)
 
-    def apply(self, images, drawn):
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         rows, columns = (self._hidden(n, place) for n, place in zip(images.shape[-2:], drawn.unbind(1), strict=True))
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 

@@ -1,0 +1,218 @@
+"""A layer under a learning rule: PyTorch's own, with the rule's feedback and backward pass."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Self, SupportsIndex
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import vmap
+
+from bench.errors import UsageError
+from bench.layers._feedback import check_clip, check_weight, group_of, initial_feedback
+from bench.layers._function import Mapped, Unmapped
+from bench.layers._registry import blank
+from bench.layers.direct import Source
+from bench.layers.ranks import check_ranked, parse_rank, rank_for
+from bench.layers.watch import Watch, unwatch, watch
+from bench.operators import Operator
+from bench.rules import RULES
+from bench.rules.base import Feedback, Response, Rule, Signals, full_rank
+
+
+class RuleLayer(nn.Module, ABC):
+    """A layer under a learning rule.
+
+    Takes the arguments of the plain layer, and: `rule`, a name or a `Rule`; `rank`, a number, a fraction of the output
+    channels ("1/4"), full if None and capped there; `clip`, a bound on each entry of the error sent down; `generator`,
+    of the feedback's initial values.
+
+    A layer of several groups has feedback for each, stacked along a leading dimension; a rank is of a group's channels.
+
+    `targets` is set before each forward pass, where the rule is told them: at the output layer one-hot labels, or the
+    targets of a regression (rows, out); at every layer one-hot labels (N, classes).
+
+    What the rule holds `fixed` is a parameter that does not require a gradient.
+    """
+
+    plain: ClassVar[type[nn.Module]]
+    MATRIX: ClassVar[str] = "weight"
+    """Name of the parameter that is W."""
+    operator: Operator
+    weight: Tensor
+    bias: Any
+    OWN: ClassVar = (
+        *("operator", "rule", "rank", "clip", "source", "targets", "fixed", "feedback", "label", "family", "called"),
+        *("unwatched", "watch"),
+    )
+    """Attributes that the plain layer does not have."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        rule: str | Rule,
+        rank: int | str | None = None,
+        clip: float | None = None,
+        generator: Generator | None = None,
+        **keywords: Any,
+    ) -> None:
+        name = f"rule {rule!r}" if isinstance(rule, str) else type(rule).__name__
+        rule = RULES.get(rule)() if isinstance(rule, str) else rule
+        if rule.direct:
+            raise UsageError("a direct rule needs the network around the layer; allowed: bench.convert")
+        check_ranked(rule, rank, name)
+        asked = parse_rank(rank, "rank=")
+        check_clip(clip)
+        super().__init__(*arguments, **keywords)
+        operator = self.operator_of(self)
+        check_weight(self.weight)
+        like = group_of(operator, self.weight)
+        rank = min(rank_for(asked, like), full_rank(like))
+        given, fixed = initial_feedback(operator, self.weight, rule, rank, generator or torch.default_generator, None)
+        self._take_over(operator, rule, rank, given, fixed, clip, None)
+
+    @classmethod
+    def from_plain(
+        cls,
+        plain: Any,
+        rule: Rule,
+        rank: int,
+        generator: Generator,
+        clip: float | None = None,
+        source: Source | None = None,
+    ) -> Self:
+        """Puts a plain layer under a rule: the same object, with its parameters, hooks and attributes."""
+        operator = cls.operator_of(plain)
+        given, fixed = initial_feedback(operator, getattr(plain, cls.MATRIX), rule, rank, generator, source)
+        plain.__class__ = cls
+        plain._take_over(operator, rule, rank, given, fixed, clip, source)
+        return plain
+
+    def _take_over(
+        self,
+        operator: Operator,
+        rule: Rule,
+        rank: int,
+        given: Feedback,
+        fixed: frozenset[str],
+        clip: float | None,
+        source: Source | None,
+    ) -> None:
+        self.operator = operator
+        self.rule, self.rank, self.clip, self.source = rule, rank, clip, source
+        self.targets: Tensor | None = None
+        self.fixed = fixed
+        self.feedback = nn.ParameterDict({n: nn.Parameter(tensor, n not in fixed) for n, tensor in given.items()})
+        self.label, self.family, self.called = "", [self], False
+        W, first = self._by_group()[0]
+        self.unwatched = rule.feedback_matrix(W, first) is W
+        self.watch: Watch | None = None
+        self._watch()
+
+    def leave_unwatched(self) -> None:
+        """Lets other code read the weight: an embedding that shares it makes a gradient of its own."""
+        unwatch(self)
+        self.unwatched, self.watch = True, None
+
+    def to_plain(self) -> None:
+        """Turns the layer into the plain one that it was, the same object."""
+        unwatch(self)
+        del self.feedback
+        for name in self.OWN:
+            self.__dict__.pop(name, None)
+        self.__class__ = self.plain  # type: ignore[assignment]
+
+    @staticmethod
+    @abstractmethod
+    def operator_of(plain: Any) -> Operator:
+        """The linear map of a plain layer. Raises `UsageError` for a layer that has no such map here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.through(x, getattr(self, "bias", None), self.operator)
+
+    def through(self, x: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
+        """W x + bias, with another bias or another operator than the layer's own."""
+        function, single = self.function(), x.ndim == operator.example_dimensions
+        x = x[None] if single else x
+        y = function.apply(self, operator, x, self.weight, bias, self.targets, *self.feedback.values())
+        return y[0] if single else y
+
+    def function(self) -> type[Mapped]:
+        """The autograd function of a call, of which the layer takes note."""
+        mapped = torch._C._are_functorch_transforms_active()
+        self.__dict__["called"] = True
+        if mapped and self.watch is not None:
+            self.watch.mapped = True
+        elif not self.unwatched and (
+            self.watch is None or self.watch.weight() is not self._parameters.get(self.MATRIX)
+        ):
+            self._watch()
+        return Mapped if mapped else Unmapped
+
+    def respond(self, signals: Signals, feedback: Feedback) -> Response:
+        """The error sent down and the gradients of the feedback: the rule's, for each group its own."""
+        if signals.op.groups == 1:
+            return self.rule.backward(signals, feedback)
+        groups, group = signals.op.groups, signals.op.group
+        parted = signals.targets is not None and self.source is None
+
+        def one(W: Tensor, x: Tensor, g: Tensor, targets: Tensor | None, feedback: Feedback) -> Response:
+            return self.rule.backward(replace(signals, op=group, W=W, x=x, g=g, targets=targets), feedback)
+
+        W = signals.W.unflatten(0, (groups, -1))
+        targets = signals.targets.unflatten(1, (groups, -1)) if parted else signals.targets
+        x, g = (tensor.unflatten(1, (groups, -1)) for tensor in (signals.x, signals.g))
+        each = vmap(one, (0, 1, 1, 1 if parted else None, 0), out_dims=(1, 0), randomness="different")
+        sent, gradients = each(W, x, g, targets, feedback)
+        return sent.flatten(1, 2), gradients
+
+    def feedback_matrix(self) -> Tensor | None:
+        """What stands for the weight on the way down, (out, in/G, ...); None where no one tensor does."""
+        each = [self.rule.feedback_matrix(W, feedback) for W, feedback in self._by_group()]
+        matrices = [matrix for matrix in each if matrix is not None]
+        return torch.cat(matrices) if len(matrices) > 1 else each[0]
+
+    def reset_feedback(self) -> None:
+        """Lets the rule set the feedback anew, in place."""
+        for W, feedback in self._by_group():
+            self.rule.reset(W, feedback)
+
+    def _by_group(self) -> list[tuple[Tensor, Feedback]]:
+        W, groups = self.operator.canonical(self.weight), self.operator.groups
+        if groups == 1:
+            return [(W, dict(self.feedback))]
+        parts = [{name: tensor[group] for name, tensor in self.feedback.items()} for group in range(groups)]
+        return list(zip(W.chunk(groups), parts, strict=True))
+
+    def _watch(self) -> None:
+        self.watch = None if self.unwatched else watch(self)
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Self:
+        super()._apply(*arguments, **keywords)
+        self._watch()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "watch"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        super().__setstate__(state)
+        self.watch = None
+        self._watch()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return blank, (self.plain,), self.__getstate__()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rule={type(self.rule).__name__}, rank={self.rank}"
+
+
+def tell(network: nn.Module, targets: Tensor) -> None:
+    """Tells every layer under a rule that is told the targets everywhere, such as `drtp`, those of the next batch.
+
+    targets: one-hot labels (N, classes), or (N, ..., classes) of a network with an output per position.
+    """
+    for layer in network.modules():
+        if isinstance(layer, RuleLayer) and layer.rule.told == "all":
+            layer.targets = targets
