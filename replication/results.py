@@ -195,7 +195,7 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
-    needed = {config.digest for config, _ in found.recorded(scale, store, needed=True)}
+    needed = {config.digest for configs in found.plans(scale, folder, needed=True) for config in configs}
     cells = []
     for _, group in groupby(found.recorded(scale, store), key=lambda run: replace(run[0], seed=0)):
         runs = list(group)

@@ -1,0 +1,98 @@
+"""Light commands: what they tell of rules, networks and data they read without importing torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.commands.verify import verify
+from bench.data import _cache, _drawn
+from bench.declared import Undeclared, declared
+from bench.models import MODELS
+from bench.rules import RULES
+
+ROOT = Path(__file__).parents[1]
+RUN = """
+import sys
+from bench.cli import main
+status = main(sys.argv[1:])
+assert not (heavy := {"torch", "scipy", "pandas", "sklearn"} & sys.modules.keys()), heavy
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list experiments",
+        "list datasets",
+        "data",
+        "sweep linear --scale cpu --dry-run",
+        "sweep cnn-rank --scale quick --dry-run",
+    ],
+)
+def test_a_light_command_imports_no_heavy_package(command):
+    process = subprocess.run([sys.executable, "-c", RUN, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("rule", RULES.built_in())
+def test_what_the_source_of_a_rule_says_is_what_its_class_has(rule):
+    for attribute, inherited in (("version", False), ("ranked", True), ("own_feedback_rate", True)):
+        found = declared(f"bench.rules.{rule.replace('-', '_')}", "RULE", attribute, inherited)
+        assert found == getattr(RULES.get(rule), attribute), attribute
+
+
+@pytest.mark.parametrize("model", MODELS.built_in())
+def test_what_the_source_of_a_network_says_is_what_its_class_has(model):
+    for attribute in ("version", "regression"):
+        assert declared(f"bench.models.{model}", "MODEL", attribute) == getattr(MODELS.get(model), attribute)
+
+
+@pytest.mark.parametrize("body", ["ranked = bool(1)", "@property\n    def ranked(self): ...", "other = 1"])
+def test_what_the_source_alone_does_not_tell_is_asked_of_the_class(body, tmp_path, monkeypatch):
+    (tmp_path / "undeclared.py").write_text(f"class Rule:\n    {body}\n\nRULE = Rule\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Undeclared):
+        declared("undeclared", "RULE", "ranked")
+    declared.cache_clear()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    return tmp_path / _cache.DRAWN
+
+
+def test_checksums_of_drawn_data_are_kept_for_the_code_that_drew_them(cache, monkeypatch):
+    drawn = []
+
+    class Drawn:
+        sha256 = {"train": "a", "test": "b"}
+
+    monkeypatch.setattr(_drawn, "load_once", lambda name, seed: drawn.append((name, seed)) or Drawn)
+    for name, seed in (("linear-teacher:8", 0), ("linear-teacher:8", 1), ("linear-teacher:8", 0)):
+        assert _drawn.checksums(name, seed) == Drawn.sha256
+    assert drawn == [("linear-teacher:8", 0), ("linear-teacher:8", 1)]
+    for content in (json.loads(cache.read_text()) | {"made_by": "other code"}, {}, []):
+        cache.write_text(json.dumps(content))
+        _drawn.checksums("linear-teacher:8", 0)
+    assert len(drawn) == 5
+    _cache.clear()
+    assert not cache.exists()
+
+
+def test_verify_reads_each_record_once(made_up, tmp_path, monkeypatch, capsys):
+    from bench.records import store
+    from bench.sweeps.experiments import experiment
+
+    for config in experiment("linear").configs("quick"):
+        made_up(config, None, "quick", "linear")
+    files = len(list(store.Store(tmp_path / "quick").paths()))
+    read = []
+    content = store._content
+    monkeypatch.setattr(store, "_content", lambda path: read.append(path) or content(path))
+    verify(tmp_path, golden=False)
+    assert len(read) == len(set(read)) == files and f"records: {files}" in capsys.readouterr().out
