@@ -38,8 +38,8 @@ light: $(INSTALLED)  ## Measure what light commands cost, on the committed recor
 wheel: $(INSTALLED)  ## Build the wheel and use it with its core dependencies alone, from an empty folder
 	$(RUN) .ci/wheel
 
-lint: $(INSTALLED)  ## Check the style, and that imports go one way
-	$(RUN) ruff check && ruff format --check && lint-imports --no-cache
+lint: $(INSTALLED)  ## Check the style, that imports go one way, and CITATION.cff
+	$(RUN) ruff check && ruff format --check && lint-imports --no-cache && cffconvert --validate
 
 format: $(INSTALLED)  ## Format the code, and mend what can be mended by itself
 	$(RUN) ruff check --fix && ruff format
