@@ -60,6 +60,29 @@ def test_what_the_source_alone_does_not_tell_is_asked_of_the_class(body, tmp_pat
     declared.cache_clear()
 
 
+INHERITANCE = """
+class First:
+    version: int = 1
+
+class Second(First):
+    version = 2
+
+class Third(Second):
+    pass
+
+RULE = Third
+"""
+
+
+@pytest.mark.parametrize(("inherited", "version"), [(True, 2), (False, 1)])
+def test_an_attribute_that_is_not_inherited_is_the_own_one_or_that_of_the_base_of_all(
+    inherited, version, tmp_path, monkeypatch
+):
+    (tmp_path / "inheritance.py").write_text(INHERITANCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert declared("inheritance", "RULE", "version", inherited) == version
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
