@@ -1,6 +1,5 @@
 """Light commands: what they tell of rules, networks and data they read without importing torch."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.commands.verify import verify
-from bench.data import _cache, _drawn
+from bench.data import DATASETS, _cache, _checksums
 from bench.declared import Undeclared, declared
 from bench.models import MODELS
 from bench.rules import RULES
@@ -83,28 +82,29 @@ def test_an_attribute_that_is_not_inherited_is_the_own_one_or_that_of_the_base_o
     assert declared("inheritance", "RULE", "version", inherited) == version
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
+def test_checksums_are_kept_for_the_code_and_the_libraries_that_made_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    return tmp_path / _cache.DRAWN
+    made = []
 
-
-def test_checksums_of_drawn_data_are_kept_for_the_code_that_drew_them(cache, monkeypatch):
-    drawn = []
-
-    class Drawn:
+    class Made:
         sha256 = {"train": "a", "test": "b"}
 
-    monkeypatch.setattr(_drawn, "load_once", lambda name, seed: drawn.append((name, seed)) or Drawn)
-    for name, seed in (("linear-teacher:8", 0), ("linear-teacher:8", 1), ("linear-teacher:8", 0)):
-        assert _drawn.checksums(name, seed) == Drawn.sha256
-    assert drawn == [("linear-teacher:8", 0), ("linear-teacher:8", 1)]
-    for content in (json.loads(cache.read_text()) | {"made_by": "other code"}, {}, []):
-        cache.write_text(json.dumps(content))
-        _drawn.checksums("linear-teacher:8", 0)
-    assert len(drawn) == 5
+    def checksums_of(seed):
+        return _checksums.checksums(DATASETS.get("linear-teacher"), "linear-teacher:8", seed)
+
+    monkeypatch.setattr(_checksums, "load_once", lambda name, seed: made.append(seed) or Made)
+    assert [checksums_of(seed) for seed in (0, 1, 0)] == [Made.sha256] * 3 and made == [0, 1]
+    for damaged in ("{", "[]"):
+        (tmp_path / _cache.CHECKSUMS).write_text(damaged)
+        checksums_of(0)
+    assert made == [0, 1, 0, 0]
+    monkeypatch.setattr(_checksums, "version", lambda name: "another")
+    checksums_of(0)
+    monkeypatch.setattr(_checksums, "file_digest", lambda path: "other code")
+    checksums_of(0)
+    assert made == [0, 1, 0, 0, 0, 0]
     _cache.clear()
-    assert not cache.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_verify_reads_each_record_once(made_up, tmp_path, monkeypatch, capsys):

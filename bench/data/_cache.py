@@ -21,8 +21,8 @@ from bench.files import write_atomically
 
 FORMAT = 1
 SUFFIX = ".images"
-DRAWN = "drawn.json"
-"""The checksums of data that are drawn from a seed."""
+CHECKSUMS = "checksums.json"
+"""Those of data that the program makes, see `bench.data._checksums`."""
 States = dict[str, list[int]]
 Splits = tuple[Split, Split]
 
@@ -44,7 +44,7 @@ def file(name: str) -> Path:
 
 def files() -> list[Path]:
     """What is in the cache, with what an interrupted process has left."""
-    names = (SUFFIX, DRAWN)
+    names = (SUFFIX, CHECKSUMS)
     return sorted(path for name in names for form in (f"*{name}", f".*{name}.*.tmp") for path in folder().glob(form))
 
 

@@ -129,7 +129,8 @@ class Dataset(ABC):
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
     balanced: whether every class has as many examples in the training split, and in the test split.
     in_files: whether it is read from files of a data folder; else the program makes it. drawn: whether it is drawn at
-    random, from a seed.
+    random, from a seed. made_with: the distributions that with the dataset's module decide what the program makes; where
+    they are named, its checksums are kept on disk.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Dataset(ABC):
     balanced: bool = False
     in_files: bool = False
     drawn: bool = False
+    made_with: tuple[str, ...] = ()
 
     def present(self, folder: Path) -> bool:
         """Whether `folder` holds the files, whatever is in them."""

@@ -16,6 +16,7 @@ class Digits(Dataset):
     how_to_get = "built in (scikit-learn)"
     outputs = 10
     sizes = (1_297, 500)
+    made_with = ("scikit-learn", "numpy")
 
     def read(self, folder: Path) -> Data:
         import torch

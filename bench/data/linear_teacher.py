@@ -31,6 +31,7 @@ class LinearTeacher(Dataset):
     how_to_get = "built in; the suffix is the teacher's rank, as in linear-teacher:8"
     outputs = OUTPUTS
     drawn = True
+    made_with = ("torch",)
     sizes = (INPUTS + 1, INPUTS + 1)
 
     def read(self, folder: Path) -> Data:
