@@ -129,8 +129,8 @@ class Dataset(ABC):
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
     balanced: whether every class has as many examples in the training split, and in the test split.
     in_files: whether it is read from files of a data folder; else the program makes it. drawn: whether it is drawn at
-    random, from a seed. made_with: the distributions that with the dataset's module decide what the program makes; where
-    they are named, its checksums are kept on disk.
+    random, from a seed. made_with: the distributions that with the dataset's module decide what is made; where they
+    are named, its checksums are kept on disk.
     """
 
     name: str
