@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
 endif
 
-.PHONY: help repro report replicate test soak lint
+.PHONY: help repro report replicate test soak light wheel lint format
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -36,16 +36,25 @@ test: $(INSTALLED)  ## Run the tests
 soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with undisturbed ones
 	$(RUN) python tests/soak.py
 
-lint: $(INSTALLED)  ## Check the style, and that imports go one way
-	$(RUN) ruff check && ruff format --check && lint-imports --no-cache
+light: $(INSTALLED)  ## Measure what light commands cost, on the committed records and on 10,000
+	$(RUN) python tests/light.py
+
+wheel: $(INSTALLED)  ## Build the wheel and use it with its core dependencies alone, from an empty folder
+	$(RUN) .ci/wheel
+
+lint: $(INSTALLED)  ## Check the style, that imports go one way, and CITATION.cff
+	$(RUN) ruff check && ruff format --check && lint-imports --no-cache && cffconvert --validate
+
+format: $(INSTALLED)  ## Format the code, and mend what can be mended by itself
+	$(RUN) ruff check --fix && ruff format
 
 $(INSTALLED): constraints.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $$($(PYTHON) -V 2>&1) is too old; give Python 3.11 or newer as PYTHON=..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) lacks its venv module (on Debian: apt install python3-venv)" >&2; exit 2; }
 	@echo "Installing into .venv: a few minutes, some 5 GB where torch comes with CUDA"
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -c constraints.txt -e '.[test]'
+	@.venv/bin/python -m pip install -c constraints.txt -e '.[all]'
 	@touch $@

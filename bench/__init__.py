@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from bench.layers import Conv2d, Linear, register_layer, register_reader, tell
     from bench.rules.base import Rule
 
+    __version__: str
+
 HOMES = {
     "convert": "conversion",
     "revert": "conversion",
@@ -25,6 +27,7 @@ __all__ = [
     "Conv2d",
     "Linear",
     "Rule",
+    "__version__",
     "conversion_report",
     "convert",
     "register_layer",
@@ -35,6 +38,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in HOMES:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
     return getattr(import_module(f"bench.{HOMES[name]}"), name)
+
+
+def _version() -> str:
+    """That of the installed distribution; of a checkout that is not installed, what its pyproject.toml says."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("low-dimensional-feedback-bench")
+    except PackageNotFoundError:
+        import tomllib
+        from pathlib import Path
+
+        return tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]

@@ -205,17 +205,23 @@ def speed(
 
 
 def _available(device: str) -> str:
-    import torch
-
     if device not in ("cpu", "cuda"):
         raise unknown("device", device, ["cpu", "cuda"], near={"gpu": "cuda"}.get(device.lower()))
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not _has_gpu():
         raise UsageError("--device cuda: no GPU was found; allowed: cpu")
     return device
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _workers(device: str) -> int:
-    return 1 if device == "cuda" else len(os.sched_getaffinity(0))
+    from bench.training.process import cores
+
+    return 1 if device == "cuda" else cores()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

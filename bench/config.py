@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -97,7 +97,7 @@ class Config:
 
         So a new field leaves the digest of every recorded run as it was; a default, once recorded, must not change.
         """
-        identity = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _default(f)}
+        identity = {name: value for name, default in _defaults() if (value := getattr(self, name)) != default}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -116,9 +116,10 @@ class Config:
         return " ".join([self.rule, *rank, *options])
 
 
-def _default(of: Field) -> Any:
-    """The default of a field, MISSING where it has none."""
-    return of.default if of.default_factory is MISSING else of.default_factory()
+@cache
+def _defaults() -> list[tuple[str, Any]]:
+    """The fields of `Config` with their defaults, MISSING where there is none."""
+    return [(f.name, f.default if f.default_factory is MISSING else f.default_factory()) for f in fields(Config)]
 
 
 def _is_plain(value: Any, lists: int = 2) -> bool:
@@ -142,14 +143,20 @@ def parse(cls: type, values: Any, where: str) -> Any:
     for key in values:
         if key not in types:
             raise UsageError(f"{where}: {unknown('key', key, types)}")
-    for f in fields(cls):
-        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise UsageError(f"{where}: key {f.name!r} is missing")
+    for name in _required(cls):
+        if name not in values:
+            raise UsageError(f"{where}: key {name!r} is missing")
     converted = {key: _value(types[key], value, f"{where}: {key}") for key, value in values.items()}
     try:
         return cls(**converted)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+@cache
+def _required(cls: type) -> list[str]:
+    """The fields without a default."""
+    return [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
 
 
 @cache

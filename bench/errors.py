@@ -4,6 +4,14 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+EXTRAS = {
+    "data": ("PIL", "datasets", "pyarrow", "sklearn", "torchvision"),
+    "report": ("jinja2", "matplotlib", "pandas", "seaborn"),
+    "pipeline": ("dvc",),
+    "cluster": ("submitit",),
+    "test": ("hypothesis", "pytest", "timm", "transformers"),
+}
+"""The packages that only an extra of this project installs, as they are imported."""
 LONGEST = 200
 """Characters of a value in a message."""
 
@@ -48,7 +56,9 @@ def not_installed(error: ModuleNotFoundError) -> UsageError:
     package = (error.name or "").partition(".")[0]
     if package in ("", "bench", "replication"):
         raise error
-    return UsageError(f"this needs the package {package!r}, which is not installed")
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+    remedy = f": pip install 'low-dimensional-feedback-bench[{extra}]'" if extra else ""
+    return UsageError(f"this needs the package {package!r}, which is not installed{remedy}")
 
 
 def run_command(command: Callable[[], None]) -> None:

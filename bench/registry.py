@@ -3,13 +3,15 @@
 import pkgutil
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from inspect import isabstract
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from bench.declared import Undeclared, declared
 from bench.errors import UsageError, one_line, shown, unknown
 
 T = TypeVar("T")
@@ -48,7 +50,7 @@ class Registry(Generic[T]):
             raise unknown(self.kind, name, sorted(found))
         plugin = found[name]
         if plugin is None:
-            return import_module(f"{self.package}.{name.replace('-', '_')}")
+            return import_module(self._path(name))
         where = f"{self.kind} {shown(name)}: plug-in {shown(plugin.value)[1:-1]}"
         if not NAME.fullmatch(name):
             raise UsageError(f"{where} has a name that is not allowed; expected: letters, digits, - and _, at most 64")
@@ -77,6 +79,21 @@ class Registry(Generic[T]):
         """What the module called `name` offers. Raises `UsageError` as `module` does."""
         return getattr(self.module(name), self.kind.upper())
 
+    def declared(self, name: str, attribute: str, inherited: bool = True) -> Any:
+        """An attribute of the class that the module called `name` offers, without an import where its source tells it.
+
+        As `bench.declared` has it. Raises `UsageError` as `module` does.
+        """
+        if name in self.built_in() and self._path(name) not in sys.modules:
+            with suppress(Undeclared):
+                return declared(self._path(name), self.kind.upper(), attribute, inherited)
+        return getattr(self.get(name), attribute)
+
+    def check(self, name: str) -> None:
+        """Raises `UsageError` where no module is called `name`, or a plug-in that cannot be used."""
+        if name not in self.built_in():
+            self.module(name)
+
     def all(self) -> dict[str, T]:
         """What all modules offer, by name. Plug-ins that cannot be used are left out, with a warning once."""
         offered = {}
@@ -93,6 +110,10 @@ class Registry(Generic[T]):
     def plugin(self, name: str) -> EntryPoint | None:
         """The entry point of the module called `name`, None where it is built in or does not exist."""
         return self._found().get(name)
+
+    def _path(self, name: str) -> str:
+        """The module of a built-in name, as Python imports it."""
+        return f"{self.package}.{name.replace('-', '_')}"
 
     def _found(self) -> dict[str, EntryPoint | None]:
         """The plug-in of each name, None where it is built in."""

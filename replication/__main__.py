@@ -49,11 +49,11 @@ def replicate() -> None:
         if not shutil.which("dvc"):
             raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
         sys.exit(subprocess.call(["dvc", "repro"]))
-    from bench.sweeps.estimate import estimate, timings
+    from bench.sweeps.estimate import Timings, estimate, timings
     from bench.sweeps.experiments import alternative, experiment, names
     from replication.results import FOLDER
 
-    known = [timing for timing in timings(FOLDER, "cpu") if timing.scale != "quick"]
+    known = Timings([timing for timing in timings(FOLDER, "cpu").found if timing.scale != "quick"])
     table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
     for name in names():
         configs = experiment(name).configs("gpu", alternative(0))

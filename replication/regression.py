@@ -10,7 +10,6 @@ tolerance is left to the golden trajectories.
 """
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +26,7 @@ from bench.models import MODELS
 from bench.records.store import Record
 from bench.rules import RULES
 from bench.sweeps.experiments import Experiment, Grid
+from bench.training.process import cores
 from replication.results import FOLDER, Cell, results_of
 
 SCALE = "quick"
@@ -134,7 +134,7 @@ def command(
     if not write and not REFERENCE.exists():
         raise UsageError(f"{REFERENCE}: no such file; make it with --write")
     for model in MODELS.built_in():
-        at_once = workers or len(os.sched_getaffinity(0))
+        at_once = workers or cores()
         sweep(grid(model), SCALE, results=folder, workers=at_once, population=1, device="cpu")
     found = measured(folder)
     if write:

@@ -15,7 +15,7 @@ from bench.layers.ranks import Rank, parse_rank
 from bench.records.runs import accuracies, values
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
-from bench.sweeps.experiments import OPTIONS, Experiment, alternative, experiment
+from bench.sweeps.experiments import OPTIONS, Experiment, experiment
 from bench.sweeps.protocols import Scale, protocol
 from replication.stats import Level, authors_runs, level_of
 
@@ -196,8 +196,7 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
     runs = found.recorded(scale, store)
-    claims = len(found.configs(scale, alternative(0), folder, claims=True)) if found.scales[scale].claims else len(runs)
-    needed = {config.digest for config, _ in runs[:claims]}
+    needed = {config.digest for configs in found.plans(scale, folder, needed=True) for config in configs}
     cells = []
     for _, group in groupby(runs, key=lambda run: replace(run[0], seed=0)):
         here = list(group)

@@ -288,7 +288,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.sweeps.protocols.HERE", tmp_path / "bench/sweeps/protocols")
     monkeypatch.setattr("bench.sweeps.protocols.COMMITTED", tmp_path / "results")
-    for module in ("bench.sweeps.tune", "bench.sweeps.ingest", "bench.commands.sweep"):
+    for module in ("bench.sweeps.tune", "bench.sweeps.ingest"):
         monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
     settings = {"augment": [], "epochs": 3}
     change("bench/sweeps/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})

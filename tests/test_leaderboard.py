@@ -62,6 +62,7 @@ def recorded(tmp_path, monkeypatch, made_up):
     for name, text in {"first": FIRST, "second": SECOND}.items():
         (folder / f"{name}.yaml").write_text(text)
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(folder))
+    monkeypatch.setattr("bench.sweeps.experiments.SHIPPED", "no_such_package")
     results.cache_clear()
     paths = {}
     for name in ("first", "second"):

@@ -398,8 +398,10 @@ def test_a_wrong_experiment_file_is_named_in_one_line(write, runs, changes, word
 
 def test_an_experiment_or_a_scale_that_does_not_exist(write):
     trial = write([{"rule": "bp"}])
-    assert names() == ["trial"]
-    with pytest.raises(UsageError, match=r"^unknown experiment 'trail' \(did you mean 'trial'\?\); allowed: trial$"):
+    assert "trial" in names()
+    with pytest.raises(
+        UsageError, match=r"^unknown experiment 'trail' \(did you mean 'trial'\?\); allowed: .*, trial, "
+    ):
         experiment("trail")
     with pytest.raises(UsageError, match=r"^unknown scale 'quik' \(did you mean 'quick'\?\)"):
         trial.configs("quik")

@@ -1,7 +1,7 @@
 """`bench list` and `bench data`: what there is."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,9 +9,11 @@ from bench.commands.show import table
 from bench.data import DATASETS, Status, folders, status
 from bench.errors import UsageError, unknown
 from bench.models import MODELS
-from bench.models.base import Network
 from bench.rules import RULES
 from bench.sweeps import experiments
+
+if TYPE_CHECKING:
+    from bench.models.base import Network
 
 
 def show(kind: str | None) -> int:
@@ -57,7 +59,7 @@ def models() -> Rows:
     ]
 
 
-def _rules_for(model: type[Network]) -> str:
+def _rules_for(model: "type[Network]") -> str:
     """Direct rules need a single output, and those that tell every layer the targets class labels."""
     rules = {name: rule() for name, rule in RULES.all().items()}
     lacking = {name for name, rule in rules.items() if rule.direct and not model.output_module}

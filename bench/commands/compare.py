@@ -69,7 +69,7 @@ def _side(text: str) -> Side:
     rule, at, rank = text.partition("@")
     if rule not in RULES.names():
         raise unknown("rule", rule, RULES.names())
-    if at and not RULES.get(rule).ranked:
+    if at and not RULES.declared(rule, "ranked"):
         raise UsageError(f"{text}: rule {rule!r} has no rank; allowed: {rule}")
     return Side(rule, rank if at else None)
 

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from bench.commands.show import console, duration, interrupted, left_out, outcome, table
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
+from bench.records.index import Index
 from bench.records.store import Record, Store
 from bench.sweeps.estimate import estimate, measured, timings
 from bench.sweeps.experiments import Experiment
 from bench.sweeps.groups import parts
 from bench.sweeps.protocols import searches
 from bench.sweeps.run import check, lock, missing, run_all
-from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
 
 
 def sweep(
@@ -38,8 +38,9 @@ def sweep(
     configs = found.configs(scale, results=results, claims=claims)
     store = Store(results / scale)
     experiments = [found.name, *found.reuses]
-    todo = missing(configs, store, experiments)
-    left_out(store.refused(experiments))
+    index = Index.of(store, experiments)
+    todo = index.missing(configs, experiments)
+    left_out(index.refused)
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
@@ -74,6 +75,8 @@ def tune(
     Nothing is chosen where a trial failed, or where the budget ended them. Raises `UsageError` for a budget too short
     for one trial and for a broken file of settings, before anything is trained.
     """
+    from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
+
     started = time.monotonic()
     searches(model, scale, results)
     rules = list(dict.fromkeys(rules))

@@ -7,9 +7,10 @@ import typer
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
+from bench.records.index import Index
 from bench.records.provenance import differs, name_and_seed
-from bench.records.store import Record, Store, read_all
-from bench.sweeps.experiments import experiment, names
+from bench.records.store import Store, read_all
+from bench.sweeps.experiments import Experiment, experiment, names
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -20,8 +21,10 @@ def verify(results: Path, golden: bool) -> int:
         raise UsageError(f"--results {results}: no records there; allowed: a folder with SCALE/records")
     problems = [f"invalid   {path}: is no folder" for path in found if not path.is_dir()]
     for store in stores:
-        lacking, notes = _runs(store)
-        problems += [*_invalid(store), *lacking]
+        index = Index()
+        problems += _invalid(store, index)
+        lacking, notes = _runs(store, index)
+        problems += lacking
         for note in notes:
             typer.echo(note)
     if golden:
@@ -35,11 +38,14 @@ def verify(results: Path, golden: bool) -> int:
     return int(bool(problems))
 
 
-def _invalid(store: Store) -> Iterator[str]:
-    """Records that do not count, and those of other data than was declared or than others of their dataset."""
+def _invalid(store: Store, index: Index) -> Iterator[str]:
+    """Records that do not count, and those of other data than was declared or than others of their dataset.
+
+    Each file is read once; `index` is given what counts.
+    """
     first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
-    refused: dict[Path, str] = {}
-    for path, record in read_all(store.paths(), refused):
+    for path, record in read_all(store.paths(), index.refused):
+        index.add(path, record)
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
@@ -49,11 +55,11 @@ def _invalid(store: Store) -> Iterator[str]:
             yield f"data      {path}: {name} has another sha256 than in {other}"
         elif differs(record):
             yield f"data      {path}: {name} has another sha256 than the dataset"
-    for path, reason in refused.items():
+    for path, reason in index.refused.items():
         yield f"invalid   {path}: {reason}"
 
 
-def _runs(store: Store) -> tuple[list[str], list[str]]:
+def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
     """Of the experiments recorded here, runs that have no record or failed; and notes: records of no run.
 
     Runs that no claim reads may be missing where claims read others: a note counts them. An experiment whose runs
@@ -68,18 +74,27 @@ def _runs(store: Store) -> tuple[list[str], list[str]]:
         try:
             found = experiment(name) if name in names() else None
             planned = found is not None and scale in found.scales
-            runs = found.recorded(scale, store) if planned else []
-            needed = _missing(found.recorded(scale, store, needed=True)) if planned else []
+            runs = _plan(found, store, index) if planned else []
+            needed = _plan(found, store, index, needed=True) if planned and found.scales[scale].claims else runs
         except UsageError as error:
             lacking.append(f"plan      {name}: {error}")
             continue
-        lacking += [f"missing   {store.path(name, config)}" for config in needed]
-        if others := len(_missing(runs)) - len(needed):
+        due = _missing(needed)
+        lacking += [f"missing   {store.path(name, config)}" for config in due]
+        if others := len(_missing(runs)) - len(due):
             notes.append(f"open      {folder}: {others} of {len(runs)} runs, that no claim reads, have no record")
         slugs = {config.slug for config, _ in runs}
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in slugs]
     return lacking, notes
 
 
-def _missing(runs: list[tuple[Config, Record | None]]) -> list[Config]:
-    return [config for config, record in runs if record is None or record["status"] == "failed"]
+def _plan(found: Experiment, store: Store, index: Index, *, needed: bool = False) -> list[tuple[Config, str | None]]:
+    """The runs of an experiment and how they ended, of its alternative datasets as `Experiment.recorded` chooses."""
+    experiments = [found.name, *found.reuses]
+    plans = found.plans(store.folder.name, store.folder.parent, needed=needed)
+    runs = ([(config, index.status(config, experiments)) for config in configs] for configs in plans)
+    return max(runs, key=lambda ended: sum(status is not None for _, status in ended))
+
+
+def _missing(runs: list[tuple[Config, str | None]]) -> list[Config]:
+    return [config for config, status in runs if status in (None, "failed")]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.data.base import Split
 from bench.errors import UsageError
@@ -40,6 +39,8 @@ class Archive:
 
     def read(self, folder: Path, outputs: int) -> tuple[Split, Split]:
         """The training and the test split, in the archive's order. Raises `UsageError` naming what is wrong."""
+        import torch
+
         first, *_ = sources = self.sources(folder)
         if first == folder / self.file:
             place, batches = first, _members(first, [f"{self.folder}/{batch}" for batch in self.train + self.test])

@@ -7,13 +7,13 @@ time of change set back is noticed by `bench data --check` alone.
 """
 
 import os
+import pickle
 import sys
 import time
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
-
-import torch
+from typing import Any, BinaryIO
 
 from bench.data.base import Split
 from bench.errors import CannotWrite, UsageError
@@ -21,6 +21,8 @@ from bench.files import write_atomically
 
 FORMAT = 1
 SUFFIX = ".images"
+CHECKSUMS = "checksums.json"
+"""Those of data that the program makes, see `bench.data._checksums`."""
 States = dict[str, list[int]]
 Splits = tuple[Split, Split]
 
@@ -42,7 +44,8 @@ def file(name: str) -> Path:
 
 def files() -> list[Path]:
     """What is in the cache, with what an interrupted process has left."""
-    return sorted([*folder().glob(f"*{SUFFIX}"), *folder().glob(f".*{SUFFIX}.*.tmp")])
+    names = (SUFFIX, CHECKSUMS)
+    return sorted(path for name in names for form in (f"*{name}", f".*{name}.*.tmp") for path in folder().glob(form))
 
 
 def clear() -> None:
@@ -62,15 +65,42 @@ def read(name: str, sha256: dict[str, str], sources: States | None = None) -> Sp
 
     They are mapped privately: what is written to them never reaches the file.
     """
+    import torch
+
     try:
-        changed = file(name).stat().st_mtime_ns
         kept = torch.load(file(name), mmap=True, weights_only=True)
-        valid = (kept["format"], kept["sha256"], kept["changed"]) == (FORMAT, sha256, changed)
-        if valid and sources in (None, kept["sources"]):
+        if _counts(kept, name, sha256, sources):
             return Split(*kept["train"]), Split(*kept["test"])
     except Exception:  # no file, or whatever a damaged one makes torch raise: the sources are decoded again
         return None
     return None
+
+
+def holds(name: str, sha256: dict[str, str], sources: States) -> bool:
+    """Whether `read` would give splits, told without torch by what the file says of itself."""
+    try:
+        with zipfile.ZipFile(file(name)) as kept:
+            (said,) = (member for member in kept.namelist() if member.endswith("/data.pkl"))
+            return _counts(_WithoutTensors(kept.open(said)).load(), name, sha256, sources)
+    except Exception:  # as in `read`
+        return False
+
+
+def _counts(kept: dict[str, Any], name: str, sha256: dict[str, str], sources: States | None) -> bool:
+    """Whether what is kept stands for the checksums, was made of the sources and was not written to since."""
+    changed = file(name).stat().st_mtime_ns
+    said = kept["format"], kept["sha256"], kept["changed"]
+    return said == (FORMAT, sha256, changed) and sources in (None, kept["sources"])
+
+
+class _WithoutTensors(pickle.Unpickler):
+    """Unpickles what `torch.save` wrote, with None for each tensor."""
+
+    def persistent_load(self, pid: object) -> None:
+        return None
+
+    def find_class(self, module: str, name: str) -> Any:
+        return lambda *arguments: None
 
 
 def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) -> None:
@@ -79,6 +109,8 @@ def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) ->
     changed = int(time.time()) * 10**9  # whole seconds, which every file system keeps
 
     def save(file: BinaryIO) -> None:
+        import torch
+
         content = {"format": FORMAT, "sha256": sha256, "sources": sources, "changed": changed}
         torch.save(content | {"train": train, "test": test}, file)
         file.flush()

@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from bench.data import _cache
 from bench.data._archive import Archive
 from bench.data._images import ImageFiles
@@ -98,6 +96,8 @@ class Cifar(ImageFiles):
 
     def _in_order(self, kind: str, split: Split, size: int, place: Path) -> Split:
         """The images in the order of their digests. Raises `UsageError` unless they are those of the dataset."""
+        import torch
+
         if len(split) != size:
             raise UsageError(f"{place}: {len(split):,} images in the split {kind!r}, expected: {size:,}")
         found = digests(split)
@@ -121,5 +121,7 @@ class Cifar(ImageFiles):
 
 def digests(split: Split) -> list[bytes]:
     """SHA-256 of the label, one byte, and the pixels of each image; the images are uint8 (N, C, H, W)."""
+    import torch
+
     rows = torch.cat([split.targets.to(torch.uint8)[:, None], split.inputs.flatten(1)], 1).numpy()
     return [hashlib.sha256(row).digest() for row in rows]

@@ -29,7 +29,7 @@ class ImageFiles(Dataset):
         return bool(self.sources(folder))
 
     def unchanged(self, folder: Path) -> bool:
-        return _cache.read(self.name, self.sha256, _cache.states(self.sources(folder))) is not None
+        return _cache.holds(self.name, self.sha256, _cache.states(self.sources(folder)))
 
     def read(self, folder: Path) -> Data:
         states = _cache.states(self.sources(folder))

@@ -5,12 +5,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bench.data import Part
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 HOLDOUT_SEED = 0
 
@@ -23,22 +25,22 @@ class Split:
     targets: labels, int64 (N,), or in regression outputs, float (N, outputs).
     """
 
-    inputs: Tensor
-    targets: Tensor
+    inputs: "Tensor"
+    targets: "Tensor"
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, rows: Tensor) -> "Split":
+    def take(self, rows: "Tensor") -> "Split":
         """The examples that `rows`, indices or a mask, selects."""
         return Split(self.inputs[rows], self.targets[rows])
 
-    def to(self, device: torch.device | str) -> "Split":
+    def to(self, device: "torch.device | str") -> "Split":
         return Split(self.inputs.to(device), self.targets.to(device))
 
     def equals(self, other: "Split") -> bool:
         """Whether both have the same examples, to the bit."""
-        return torch.equal(self.inputs, other.inputs) and torch.equal(self.targets, other.targets)
+        return self.inputs.equal(other.inputs) and self.targets.equal(other.targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +68,10 @@ class Data:
         return self.train.targets.is_cuda
 
     @cached_property
-    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+    def channel_statistics(self) -> "tuple[Tensor, Tensor]":
         """Mean and standard deviation of the training images on the scale [0, 1], float64 (1, C, 1, 1)."""
+        import torch
+
         images = self.train.inputs
         values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
         counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.transpose(0, 1)]).double()
@@ -82,6 +86,8 @@ class Data:
         The cut is the same on every call; the test split is left out. Raises `UsageError` in regression, where the
         few training points stand for all samples only together.
         """
+        import torch
+
         if self.regression:
             raise UsageError(f"dataset {self.name!r} has no validation split: its training points cannot be divided")
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(HOLDOUT_SEED))
@@ -108,7 +114,9 @@ class Data:
 
         return replace(self, name=name, train=cut(self.train), test=cut(self.test), outputs=part.size)
 
-    def to(self, device: torch.device | str) -> "Data":
+    def to(self, device: "torch.device | str") -> "Data":
+        import torch
+
         if self.train.inputs.device == torch.device(device):
             return self
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -121,7 +129,8 @@ class Dataset(ABC):
     outputs: number of classes or output dimension. sizes: examples in the training and the test split.
     balanced: whether every class has as many examples in the training split, and in the test split.
     in_files: whether it is read from files of a data folder; else the program makes it. drawn: whether it is drawn at
-    random, from a seed.
+    random, from a seed. made_with: the distributions that with the dataset's module decide what is made; where they
+    are named, its checksums are kept on disk.
     """
 
     name: str
@@ -132,6 +141,7 @@ class Dataset(ABC):
     balanced: bool = False
     in_files: bool = False
     drawn: bool = False
+    made_with: tuple[str, ...] = ()
 
     def present(self, folder: Path) -> bool:
         """Whether `folder` holds the files, whatever is in them."""
@@ -158,7 +168,7 @@ class Dataset(ABC):
         raise UsageError(f"dataset {self.name!r} cannot be downloaded; {self.how_to_get}")
 
 
-def digest(*tensors: Tensor) -> str:
+def digest(*tensors: "Tensor") -> str:
     """SHA-256 of the tensors' bytes, one after the other, in hex."""
     sha = hashlib.sha256()
     for tensor in tensors:

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-
 from bench.data.base import Data, Dataset, Split, digest
 
 
@@ -20,8 +16,13 @@ class Digits(Dataset):
     how_to_get = "built in (scikit-learn)"
     outputs = 10
     sizes = (1_297, 500)
+    made_with = ("scikit-learn", "numpy")
 
     def read(self, folder: Path) -> Data:
+        import torch
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         pixels = (images * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8)
         parts = train_test_split(pixels, labels, test_size=self.sizes[1], stratify=labels, random_state=0)

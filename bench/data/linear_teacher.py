@@ -13,13 +13,14 @@ follow the random stream (which may change with the torch version), not the last
 import hashlib
 import math
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bench.data import Part
 from bench.data.base import Data, Dataset, Split, digest
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 INPUTS, OUTPUTS, SAMPLES = 128, 64, 100_000
 
@@ -30,6 +31,7 @@ class LinearTeacher(Dataset):
     how_to_get = "built in; the suffix is the teacher's rank, as in linear-teacher:8"
     outputs = OUTPUTS
     drawn = True
+    made_with = ("torch",)
     sizes = (INPUTS + 1, INPUTS + 1)
 
     def read(self, folder: Path) -> Data:
@@ -52,13 +54,15 @@ class LinearTeacher(Dataset):
 DATASET = LinearTeacher()
 
 
-def teacher(s: int, seed: int) -> Tensor:
+def teacher(s: int, seed: int) -> "Tensor":
     """The teacher T (64, 128) of rank `s` that 'linear-teacher:s' has with this seed, in float64."""
     return _teacher(s, _generator(s, seed))
 
 
-def pseudo_samples(samples: Tensor) -> Tensor:
+def pseudo_samples(samples: "Tensor") -> "Tensor":
     """The (n + 1, n) points whose mean and second moments are those of `samples` (N, n), N > n, in float64."""
+    import torch
+
     mean = samples.mean(0, keepdim=True)
     one = samples.new_ones(1, 1)
     moments = torch.cat([torch.cat([one, mean], 1), torch.cat([mean.T, samples.T @ samples / len(samples)], 1)])
@@ -71,13 +75,17 @@ def pseudo_samples(samples: Tensor) -> Tensor:
     return math.sqrt(points) * rotated[:, 1:]
 
 
-def _generator(s: int, seed: int) -> torch.Generator:
+def _generator(s: int, seed: int) -> "Generator":
     """Keyed by a digest, so that a network's weights started from the same `seed` are independent of the teacher."""
+    import torch
+
     key = hashlib.sha256(f"linear-teacher:{s}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:4]))
 
 
-def _teacher(s: int, generator: torch.Generator) -> Tensor:
+def _teacher(s: int, generator: "Generator") -> "Tensor":
+    import torch
+
     if not 1 <= s <= OUTPUTS:
         raise UsageError(f"dataset 'linear-teacher:{s}': the teacher's rank is 1 to {OUTPUTS}")
     left = torch.randn(OUTPUTS, s, generator=generator, dtype=torch.float64)
@@ -85,5 +93,7 @@ def _teacher(s: int, generator: torch.Generator) -> Tensor:
     return left @ right / math.sqrt(OUTPUTS)
 
 
-def _samples(generator: torch.Generator) -> Tensor:
+def _samples(generator: "Generator") -> "Tensor":
+    import torch
+
     return torch.randn(SAMPLES, INPUTS, generator=generator, dtype=torch.float64)

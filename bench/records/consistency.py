@@ -34,7 +34,7 @@ class _Run:
     def __init__(self, record: dict[str, Any], config: Config) -> None:
         self.record, self.config = record, config
         self.diverged = record["status"] == "diverged"
-        self.labelled = not MODELS.get(config.model).regression
+        self.labelled = not MODELS.declared(config.model, "regression")
         self.train, self.judged = _examples(config)
         self.epoch = self.train and min(self.train, config.epoch_examples or self.train)
 

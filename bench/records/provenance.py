@@ -3,6 +3,7 @@
 from functools import cache
 
 from bench.data import DATASETS, is_drawn, load_once, resolve
+from bench.data._checksums import checksums
 from bench.errors import UsageError
 from bench.records.store import Record
 
@@ -25,6 +26,8 @@ def expected(name: str, seed: int) -> dict[str, str]:
     if hasattr(dataset, "sha256"):
         return dataset.sha256
     try:
+        if dataset.made_with:
+            return checksums(dataset, name, seed)
         return load_once(resolve(name), seed).sha256
     except UsageError:
         return {}

@@ -26,7 +26,7 @@ class Runs:
     @property
     def regression(self) -> bool:
         """Whether the loss is what counts, the less the better; else it is accuracy."""
-        return MODELS.get(self.config.model).regression
+        return MODELS.declared(self.config.model, "regression")
 
     @property
     def measure(self) -> str:

@@ -48,12 +48,12 @@ class InvalidRecord(Exception):
 
 def task_of(model: str) -> str:
     """The task that results belong to, with its version: only results of one task compare."""
-    return f"{model}/{MODELS.get(model).version}"
+    return f"{model}/{MODELS.declared(model, 'version')}"
 
 
 def rule_of(rule: str) -> str:
     """A rule with its version, to which results of the rule belong."""
-    return f"{rule}/{RULES.get(rule).version}"
+    return f"{rule}/{RULES.declared(rule, 'version', inherited=False)}"
 
 
 def seal(record: Record) -> str:
@@ -157,14 +157,6 @@ class Store:
         """All record files, of one experiment or of all, in order."""
         yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
 
-    def refused(self, experiments: Iterable[str]) -> dict[Path, str]:
-        """The record files of experiments that are no valid records, and why."""
-        found: dict[Path, str] = {}
-        for experiment in experiments:
-            for _ in read_all(self.paths(experiment), found):
-                pass
-        return found
-
 
 def read(path: Path, config: Config | None = None) -> Record:
     """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not.
@@ -181,7 +173,7 @@ def read(path: Path, config: Config | None = None) -> Record:
         for registry, name in used(found).items():
             if name not in registry.names():
                 raise InvalidRecord(f"needs the {registry.kind} {name!r}, which is not installed")
-            registry.get(name)
+            registry.check(name)
         named = path.stem == found.slug and config in (None, found)
         if not named or record["digest"] != found.digest:
             raise InvalidRecord("holds another configuration than its name says")

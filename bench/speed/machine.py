@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.training.process import processor
+from bench.training.process import cores, processor
 
 
 def describe() -> dict[str, Any]:
@@ -18,7 +18,7 @@ def describe() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "cpu_mhz": _cpu_clock(),
         "gpu": gpu,

@@ -1,7 +1,6 @@
 """Runs at once, one a core, against the same runs one by one."""
 
 import math
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench.speed.networks import UNMEASURED
 from bench.sweeps.groups import run
 from bench.sweeps.protocols import configure
 from bench.sweeps.run import run_all
+from bench.training.process import cores
 
 EPOCHS = 80
 ROUNDS = 2
@@ -22,9 +22,8 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
 
     The runs are MLPs on the digits, of a quarter of a minute each. Each process trains with one thread.
     """
-    cores = len(os.sched_getaffinity(0))
     base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
-    configs = [replace(base, seed=seed) for seed in range(2 * cores)]
+    configs = [replace(base, seed=seed) for seed in range(2 * cores())]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
 

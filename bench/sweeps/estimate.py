@@ -25,7 +25,32 @@ class Timing:
     seconds: float
 
 
-def timings(results: Path, device: str) -> list[Timing]:
+class Timings:
+    """Those of recorded runs; the median of the runs most like a configuration is found once for all that are alike."""
+
+    def __init__(self, found: Sequence[Timing]) -> None:
+        self.found = found
+        self._medians: dict[tuple[str, str, str, str], float | None] = {}
+
+    def median(self, config: Config, scale: str) -> float | None:
+        """Seconds of a step, as `estimate` has it; None where the model has no run."""
+        alike = config.model, scale, config.rule, repr(config.model_options)
+        if alike not in self._medians:
+            self._medians[alike] = self._median(config, scale)
+        return self._medians[alike]
+
+    def _median(self, config: Config, scale: str) -> float | None:
+        alike = [
+            ((timing.scale == scale, timing.model_options == config.model_options, timing.rule == config.rule), timing)
+            for timing in self.found
+            if timing.model == config.model
+        ]
+        nearest = max((likeness for likeness, _ in alike), default=None)
+        seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
+        return median(seconds) if seconds else None
+
+
+def timings(results: Path, device: str) -> Timings:
     """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
     found = []
     for folder in sorted(results.glob("*/records")):
@@ -34,23 +59,17 @@ def timings(results: Path, device: str) -> list[Timing]:
             if record["status"] == "ok" and record["device"]["type"] == device:
                 seconds = record["seconds"] / steps(config)
                 found.append(Timing(config.model, config.model_options, config.rule, record["scale"], seconds))
-    return found
+    return Timings(found)
 
 
-def estimate(config: Config, scale: str, timings: Sequence[Timing]) -> float | None:
+def estimate(config: Config, scale: str, timings: Timings) -> float | None:
     """Seconds that a run will take: the median of the runs most like it, for its number of steps.
 
     Runs of the same model count, of the same scale, options of the model and rule, in this order, where there are
     any. None where the model has no run.
     """
-    alike = [
-        ((timing.scale == scale, timing.model_options == config.model_options, timing.rule == config.rule), timing)
-        for timing in timings
-        if timing.model == config.model
-    ]
-    nearest = max((likeness for likeness, _ in alike), default=None)
-    seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
-    return median(seconds) * steps(config) if seconds else None
+    seconds = timings.median(config, scale)
+    return seconds * steps(config) if seconds is not None else None
 
 
 def measured(config: Config, device: str) -> float:

@@ -3,7 +3,9 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from bench.sweeps.protocols import COMMITTED, SCALES, Scale, configure, protocol
 
 OPTIONS = ("model_options", "rule_options")
 """Fields of a run that stand above the protocol's one option at a time."""
+SHIPPED = "replication"
+"""The package whose experiments are shipped with this one; it is read as files, not imported as code."""
 SEEDS = 1_000
 """Most seeds of a setting."""
 SETTINGS = 10_000
@@ -75,39 +79,43 @@ class Experiment:
             raise unknown("scale", scale, SCALES)
         if scale not in self.scales:
             raise UsageError(f"--scale {scale}: experiment {self.name!r} has {', '.join(self.scales)} only")
+        choose = _once(choose)
         grid = self.scales[scale]
         if claims and not grid.claims:
             raise UsageError(f"--claims: no claim reads experiment {self.name!r} at scale {scale}; leave it out")
         found = protocol(self.model, scale)
-        return [
+        first = [
             configure(
                 self.model,
                 scale=scale,
-                seed=seed,
+                seed=0,
                 choose=choose,
                 results=results,
                 **{"dataset": grid.datasets, **settings, **_options(settings, found)},
             )
             for run in (grid.claims if claims else [*grid.claims, *grid.runs])
             for settings in _multiply(self._grouped(self._checked(run), scale, choose))
-            for seed in range(grid.seeds)
         ]
+        return [replace(config, seed=seed) for config in first for seed in range(grid.seeds)]
 
-    def recorded(self, scale: str, store: Store, *, needed: bool = False) -> list[tuple[Config, Record | None]]:
-        """The runs at a scale with their records, on the one alternative dataset that most of them are recorded on.
+    def plans(self, scale: str, results: Path, *, needed: bool = False) -> list[list[Config]]:
+        """The runs at a scale, once on each alternative dataset, whether it is present or not.
 
-        With `needed` only those that claims read, or all where no claim reads any. Reads records alone: no data need be
-        present.
+        With `needed` only those that claims read, or all where no claim reads any.
         """
         grid = self.scales[scale]
-        claims = needed and bool(grid.claims)
-
-        def runs(n: int) -> list[tuple[Config, Record | None]]:
-            configs = self.configs(scale, alternative(n), store.folder.parent, claims=claims)
-            return [(config, store.find(config, [self.name, *self.reuses])) for config in configs]
-
         alternatives = len(grid.datasets or protocol(self.model, scale).datasets)
-        return max(map(runs, range(alternatives)), key=lambda found: sum(record is not None for _, record in found))
+        claims = needed and bool(grid.claims)
+        return [self.configs(scale, alternative(n), results, claims=claims) for n in range(alternatives)]
+
+    def recorded(self, scale: str, store: Store, *, needed: bool = False) -> list[tuple[Config, Record | None]]:
+        """The runs at a scale with their records, on the one of `plans` of which most are recorded."""
+        experiments = [self.name, *self.reuses]
+        found = (
+            [(config, store.find(config, experiments)) for config in configs]
+            for configs in self.plans(scale, store.folder.parent, needed=needed)
+        )
+        return max(found, key=lambda runs: sum(record is not None for _, record in runs))
 
     def _checked(self, run: dict[str, Any]) -> dict[str, Any]:
         allowed = [*(f.name for f in fields(Config) if f.name not in ("model", "seed")), "classes", "among"]
@@ -145,6 +153,19 @@ def alternative(n: int) -> Callable[[str | list[str]], str]:
     return lambda names: names if isinstance(names, str) else names[min(n, len(names) - 1)]
 
 
+def _once(choose: Callable[[str | list[str]], str]) -> Callable[[str | list[str]], str]:
+    """`choose`, which looks for files, asked once for each alternatives."""
+    chosen: dict[str, str] = {}
+
+    def choice(names: str | list[str]) -> str:
+        key = repr(names)
+        if key not in chosen:
+            chosen[key] = choose(names)
+        return chosen[key]
+
+    return choice
+
+
 def _options(settings: dict[str, Any], found: Scale) -> dict[str, Any]:
     """The options that a run names, with those of the protocol that it does not."""
     standard = found.settings | found.rules.get(settings["rule"], {})
@@ -159,20 +180,31 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def folder() -> Path:
-    """Where experiments are: BENCH_EXPERIMENTS, else `replication/experiments`."""
-    return Path(os.environ.get("BENCH_EXPERIMENTS", "replication/experiments"))
+def folders() -> list[Path]:
+    """Where experiments are looked for, in order.
+
+    The folders of BENCH_EXPERIMENTS (separated as in PATH), then that of the package `replication`, where it is
+    installed or the repository is. Raises `UsageError` for a folder of BENCH_EXPERIMENTS that does not exist.
+    """
+    own = [Path(folder) for folder in os.environ.get("BENCH_EXPERIMENTS", "").split(os.pathsep) if folder]
+    for folder in own:
+        if not folder.is_dir():
+            raise UsageError(f"BENCH_EXPERIMENTS: {folder}: no such folder")
+    return own + ([Path(str(files(SHIPPED))) / "experiments"] if find_spec(SHIPPED) else [])
 
 
 def names() -> list[str]:
-    """The experiments that are there."""
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+    """The experiments of all folders."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment called `name`. Raises `UsageError` where there is none or its file is wrong."""
-    if name not in names():
+    """The experiment called `name`, of the first folder that has it.
+
+    Raises `UsageError` where there is none or its file is wrong.
+    """
+    path = next((path for folder in folders() for path in folder.glob("*.yaml") if path.stem == name), None)
+    if path is None:
         raise unknown("experiment", name, names())
-    path = folder() / f"{name}.yaml"
     content = read_yaml(path)
     return parse(Experiment, content | {"name": name} if isinstance(content, dict) else content, str(path))

@@ -1,9 +1,11 @@
 """How a process that trains is set up, how it is asked to pause, and what it runs on."""
 
 import ctypes
+import os
 import platform
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -69,6 +71,12 @@ def pause(*_: object) -> None:
     _asked = True
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @cache
 def processor() -> str:
     """The name of the CPU."""
@@ -83,4 +91,5 @@ def peak_memory(device: str) -> int:
 
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -20,8 +20,10 @@ from bench.rules import RULES
 
 SCALES = ("quick", "cpu", "gpu", "paper")
 HERE = Path(__file__).parent
-COMMITTED = Path(__file__).parents[3] / "results"
-"""The results folder of this checkout."""
+INSTALLED = HERE.parent / "results"
+"""The tuned settings in a wheel, which `setup.py` puts there."""
+COMMITTED = INSTALLED if INSTALLED.is_dir() else HERE.parents[2] / "results"
+"""The results folder that the tuned settings come with: of this checkout, or of the wheel."""
 SEARCHED = ("lr", "weight_decay", "feedback_rate")
 """What `bench tune` chooses; the last for the rules whose feedback has a rate of its own."""
 
@@ -152,7 +154,7 @@ def configure(
     chosen = tuned(model, scale, results).get(rule, {}) if results else {}
     settings = found.settings | found.rules.get(rule, {}) | chosen
     values = {"model": model, "rule": rule, "dataset": choose(dataset or found.datasets), **settings, **overrides}
-    if RULES.get(rule).ranked and values.get("rank") is None:
+    if RULES.declared(rule, "ranked") and values.get("rank") is None:
         values["rank"] = "full"
     return parse(Config, values, f"settings of {model} at scale {scale}")
 

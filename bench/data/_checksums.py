@@ -1,0 +1,42 @@
+"""Checksums of data that the program makes, kept on disk: to draw a linear teacher takes longer than to check a record.
+
+One file of the cache. What it says of a dataset counts for the code and the libraries that made the data; for others it
+is absent.
+"""
+
+import json
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.data import load_once
+from bench.data._cache import CHECKSUMS, folder
+from bench.data.base import file_digest
+from bench.errors import UsageError
+from bench.files import write_atomically
+
+if TYPE_CHECKING:
+    from bench.data.base import Dataset
+
+
+def checksums(dataset: "Dataset", name: str, seed: int) -> dict[str, str]:
+    """Those of the data called `name` that `dataset` makes from `seed`, with its code and libraries (`made_with`)."""
+    code = file_digest(Path(import_module(type(dataset).__module__).__file__))
+    key = " ".join([name, f"seed={seed}", *(f"{each}={version(each)}" for each in dataset.made_with), f"code={code}"])
+    kept = _kept()
+    if key not in kept:
+        kept[key] = load_once(name, seed).sha256
+        content = json.dumps(kept, indent=1)
+        with suppress(UsageError):  # no folder to keep it in: the data are made again
+            write_atomically(folder() / CHECKSUMS, lambda file: file.write(content.encode()))
+    return kept[key]
+
+
+def _kept() -> dict[str, dict[str, str]]:
+    try:
+        content = json.loads((folder() / CHECKSUMS).read_text())
+    except (OSError, UsageError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

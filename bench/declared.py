@@ -1,0 +1,71 @@
+"""Reads what a class says of itself from its source, so that a light command need not import it, and torch with it."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+
+class Undeclared(Exception):
+    """A value that the source alone does not tell: the class has to be imported."""
+
+
+@cache
+def declared(module: str, name: str, attribute: str, inherited: bool = True) -> Any:
+    """The value of a class attribute that is written as a literal, in the class or in the nearest base that has it.
+
+    `name` is the class in `module`, or a variable that stands for it, such as RULE. Where the attribute is not
+    `inherited`, the class itself counts and the base of all. Raises `Undeclared`.
+    """
+    chain = list(_bases(module, name))
+    if not inherited:
+        chain = [chain[0], chain[-1]]
+    for described in chain:
+        for node in reversed(described.body):
+            if isinstance(node, ast.FunctionDef) and node.name == attribute:
+                raise Undeclared(attribute)
+            if (value := _assigned(node, attribute)) is not None:
+                try:
+                    return ast.literal_eval(value)
+                except ValueError:
+                    raise Undeclared(attribute) from None
+    raise Undeclared(attribute)
+
+
+def _bases(module: str, name: str) -> Iterator[ast.ClassDef]:
+    """The class and its bases in this package, as far as each has one that counts: the first."""
+    module, described = _class(module, name)
+    yield described
+    while len(described.bases) == 1 and isinstance(described.bases[0], ast.Name):
+        try:
+            module, described = _class(module, described.bases[0].id)
+        except Undeclared:  # a base of another package
+            return
+        yield described
+
+
+def _class(module: str, name: str) -> tuple[str, ast.ClassDef]:
+    """The definition of the class that `name` stands for in `module`, and the module that it is in."""
+    for node in reversed(_tree(module).body):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(value := _assigned(node, name), ast.Name):
+            return _class(module, value.id)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench."):
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    return _class(node.module, alias.name)
+    raise Undeclared(name)
+
+
+def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
+    """What a statement assigns to `name`; None where it assigns nothing to it."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+    return node.value if named and isinstance(node, ast.Assign | ast.AnnAssign) else None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(find_spec(module).loader.get_source(module))

@@ -1,0 +1,39 @@
+"""Which runs have a record: what one reading of the files tells, without keeping the records in memory."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.config import Config
+from bench.records.store import Record, Store, read_all
+
+
+@dataclass(frozen=True)
+class Index:
+    """How the recorded runs of some experiments ended; and why each file that is no valid record is none."""
+
+    statuses: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By experiment and digest of the configuration."""
+    refused: dict[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store, experiments: Iterable[str]) -> "Index":
+        """That of all files of `experiments`."""
+        index = cls()
+        for experiment in experiments:
+            for path, record in read_all(store.paths(experiment), index.refused):
+                index.add(path, record)
+        return index
+
+    def add(self, path: Path, record: Record) -> None:
+        """Takes in a valid record."""
+        self.statuses[path.parent.name, record["digest"]] = record["status"]
+
+    def status(self, config: Config, experiments: Sequence[str]) -> str | None:
+        """How the run of a configuration ended, by the first of `experiments` that has it; None where none has."""
+        digest = config.digest
+        return next((s for name in experiments if (s := self.statuses.get((name, digest)))), None)
+
+    def missing(self, configs: Iterable[Config], experiments: Sequence[str]) -> list[Config]:
+        """Those of `configs` that are to be run: no record, or the run failed."""
+        return [config for config in configs if self.status(config, experiments) in (None, "failed")]
