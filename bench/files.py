@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like.
     """
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines have the same process ids
     try:
         if not is_writable_name(path):
             raise FileExistsError(errno.EEXIST, "it is no regular file")
