@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,14 +27,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     a writer that was killed leaves behind, `clear_leftovers` removes.
     """
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines have the same process ids
     try:
         if not is_writable_name(path):
             raise FileExistsError(errno.EEXIST, "it is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w+b") as file:
-                _hold(file)
+            with _held(temporary) as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -53,10 +53,15 @@ def clear_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _hold(file: BinaryIO) -> None:
-    """Shows others that the file is being written, on a file system with locks."""
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _held(path: Path) -> BinaryIO:
+    """A new file at `path` that others see is being written, on a file system with locks."""
+    while True:
+        file = path.open("w+b")
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists():  # not cleared before it was locked
+            return file
+        file.close()
 
 
 def is_writable_name(path: Path) -> bool:

@@ -1,0 +1,118 @@
+"""Runs configurations in jobs of Slurm: what is missing is submitted as one job array, and its records are watched."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from bench.config import Config
+from bench.errors import UsageError
+from bench.records.store import Record, Store, writable
+from bench.sweeps.executors.cluster import Cluster, packed
+from bench.sweeps.executors.jobs import Array, Job, Queue, arrays_of
+from bench.sweeps.run import is_final
+
+LOOK = 2.0
+"""Seconds between two looks at the records."""
+ASK = 30.0
+"""Seconds between two questions to the queue."""
+
+
+def run_all(
+    configs: Sequence[Config],
+    store: Store,
+    experiment: str,
+    scale: str,
+    *,
+    device: str,
+    workers: int | None,
+    population: int | None,
+    cluster: Cluster,
+    seconds: Mapping[str, float],
+    done: Callable[[Config, Record], None],
+    say: Callable[[str], None] = lambda line: None,
+    reuses: Sequence[str] = (),
+    submit_only: bool = False,
+) -> None:
+    """Submits those of `configs` that no job has, and unless `submit_only` waits for all and tells `done` of each.
+
+    A job has `workers` processes; None for one per core that it asks for on the CPU, and one on a GPU. `seconds` are
+    what runs will take, by digest; of those that lack an estimate each program gets a job of its own. Raises
+    `UsageError` where a job cannot be submitted, and where jobs ended before their runs did.
+    """
+    writable(store.folder)
+    experiments = [experiment, *reuses]
+    queue = Queue(cluster, say)
+    arrays = [array for array in arrays_of(store) if array.experiment in experiments]
+    submitted = queue.submitted(arrays)
+    if submitted is None:
+        raise UsageError(f"{cluster.path}: {queue.problem}; which jobs are queued is not known, so none is submitted")
+    rest = [config for config in configs if config.digest not in submitted]
+    if joined := len(configs) - len(rest):
+        say(f"joined: {joined} runs are in jobs already")
+    at_once = workers or (1 if device == "cuda" else cluster.parameters.get("cpus_per_task", 1))
+    before = {config.digest: store.find(config, experiments) for config in configs}
+    if rest:
+        folder, names = str(store.folder.resolve()), tuple(reuses)
+        jobs = [
+            Job(tuple(part), folder, experiment, names, scale, device, at_once, population)
+            for part in packed(rest, population, cluster, seconds, at_once)
+        ]
+        arrays.append(queue.submit(store, experiment, jobs))
+        say(f"submitted: {len(rest)} runs in {len(jobs)} jobs, {arrays[-1].name}")
+    if submit_only:
+        return
+    waiting = {config.digest: config for config in configs}
+    try:
+        _watch(waiting, before, store, experiments, queue, arrays, done, say)
+    except KeyboardInterrupt:
+        say("the jobs go on; the same command joins them")
+        raise
+
+
+def _watch(
+    waiting: dict[str, Config],
+    before: Mapping[str, Record | None],
+    store: Store,
+    experiments: Sequence[str],
+    queue: Queue,
+    arrays: Sequence[Array],
+    done: Callable[[Config, Record], None],
+    say: Callable[[str], None],
+) -> None:
+    """Until each run that waits has a record that it had not `before`. Raises `UsageError` where jobs ended first."""
+    job_of = {digest: (array, n) for array in arrays for n, part in enumerate(array.parts) for digest in part}
+    gone: set[tuple[str, int]] = set()
+    """Jobs that had ended when the queue was last asked; files of a network file system come late."""
+    lost: dict[tuple[str, int], str] = {}
+
+    def collect() -> None:
+        for digest, config in list(waiting.items()):
+            record = store.find(config, experiments)
+            if is_final(record) or record != before[digest]:
+                del waiting[digest]
+                done(config, record)
+
+    def look_for_lost(submitted: Mapping[str, str]) -> None:
+        ended = Counter((job_of[digest][0].name, job_of[digest][1]) for digest in waiting.keys() - submitted.keys())
+        names = {array.name: array for array in arrays}
+        for (name, number), runs in ended.items():
+            if (name, number) in gone - lost.keys():
+                words = f"a job ended before {runs} of its runs did: {names[name].last_line(number)}"
+                lost[name, number] = words
+                say(words)
+        gone.update(ended)
+        if lost and not waiting.keys() & submitted.keys():
+            words = next(reversed(lost.values()))
+            raise UsageError(f"{words}; the same command submits the {len(waiting)} runs that are left")
+
+    asked = -math.inf
+    collect()
+    while waiting:
+        if time.monotonic() - asked >= ASK:
+            asked, submitted = time.monotonic(), queue.submitted(arrays)
+            collect()
+            if submitted is not None:
+                look_for_lost(submitted)
+        time.sleep(LOOK)
+        collect()
