@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,6 +39,21 @@ def report(
         table.add_row(*row, str(finding.judgement.n))
     Console().print(table)
     print(f"report: {path.resolve()}")
+
+
+@app.command()
+def page(
+    results: Annotated[Path, typer.Option(help="Folder of the results; a scale has a folder in it.")] = Path("results"),
+    scale: Annotated[str | None, typer.Option(help="Only this scale. Default: those that are kept.")] = None,
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("site/index.html"),
+) -> None:
+    """Write the results page: one file that works offline."""
+    from replication.page import write_page
+
+    if scale is not None and scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    settings = write_page(output, results, scale)
+    print(f"page: {output.resolve()}, {settings} settings")
 
 
 @app.command()
