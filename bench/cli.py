@@ -191,6 +191,17 @@ def import_(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist.")],
+    results: Results = Path("results"),
+) -> int:
+    """Write the records as a dataset: Parquet and a dataset card."""
+    from bench.commands.export import export
+
+    return export(folder, results)
+
+
+@app.command()
 def speed(
     rows: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rows.", show_default=False)] = None,
     results: Annotated[

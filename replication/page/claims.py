@@ -28,7 +28,7 @@ class Card(NamedTuple):
 
 
 def cards(folder: Path, scale: str | None) -> Iterator[Card]:
-    """The claims, judged by the records in `folder` at `scale`; where it is None, as in the report, each at its best."""
+    """The claims, judged by the records in `folder` at `scale`; where it is None each at its best, as in the report."""
     for name in CLAIMS.names():
         claim = CLAIMS.get(name)
         if scale is None:
