@@ -24,6 +24,7 @@ def report(
     """Rebuild tables, figures and REPORT.md from the records alone, and print the verdicts."""
     if context.invoked_subcommand:
         return
+    from replication import metrics
     from replication.report import REPORT, write_report, write_scale
     from replication.results import FOLDER
 
@@ -38,6 +39,8 @@ def report(
         row = finding.name.upper(), finding.claim.title, finding.verdict, finding.level, finding.scale
         table.add_row(*row, str(finding.judgement.n))
     Console().print(table)
+    if scale is None:
+        metrics.write(findings)
     print(f"report: {path.resolve()}")
 
 

@@ -4,14 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bench.records.store import Record
+from replication.curves import accuracies, losses
 from replication.leaderboard import Entry
 from replication.page.rows import Row
 
 MOST = 80
 """Points of a curve."""
-Points = list[tuple[int, float]]
-"""Epoch and value."""
 
 
 def groups(found: Sequence[Entry], rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -48,23 +46,8 @@ def groups(found: Sequence[Entry], rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _runs(entry: Entry) -> Iterator[dict[str, Any]]:
     for seed, record in sorted(entry.runs.records.items()):
         if record["status"] != "failed":
-            points = _losses(record) if entry.runs.regression else _accuracies(record)
+            points = losses(record) if entry.runs.regression else accuracies(record)
             kept = points[:: -(-len(points) // MOST) or 1]
             kept += points[-1:] if kept and kept[-1] != points[-1] else []
             rounded = [(epoch, float(f"{value:.4g}")) for epoch, value in kept]
             yield {"seed": seed, "seconds": round(record["seconds"], 2), "points": rounded}
-
-
-def _accuracies(record: Record) -> Points:
-    """Test accuracy in percent, as far as the run came."""
-    tests = [(entry["epoch"], entry["test"]["accuracy"]) for entry in record["history"] if "test" in entry]
-    last = [(record["config"]["epochs"], record["final"]["accuracy"])] if record["status"] == "ok" else []
-    return [*tests, *last]
-
-
-def _losses(record: Record) -> Points:
-    """Loss in percent of that of the first step."""
-    first = record["first_losses"][0]
-    if not first:
-        return []
-    return [(entry["epoch"], 100 * entry["loss"] / first) for entry in record["history"] if entry.get("loss")]
