@@ -201,6 +201,16 @@ def export(
     return export(folder, results)
 
 
+@app.command("submit-check")
+def submit_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of `bench sweep` and `bench tune`.")],
+) -> int:
+    """Check that runs can join the standard table."""
+    from bench.commands.submit_check import submit_check
+
+    return submit_check(folder)
+
+
 @app.command()
 def speed(
     rows: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rows.", show_default=False)] = None,

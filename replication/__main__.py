@@ -44,9 +44,25 @@ def report(
     print(f"report: {path.resolve()}")
 
 
+Folder = Annotated[Path, typer.Option("--results", help="Folder of the results; a scale has a folder in it.")]
+
+
+@app.command()
+def survey(
+    experiment: Annotated[str, typer.Argument(help="See `bench list experiments`.")],
+    scale: Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")],
+    results: Folder = Path("results"),
+) -> None:
+    """Write table, figure and leaderboard of one experiment, below its results."""
+    from replication.survey import write_survey
+
+    for path in write_survey(experiment, scale, results):
+        print(path)
+
+
 @app.command()
 def page(
-    results: Annotated[Path, typer.Option(help="Folder of the results; a scale has a folder in it.")] = Path("results"),
+    results: Folder = Path("results"),
     scale: Annotated[str | None, typer.Option(help="Only this scale. Default: those that are kept.")] = None,
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("site/index.html"),
 ) -> None:
