@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
 endif
 
-.PHONY: help repro report replicate test soak light wheel lint format
+.PHONY: help repro report page replicate test soak lint
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -26,6 +26,9 @@ endif
 
 report: $(INSTALLED)  ## Rebuild tables, figures and REPORT.md from the records alone; print the verdicts
 	$(RUN) python -m replication
+
+page: $(INSTALLED)  ## Write the results page from the records alone: site/index.html, one file that works offline
+	$(RUN) python -m replication page
 
 replicate: $(INSTALLED)  ## Run the full replication, with CLUSTER=slurm.yaml by jobs; without a GPU, say what it would take
 	$(RUN) python -m replication replicate $(if $(CLUSTER),--cluster '$(CLUSTER)')

@@ -198,6 +198,27 @@ def import_(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist.")],
+    results: Results = Path("results"),
+) -> int:
+    """Write the records as a dataset: Parquet and a dataset card."""
+    from bench.commands.export import export
+
+    return export(folder, results)
+
+
+@app.command("submit-check")
+def submit_check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of `bench sweep` and `bench tune`.")],
+) -> int:
+    """Check that runs can join the standard table."""
+    from bench.commands.submit_check import submit_check
+
+    return submit_check(folder)
+
+
+@app.command()
 def speed(
     rows: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rows.", show_default=False)] = None,
     results: Annotated[

@@ -24,6 +24,7 @@ def report(
     """Rebuild tables, figures and REPORT.md from the records alone, and print the verdicts."""
     if context.invoked_subcommand:
         return
+    from replication import metrics
     from replication.report import REPORT, write_report, write_scale
     from replication.results import FOLDER
 
@@ -38,7 +39,40 @@ def report(
         row = finding.name.upper(), finding.claim.title, finding.verdict, finding.level, finding.scale
         table.add_row(*row, str(finding.judgement.n))
     Console().print(table)
+    if scale is None:
+        metrics.write(findings)
     print(f"report: {path.resolve()}")
+
+
+Folder = Annotated[Path, typer.Option("--results", help="Folder of the results; a scale has a folder in it.")]
+
+
+@app.command()
+def survey(
+    experiment: Annotated[str, typer.Argument(help="See `bench list experiments`.")],
+    scale: Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")],
+    results: Folder = Path("results"),
+) -> None:
+    """Write table, figure and leaderboard of one experiment, below its results."""
+    from replication.survey import write_survey
+
+    for path in write_survey(experiment, scale, results):
+        print(path)
+
+
+@app.command()
+def page(
+    results: Folder = Path("results"),
+    scale: Annotated[str | None, typer.Option(help="Only this scale. Default: those that are kept.")] = None,
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("site/index.html"),
+) -> None:
+    """Write the results page: one file that works offline."""
+    from replication.page import write_page
+
+    if scale is not None and scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    settings = write_page(output, results, scale)
+    print(f"page: {output.resolve()}, {settings} settings")
 
 
 @app.command()

@@ -1,9 +1,9 @@
-"""The numbers to cite: a row for each setting recorded at one of the kept scales, over all experiments."""
+"""The numbers to cite: a row for each recorded setting, over all experiments."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config import Config
+from bench.models import MODELS
 from bench.records.runs import Runs
 from bench.records.store import task_of
 from bench.rules import RULES
 from bench.stats import compare, mean_interval
 from bench.sweeps.experiments import experiment, names
-from bench.sweeps.protocols import departures
-from replication.results import FOLDER, LARGEST_FIRST, Cell, recorded_scales, results
-from replication.stats import Level, highest
+from bench.sweeps.protocols import SCALES, departures
+from replication.results import FOLDER, Cell, recorded_scales, results
+from replication.stats import MEASURES, Level, highest
 from replication.tables import columns
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
@@ -41,53 +43,85 @@ class Entry:
     """How near they come to the authors' runs of any experiment that has them."""
 
     @cached_property
-    def departures(self) -> dict[str, Any]:
-        """Where the settings are not those of the protocol."""
-        return departures(self.runs.config, self.scale)
+    def variant(self) -> str:
+        """Where the settings that a rule and its baseline agree in are not those of the protocol."""
+        return _words({key: value for key, value in self._departures.items() if not _of_the_rule(key)})
+
+    @cached_property
+    def setting(self) -> str:
+        """Where the settings that are chosen rule by rule are not those of the protocol."""
+        return _words({key: value for key, value in self._departures.items() if _of_the_rule(key)})
+
+    @cached_property
+    def _departures(self) -> dict[str, Any]:
+        cadence = _cadence(self.runs.config)
+        return {k: v for k, v in departures(self.runs.config, self.scale).items() if k not in cadence}
 
     @property
-    def common(self) -> tuple[str, ...]:
-        """What a rule and its baseline agree in: scale, task, data, departures but for those of the rule."""
-        kept = {key: value for key, value in self.departures.items() if not _of_the_rule(key)}
-        return self.scale, task_of(self.runs.config.model), self.runs.config.dataset, _words(kept)
+    def block(self) -> tuple[str, str, str, str]:
+        """What a rule and its baseline agree in: scale, task, data, variant. One entry of them is the baseline."""
+        return self.scale, task_of(self.runs.config.model), self.runs.config.dataset, self.variant
 
     @property
     def baseline(self) -> bool:
         """Whether it is backpropagation with the protocol's rates."""
-        return self.runs.config.rule == "bp" and not any(map(_of_the_rule, self.departures))
+        return self.runs.config.rule == "bp" and not self.setting
 
     @property
     def place(self) -> tuple:
-        """Scales, the largest first, tasks and data; then the best first."""
-        scale, task, dataset, _ = self.common
+        """Scales, the largest first, then the other parts of its block; in it the best first."""
+        _, *block = self.block
         level = mean(self.runs.values.values())
         best_first = level if self.runs.regression else -level
-        return LARGEST_FIRST.index(scale), task, dataset, best_first, self.runs.config.slug
+        return -SCALES.index(self.scale), *block, best_first, self.runs.config.slug
 
 
 def leaderboard(folder: Path = FOLDER) -> pd.DataFrame:
-    """A row for each setting with valid records in `folder`: what it is, level, difference with bp, and what it costs.
+    """The rows of the settings recorded at one of the kept scales in `folder`."""
+    return table(entries(folder, recorded_scales(folder)))
 
-    A run that several experiments share counts once. The difference is paired by seed, with bp on the same data and at
-    the same settings, each rule with its own rates; its verdict is one on accuracies alone.
+
+def entries(folder: Path, scales: Iterable[str]) -> list[Entry]:
+    """The settings with valid records in `folder`, in the order of their rows.
+
+    A run that several experiments share counts once. How often a run was measured is no setting: of two runs of one
+    seed that differ in this alone, the one with the protocol's cadence counts.
     """
-    entries = sorted(_entries(folder), key=lambda entry: entry.place)
-    baselines = {entry.common: entry for entry in entries if entry.baseline}
-    rows = pd.DataFrame([_row(entry, baselines.get(entry.common)) for entry in entries])
+    return sorted(_entries(folder, scales), key=lambda entry: entry.place)
+
+
+def table(found: Sequence[Entry]) -> pd.DataFrame:
+    """A row for each entry: what it is, level, difference with bp, and what it costs.
+
+    The difference is paired by seed, with bp on the same data and at the same settings, each rule with its own rates;
+    its verdict is one on accuracies alone.
+    """
+    baselines = {entry.block: entry for entry in found if entry.baseline}
+    rows = pd.DataFrame([_row(entry, baselines.get(entry.block)) for entry in found])
     return rows.astype({name: "Int64" for name in COUNTS if name in rows})
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
-    for scale in recorded_scales(folder):
+def _entries(folder: Path, scales: Iterable[str]) -> Iterator[Entry]:
+    for scale in scales:
         alike: defaultdict[str, list[Cell]] = defaultdict(list)
         for name in names():
             if scale in experiment(name).scales:
                 for cell in results(name, scale, folder).cells:
-                    alike[cell.config.digest].append(cell)
+                    alike[replace(cell.config, **_cadence(cell.config)).digest].append(cell)
         for cells in alike.values():
+            cells.sort(key=lambda cell: not departures(cell.config, scale).keys() & MEASURES.keys())
             if records := {seed: record for cell in cells for seed, record in cell.records.items()}:
                 planned, level = max(cell.planned for cell in cells), highest(cell.level for cell in cells)
-                yield Entry(scale, Runs(cells[0].config, records), planned, level)
+                yield Entry(scale, Runs(cells[-1].config, records), planned, level)
+
+
+def _cadence(config: Config) -> dict[str, Any]:
+    """The fields that say how often a run is measured, at their defaults.
+
+    The loss that a regression is judged by is a mean since the entry before the last, so `log_every` is none of them.
+    """
+    regression = MODELS.get(config.model).regression
+    return {name: default for name, default in MEASURES.items() if not (regression and name == "log_every")}
 
 
 def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
@@ -98,10 +132,11 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "level": str(entry.level),
         "task": task_of(config.model),
         "dataset": config.dataset,
+        "variant": entry.variant,
         "rule": config.rule,
         "rule_version": RULES.get(config.rule).version,
         "rank": config.rank,
-        "setting": _words(entry.departures),
+        "setting": entry.setting,
         "measure": runs.measure,
         "n": level.n,
         "n_ok": runs.ok,
@@ -110,7 +145,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         **_against(runs, baseline.runs if baseline else None),
         "training_flops": runs.flops,
         "seconds": runs.seconds,
-        "device": ", ".join(runs.devices),
+        "device": runs.device,
         "reads_weights": runs.reads_weights,
         "reads_targets": runs.reads_targets,
         "feedback_parameters": runs.feedback_parameters,

@@ -38,13 +38,18 @@ def history_of(config, loss, test):
 
 @pytest.fixture
 def made_up(tmp_path):
-    """Writes the record of a run that never was into `tmp_path`: with an accuracy, or diverged where it is None.
+    """`writer` of records into `tmp_path`."""
+    return writer(tmp_path)
+
+
+def writer(folder):
+    """Writes the record of a run that never was into `folder`: with an accuracy, or diverged where it is None.
 
     `losses` are those of its first steps and of its history.
     """
 
     def write(config, accuracy, scale="cpu", experiment="run", losses=(2.0, 1.0), **more):
-        store = Store(tmp_path / scale)
+        store = Store(folder / scale)
         first, last = losses
         regression = MODELS.get(config.model).regression
         test = {"loss": 1.0} | ({} if regression else {"accuracy": 10.0 if accuracy is None else accuracy})

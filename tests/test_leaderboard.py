@@ -39,6 +39,12 @@ scales:
       - {rule: [bp, fa], model_options: {width: 64}}
       - {rule: ldfa, rank: "10", feedback_rate: 0.5}
 """
+THIRD = """
+title: One more seed, measured less often
+model: mlp
+scales:
+  cpu: {seeds: 6, runs: [{rule: bp, test_every: 2, measure_dimension: false}]}
+"""
 LINEAR = """
 title: Linear
 model: linear
@@ -47,7 +53,7 @@ scales:
 """
 ACCURACY = {"bp": 60.0, "fa": 50.0, "kp": 60.5, "ldfa": 58.0}
 NOISE = (-0.2, 0.1, 0.0, 0.3, -0.1)
-KEY = ["rule", "rank", "setting"]
+KEY = ["rule", "rank", "variant", "setting"]
 
 
 def runs(name):
@@ -87,21 +93,21 @@ def test_a_setting_is_one_row_over_all_experiments(recorded, tmp_path):
     found = board(tmp_path)
     wide = "model_options.width=64"
     assert list(found.index) == [
-        ("kp", "", ""),
-        ("bp", "", ""),
-        ("ldfa", "10", "feedback_rate=0.5"),
-        ("ldfa", "10", ""),
-        ("bp", "", wide),
-        ("fa", "", ""),
-        ("fa", "", wide),
+        ("kp", "", "", ""),
+        ("bp", "", "", ""),
+        ("ldfa", "10", "", "feedback_rate=0.5"),
+        ("ldfa", "10", "", ""),
+        ("fa", "", "", ""),
+        ("bp", "", wide, ""),
+        ("fa", "", wide, ""),
     ]
-    assert list(found["n"]) == list(found["n_ok"]) == list(found["n_planned"]) == [5, 5, 5, 2, 5, 2, 5]
+    assert list(found["n"]) == list(found["n_ok"]) == list(found["n_planned"]) == [5, 5, 5, 2, 2, 5, 5]
     bp = {seed: 60 + 3 * noise for seed, noise in enumerate(NOISE)}
     kp = {seed: 60.5 + 3 * noise for seed, noise in enumerate(NOISE)}
-    row, level, versus = found.loc["kp", "", ""], mean_interval(kp.values()), compare(kp, bp)
+    row, level, versus = found.loc["kp", "", "", ""], mean_interval(kp.values()), compare(kp, bp)
     assert list(row[["mean", "mean_low", "mean_high"]]) == pytest.approx([level.estimate, level.low, level.high], 1e-5)
     assert (row["minus_bp"], row["n_paired"], row["verdict"]) == (pytest.approx(0.5), 5, str(versus.verdict))
-    assert list(found["level"]) == ["full", "full", "reduced", "full", "reduced", "full", "reduced"]
+    assert list(found["level"]) == ["full", "full", "reduced", "full", "full", "reduced", "reduced"]
     assert (row["task"], row["dataset"], row["measure"]) == ("mlp/1", "cifar10", "accuracy (%)")
     assert set(found.loc["ldfa"]["rule_version"]) == {2} and row["rule_version"] == 1
     assert (row["training_flops"], row["seconds"], row["feedback_parameters"]) == (1000 * 30 * 391, 62, 5)
@@ -112,10 +118,11 @@ def test_a_setting_is_one_row_over_all_experiments(recorded, tmp_path):
 
 def test_the_baseline_has_the_same_network_and_rates_of_its_own(recorded, tmp_path):
     found = board(tmp_path)
-    assert set(found[found["verdict"] == "baseline"].index) == {("bp", "", ""), ("bp", "", "model_options.width=64")}
-    assert found.loc["fa", "", "model_options.width=64"]["minus_bp"] == pytest.approx(-10)
-    assert found.loc["ldfa", "10", "feedback_rate=0.5"]["n_paired"] == 5
-    assert found.loc["fa", "", ""]["verdict"] == "too few seeds"
+    wide = "model_options.width=64"
+    assert set(found[found["verdict"] == "baseline"].index) == {("bp", "", "", ""), ("bp", "", wide, "")}
+    assert found.loc["fa", "", wide, ""]["minus_bp"] == pytest.approx(-10)
+    assert found.loc["ldfa", "10", "", "feedback_rate=0.5"]["n_paired"] == 5
+    assert found.loc["fa", "", "", ""]["verdict"] == "too few seeds"
 
 
 def test_a_deleted_record_changes_its_row_alone(recorded, tmp_path):
@@ -123,8 +130,8 @@ def test_a_deleted_record_changes_its_row_alone(recorded, tmp_path):
     recorded["kp", False, 4].unlink()
     after = board(tmp_path)
     changed = before["records"] != after["records"].reindex(before.index)
-    assert list(before.index[changed]) == [("kp", "", "")]
-    row = after.loc["kp", "", ""]
+    assert list(before.index[changed]) == [("kp", "", "", "")]
+    row = after.loc["kp", "", "", ""]
     assert (row["n"], row["n_planned"], row["n_paired"], row["verdict"]) == (4, 5, 4, "too few seeds")
 
 
@@ -137,7 +144,7 @@ def test_a_stale_or_edited_record_never_counts(recorded, tmp_path, monkeypatch):
     rewrite(recorded["bp", False, 0], task="mlp/0")
     edited = recorded["bp", False, 1]
     edited.write_text(edited.read_text().replace('"accuracy": 60', '"accuracy": 99'))
-    row = board(tmp_path).loc["bp", "", ""]
+    row = board(tmp_path).loc["bp", "", "", ""]
     assert row["n"] == 3 and row["mean"] == pytest.approx(60 + 3 * sum(NOISE[2:]) / 3)
     monkeypatch.setattr(MODELS.get("mlp"), "version", 2)
     results.cache_clear()
@@ -147,9 +154,33 @@ def test_a_stale_or_edited_record_never_counts(recorded, tmp_path, monkeypatch):
 def test_a_diverged_run_counts_as_chance_and_other_data_are_not_paired(recorded, tmp_path):
     rewrite(recorded["kp", False, 0], status="diverged", final={})
     rewrite(recorded["kp", False, 1], data={"name": "cifar10", "sha256": {"train": "b"}})
-    row = board(tmp_path).loc["kp", "", ""]
+    row = board(tmp_path).loc["kp", "", "", ""]
     assert (row["n"], row["n_ok"], row["n_paired"]) == (5, 4, 4)
     assert row["mean"] == pytest.approx((10 + 4 * 60.5 + 3 * sum(NOISE[1:])) / 5)
+
+
+def test_how_often_a_run_was_measured_is_no_setting(recorded, tmp_path, made_up):
+    folder, bp = tmp_path / "experiments", recorded["bp", False, 0]
+    (folder / "third.yaml").write_text(THIRD)
+    results.cache_clear()
+    for config in runs("third"):
+        made_up(config, 80.0, experiment="third")
+    found = board(tmp_path)
+    assert len(found.loc["bp"]) == 2 and found.loc["bp", "", "", ""]["n"] == 6
+    values = [60 + 3 * noise for noise in NOISE] + [80.0]
+    assert found.loc["bp", "", "", ""]["mean"] == pytest.approx(sum(values) / 6, 1e-5)
+    bp.unlink()
+    assert board(tmp_path).loc["bp", "", "", ""]["mean"] == pytest.approx((sum(values[1:]) + 80) / 6, 1e-5)
+
+
+def test_seconds_are_of_one_device(recorded, tmp_path):
+    for seed in (0, 1):
+        rewrite(recorded["kp", False, seed], device={"type": "cpu", "name": "another", "threads": 1}, seconds=1.0)
+    row, here = (board(tmp_path).loc[rule, "", "", ""] for rule in ("kp", "bp"))
+    assert (row["seconds"], row["device"]) == (63, here["device"])
+    rewrite(recorded["kp", False, 2], device={"type": "cpu", "name": "another", "threads": 1}, seconds=2.0)
+    row = board(tmp_path).loc["kp", "", "", ""]
+    assert (row["seconds"], row["device"]) == (1.0, "another")
 
 
 def test_a_regression_is_ranked_by_loss_and_not_judged(tmp_path, monkeypatch, made_up):
@@ -161,7 +192,7 @@ def test_a_regression_is_ranked_by_loss_and_not_judged(tmp_path, monkeypatch, ma
         made_up(config, 0.0, experiment="linear", losses=(50.0, left))
     found = board(tmp_path)
     assert list(found["mean"]) == [3.0, 9.0]
-    assert found.loc["fa", "", ""]["minus_bp"] == 6.0
+    assert found.loc["fa", "", "", ""]["minus_bp"] == 6.0
     assert list(found["verdict"]) == ["baseline", ""]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -55,14 +56,22 @@ class Runs:
 
     @property
     def seconds(self) -> float | None:
-        """Median over the runs that ended well."""
-        found = [record["seconds"] for record in self.records.values() if record["status"] == "ok"]
-        return median(found) if found else None
+        """Median over the runs that ended well on `device`."""
+        return median(self._seconds[self.device]) if self._seconds else None
 
     @property
-    def devices(self) -> list[str]:
-        """Names of the processors that they ran on."""
-        return sorted({record["device"]["name"] for record in self.records.values()})
+    def device(self) -> str | None:
+        """Name of the processor that most of the runs ran on that ended well."""
+        return max(sorted(self._seconds), key=lambda name: len(self._seconds[name]), default=None)
+
+    @cached_property
+    def _seconds(self) -> dict[str, list[float]]:
+        """Of the runs that ended well, by processor."""
+        taken: dict[str, list[float]] = {}
+        for record in self.records.values():
+            if record["status"] == "ok":
+                taken.setdefault(record["device"]["name"], []).append(record["seconds"])
+        return taken
 
     @property
     def sources(self) -> list[str]:

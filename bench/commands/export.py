@@ -1,0 +1,25 @@
+"""`bench export`: the valid records of a results folder as a dataset."""
+
+from pathlib import Path
+
+import typer
+
+from bench.commands.show import left_out
+from bench.errors import UsageError
+from bench.records.export import write_dataset
+from bench.records.store import Store, read_all
+from bench.sweeps.protocols import SCALES
+
+
+def export(folder: Path, results: Path) -> int:
+    """Writes the dataset, and says what it holds; names the files that are no valid records."""
+    refused: dict[Path, str] = {}
+    read = {scale: [record for _, record in read_all(Store(results / scale).paths(), refused)] for scale in SCALES}
+    records = {scale: found for scale, found in read.items() if found}
+    left_out(refused)
+    if not records:
+        raise UsageError(f"--results {results}: no valid records there; expected: a folder with SCALE/records")
+    write_dataset(folder, records)
+    counts = ", ".join(f"{len(found)} at scale {scale}" for scale, found in records.items())
+    typer.echo(f"{folder}: {counts}")
+    return 0

@@ -1,0 +1,181 @@
+"""Records as a dataset: a Parquet file for each scale, and the card that says what is in it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.records.source import shown
+from bench.records.store import SCHEMA, Record
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
+
+CARD = """\
+---
+license: cc-by-4.0
+pretty_name: Low-dimensional error feedback, records of training runs
+tags: [learning-rules, feedback-alignment, benchmark]
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+
+# Records of training runs
+
+A row is one training run of the benchmark of learning rules that replicates "Training Large Neural Networks With
+Low-Dimensional Error Feedback" (arXiv:2502.20580). A split is a scale: networks and schedules differ between scales.
+
+```python
+from datasets import load_dataset
+
+runs = load_dataset("PATH OF THIS FOLDER", split="{first}").to_pandas()
+runs = runs.query("status == 'ok' and judged_on == 'test'")
+runs.groupby(["task", "dataset", "rule", "rank"], dropna=False)["accuracy"].agg(["mean", "count"])
+```
+
+A run that diverged or failed has no final numbers; the benchmark counts it as chance. Rows whose `judged_on` is
+`validation` are trials of a search for settings, and no results.
+
+| split | runs | tasks | rules |
+| --- | --- | --- | --- |
+{splits}
+
+## Columns
+
+| column | type | what it is |
+| --- | --- | --- |
+{columns}
+
+## Versions
+
+Benchmark {benchmark}, schema of the records {schema}. Only rows of one `task` and one `rule_version`, at one scale
+and on one `dataset`, compare.
+
+## Licence and citation
+
+CC-BY-4.0. Cite the paper, the benchmark by its version, and a number by the seals of its rows: SHA-256 of the seals,
+sorted, a line each, of which the benchmark's leaderboard shows the first 16 digits as `records`.
+"""
+
+
+class Column(NamedTuple):
+    """A column: its type, as Arrow calls it, what it is, and how a record has it."""
+
+    type: str
+    what: str
+    value: Callable[[Record], Any]
+
+
+def _config(name: str) -> Callable[[Record], Any]:
+    return lambda record: record["config"][name]
+
+
+def _at(*keys: str) -> Callable[[Record], Any]:
+    """What lies under keys of a record, None where one is missing."""
+
+    def value(record: Record) -> Any:
+        for key in keys:
+            if record is None:
+                return None
+            record = record.get(key)
+        return record
+
+    return value
+
+
+COLUMNS = {
+    "experiment": Column("string", "the experiment that it was run for; others may share it", _at("experiment")),
+    "task": Column("string", "network and version of the task", _at("task")),
+    "dataset": Column("string", "name of the data", _config("dataset")),
+    "rule": Column("string", "learning rule", _config("rule")),
+    "rule_version": Column("int64", "version of the rule", lambda record: record.get("rule_version", 1)),
+    "rank": Column(
+        "string", "rank of the feedback, of all layers or layer by layer; null without one", _config("rank")
+    ),
+    "seed": Column("int64", "seed of data order, augmentation and initial weights", _config("seed")),
+    "status": Column("string", "ok, diverged or failed", _at("status")),
+    "judged_on": Column(
+        "string", "test, or validation for a trial", lambda record: record["config"].get("split", "test")
+    ),
+    "accuracy": Column("double", "accuracy at the end, percent; null for a regression", _at("final", "accuracy")),
+    "loss": Column("double", "loss at the end, on the split that judges", _at("final", "loss")),
+    "seconds": Column("double", "time of the training", _at("seconds")),
+    "device": Column("string", "name of the processor", _at("device", "name")),
+    "flops_step": Column("int64", "floating-point operations of the matrix products of a step", _at("flops_step")),
+    "feedback_parameters": Column("int64", "entries of the feedback tensors", _at("parameters", "feedback")),
+    "peak_memory_bytes": Column("int64", "most memory in use", _at("peak_memory_bytes")),
+    "reads_weights": Column(
+        "string", "whether the rule reads the weights: no, sign or yes", _at("rule", "reads_weights")
+    ),
+    "reads_targets": Column("bool", "whether the feedback learns from the targets", _at("rule", "reads_targets")),
+    "epochs": Column(
+        "list<int64>", "epochs that the next three columns are of", lambda record: _history(record, "epoch")
+    ),
+    "train_loss": Column("list<double>", "loss while training", lambda record: _history(record, "loss")),
+    "train_accuracy": Column("list<double>", "accuracy while training, percent", lambda r: _history(r, "accuracy")),
+    "test_accuracy": Column(
+        "list<double>",
+        "accuracy along training, percent; that at the end is `accuracy`",
+        lambda r: _history(r, "test", "accuracy"),
+    ),
+    "first_losses": Column("list<double>", "losses of the first steps", _at("first_losses")),
+    "source": Column("string", "code that ran", lambda record: shown(record["source"])),
+    "config_digest": Column("string", "identifies the configuration, seed included", _at("digest")),
+    "seal": Column("string", "SHA-256 of the record without its seal", _at("seal")),
+    "record": Column("string", "the whole record, as JSON", json.dumps),
+}
+
+
+def _history(record: Record, *keys: str) -> list[Any]:
+    return [_at(*keys)(entry) for entry in record.get("history", [])]
+
+
+def write_dataset(folder: Path, records: Mapping[str, Sequence[Record]]) -> None:
+    """Writes `folder`/README.md and `folder`/data/SCALE.parquet from the records of each scale.
+
+    Raises `UsageError` where `folder` holds something already.
+    """
+    import pyarrow.parquet
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is not empty; expected: a folder that is empty or does not exist")
+    for scale, of_scale in records.items():
+        rows = [{name: column.value(record) for name, column in COLUMNS.items()} for record in of_scale]
+        table = pyarrow.Table.from_pylist(rows, schema=_schema())
+        write_atomically(
+            folder / "data" / f"{scale}.parquet",
+            lambda file, table=table: pyarrow.parquet.write_table(table, file, compression="zstd"),
+        )
+    write_atomically(folder / "README.md", lambda file: file.write(_card(records).encode()))
+
+
+def _schema() -> "Schema":
+    import pyarrow
+
+    def type_of(name: str) -> pyarrow.DataType:
+        inner = name.removeprefix("list<").removesuffix(">")
+        return pyarrow.list_(pyarrow.type_for_alias(inner)) if inner != name else pyarrow.type_for_alias(name)
+
+    return pyarrow.schema([(name, type_of(column.type)) for name, column in COLUMNS.items()])
+
+
+def _card(records: Mapping[str, Sequence[Record]]) -> str:
+    def listed(found: Sequence[Record], name: str) -> str:
+        return ", ".join(sorted({COLUMNS[name].value(record) for record in found}))
+
+    return CARD.format(
+        files="\n".join(f"  - {{split: {scale}, path: data/{scale}.parquet}}" for scale in records),
+        first=next(iter(records)),
+        splits="\n".join(
+            f"| {scale} | {len(found)} | {listed(found, 'task')} | {listed(found, 'rule')} |"
+            for scale, found in records.items()
+        ),
+        columns="\n".join(f"| `{name}` | `{column.type}` | {column.what} |" for name, column in COLUMNS.items()),
+        benchmark=version("low-dimensional-feedback-bench"),
+        schema=SCHEMA,
+    )

@@ -1,0 +1,62 @@
+"""The results page: one HTML file that needs nothing but itself, from the records."""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from bench.errors import UsageError
+from bench.files import write_atomically
+from replication.leaderboard import DISTRIBUTION, entries, table
+from replication.page.claims import cards
+from replication.page.curves import groups
+from replication.page.rows import rows_of
+from replication.page.rules import articles
+from replication.results import recorded_scales
+
+HERE = Path(__file__).parent
+_markdown = MarkdownIt("commonmark", {"html": False})
+
+
+def write_page(path: Path, folder: Path, scale: str | None) -> int:
+    """Writes the page of the records in `folder`, of one scale or of all that are kept; returns its number of settings.
+
+    Raises `UsageError` where there are no records.
+    """
+    scales = recorded_scales(folder) if scale is None else [scale]
+    found = entries(folder, scales)
+    if not found:
+        where = folder / (scale or "SCALE") / "records"
+        raise UsageError(f"{where}: no valid records there; expected: --results and --scale of a sweep that has some")
+    rows = rows_of(table(found))
+    template = _environment().get_template("page.html")
+    page = template.render(
+        cards=list(cards(folder, scale)),
+        rows=rows,
+        curves=groups(found, rows),
+        rules=list(articles(rows)),
+        scales=scales,
+        version=version(DISTRIBUTION),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(page.encode()))
+    return len(rows)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["markdown"] = lambda text: Markup(_markdown.render(text))
+    environment.filters["inline"] = lambda text: Markup(_markdown.renderInline(text))
+    environment.globals["source"] = lambda name: Markup((HERE / name).read_text())
+    environment.globals["distinct"] = _distinct
+    return environment
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    """Each value once, in order of appearance, without empty ones."""
+    return list(dict.fromkeys(filter(None, values)))

@@ -1,0 +1,50 @@
+"""What the page says of a claim: the verdict with what it rests on, and its figure."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.sweeps.experiments import experiment, names
+from replication.claims import CLAIMS
+from replication.claims.base import judged, results_for
+from replication.figures import FIGURES
+from replication.results import results
+from replication.sections import Finding
+from replication.stats import ClaimVerdict
+
+TONES = {ClaimVerdict.HOLDS: "good", ClaimVerdict.FAILS: "bad", ClaimVerdict.OPEN: "open"}
+"""How a verdict is coloured; the others are pale."""
+
+
+class Card(NamedTuple):
+    """A claim on the page."""
+
+    finding: Finding
+    tone: str
+    figure: str
+    """The address of its figure, which holds all of it (`data:`); empty where there is nothing to draw."""
+
+
+def cards(folder: Path, scale: str | None) -> Iterator[Card]:
+    """The claims, judged by the records in `folder` at `scale`; where it is None each at its best, as in the report."""
+    for name in CLAIMS.names():
+        claim = CLAIMS.get(name)
+        if not set(claim.experiments) <= set(names()):
+            continue
+        if scale is None:
+            found = results_for(claim, folder)
+        elif all(scale in experiment(each).scales for each in claim.experiments):
+            found = tuple(results(each, scale, folder) for each in claim.experiments)
+        else:
+            continue
+        finding = Finding(name, claim, found, judged(claim, *found))
+        yield Card(finding, TONES.get(finding.judgement.verdict, "none"), _drawn(finding) if finding.drawn else "")
+
+
+def _drawn(finding: Finding) -> str:
+    figure, _ = FIGURES.get(finding.claim.figure)(*finding.results)
+    svg = BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return f"data:image/svg+xml;base64,{b64encode(svg.getvalue()).decode()}"

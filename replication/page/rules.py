@@ -1,0 +1,47 @@
+"""What the page says of a rule: its equations and source, as its file has them, what it reads, and what it costs."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from bench.rules import RULES
+from bench.rules.base import Rule
+from bench.training.costs import example
+from replication.page.rows import Row, locality
+
+TERMS = re.compile(r"((?:Error sent down|Gradient of \w+):)", re.IGNORECASE)
+ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
+
+
+class Article(NamedTuple):
+    """A rule on the page."""
+
+    name: str
+    rule: type[Rule]
+    title: str
+    text: str
+    """Markdown: the docstring of its module, its terms set off, with links to what it cites."""
+    locality: str
+    parameters: float
+    """Feedback parameters over weights, of the layer of `bench.training.costs.example`."""
+    error_path: float
+    """FLOPs of the error path over those of `bp`'s, of the same layer."""
+    rows: list[Row]
+
+
+def articles(rows: Sequence[Row]) -> Iterator[Article]:
+    """The rules that are installed, each with its rows of the leaderboard."""
+    for name, rule in RULES.all().items():
+        title, text = ((described.__doc__ or "").strip() for described in (rule, RULES.module(name)))
+        title = title.partition("\n")[0].removeprefix(f"`{name}`: ")
+        parameters, error_path = example(rule())
+        yield Article(
+            name=name,
+            rule=rule,
+            title=title[:1].upper() + title[1:],
+            text=ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", TERMS.sub(r"**\1**", text)),
+            locality=locality(rule.reads_weights, rule.reads_targets),
+            parameters=parameters,
+            error_path=error_path,
+            rows=[row for row in rows if row.said["rule"] == name],
+        )

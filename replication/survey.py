@@ -1,0 +1,41 @@
+"""Table and figure of one experiment, of this repository or of another, into the folder of its results."""
+
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.files import write_atomically
+from bench.models import MODELS
+from replication.figures import FIGURES
+from replication.figures.base import save, settings_alone
+from replication.latex import latex_table
+from replication.leaderboard import entries, table
+from replication.results import results
+from replication.tables import csv, pipe_table, table_of
+
+
+def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
+    """Writes the table and the figure of the experiment `name`, and the leaderboard of `scale`; returns the files.
+
+    All lie below `folder`/`scale`. An experiment without a figure of its own has its accuracies drawn, a row for each
+    setting; one whose network learns a regression has none. Raises `UsageError` where it has no records.
+    """
+    found = results(name, scale, folder)
+    if not found.recorded:
+        raise UsageError(
+            f"{name}: no valid records at scale {scale} in {folder}; run: bench sweep {name} --scale {scale}"
+        )
+    made, here = table_of(found), folder / scale
+    texts = {
+        here / "tables" / f"{name}.csv": csv(made.numbers),
+        here / "tables" / f"{name}.md": pipe_table(made.text),
+        here / "tables" / f"{name}.tex": latex_table(made.text),
+        here / "leaderboard.csv": csv(table(entries(folder, [scale]))),
+    }
+    for path, text in texts.items():
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+    if name not in FIGURES.names() and MODELS.get(found.experiment.model).regression:
+        return [*texts]
+    draw = FIGURES.get(name) if name in FIGURES.names() else settings_alone
+    drawn = here / "figures" / name
+    save(*draw(found), drawn)
+    return [*texts, drawn.with_suffix(".svg"), drawn.with_suffix(".png")]

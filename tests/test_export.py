@@ -1,0 +1,59 @@
+"""Records as a dataset."""
+
+import json
+
+import pytest
+
+from bench.cli import main
+from bench.records.export import COLUMNS
+from bench.records.store import seal
+from bench.sweeps.protocols import configure
+
+
+@pytest.fixture
+def recorded(tmp_path, made_up):
+    """Two runs at scale cpu, one of which diverged, and one at scale quick; a file that is no record."""
+    runs = {"cpu": [("kp", 0, 50.0), ("kp", 1, None)], "quick": [("bp", 0, 90.0)]}
+    for scale, of_scale in runs.items():
+        for rule, seed, accuracy in of_scale:
+            config = configure("mlp", rule, scale, seed=seed, choose=lambda names: names[0], results=None)
+            made_up(config, accuracy, scale=scale)
+    (tmp_path / "cpu" / "records" / "run" / "broken.json").write_text("{}")
+    return tmp_path
+
+
+def test_datasets_reads_what_export_writes(recorded, tmp_path, monkeypatch, capsys):
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "dataset"
+    assert main(["export", str(folder), "--results", str(recorded)]) == 0
+    said = capsys.readouterr()
+    assert "1 at scale quick, 2 at scale cpu" in said.out
+    assert "broken.json" in said.err
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(split) for name, split in found.items()} == {"quick": 1, "cpu": 2}
+    assert found["cpu"].column_names == list(COLUMNS)
+    ended, diverged = sorted(found["cpu"], key=lambda row: row["seed"])
+    assert (ended["task"], ended["rule"], ended["accuracy"], ended["status"]) == ("mlp/1", "kp", 50.0, "ok")
+    assert (diverged["accuracy"], diverged["status"], diverged["rank"]) == (None, "diverged", None)
+    assert ended["test_accuracy"][:2] == [None, 50.0] and len(ended["epochs"]) == len(ended["train_loss"])
+    record = json.loads(ended["record"])
+    assert record["seal"] == seal(record) == ended["seal"]
+
+
+def test_the_card_says_licence_versions_and_every_column(recorded, tmp_path):
+    folder = tmp_path / "dataset"
+    main(["export", str(folder), "--results", str(recorded)])
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\n") and "Benchmark 0.1.0" in card and "arXiv:2502.20580" in card
+    assert all(f"| `{name}` | `{column.type}` |" in card for name, column in COLUMNS.items())
+
+
+def test_a_folder_that_holds_something_is_left_alone(recorded, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert main(["export", str(tmp_path / "mine"), "--results", str(recorded)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    assert main(["export", str(tmp_path / "new"), "--results", str(tmp_path / "none")]) == 2
+    assert "no valid records there" in capsys.readouterr().err and not (tmp_path / "new").exists()
