@@ -291,6 +291,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bench.sweeps.protocols.HERE", tmp_path / "bench/sweeps/protocols")
     monkeypatch.setattr("bench.sweeps.protocols.COMMITTED", tmp_path / "results")
+    monkeypatch.setenv("BENCH_EXPERIMENTS", "replication/experiments")
     for module in ("bench.sweeps.tune", "bench.sweeps.ingest"):
         monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
     settings = {"augment": [], "epochs": 3}
