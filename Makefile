@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
 endif
 
-.PHONY: help repro report page replicate test soak lint
+.PHONY: help repro report page replicate test soak light wheel lint format
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
