@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,10 @@ Population = Annotated[
         "memory holds on a GPU.",
         show_default=False,
     ),
+]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Run in jobs of Slurm; docs/cluster.md has such a file.", show_default=False),
 ]
 Budget = Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the rest resumes.")]
 
@@ -93,21 +97,24 @@ def sweep(
     workers: Workers = None,
     population: Population = None,
     device: Device = "cpu",
+    cluster: Cluster = None,
+    submit_only: Annotated[bool, typer.Option("--submit-only", help="Do not wait for the jobs of --cluster.")] = False,
 ) -> int:
     """Run what an experiment lacks."""
     from bench.commands.sweep import sweep
     from bench.sweeps.experiments import experiment as find
 
+    if submit_only and not cluster:
+        raise UsageError("--submit-only: needs --cluster")
     return sweep(
         find(experiment),
         scale,
         results=results,
         claims=claims,
         dry_run=dry_run,
-        budget=budget,
-        workers=workers or _workers(device),
         population=population or (1 if device == "cpu" else None),
-        device=_available(device),
+        submit_only=submit_only,
+        **_where(cluster, budget, workers, device),
     )
 
 
@@ -120,21 +127,14 @@ def tune(
     budget: Budget = None,
     workers: Workers = None,
     device: Device = "cpu",
+    cluster: Cluster = None,
 ) -> int:
     """Choose the settings of rules on the validation split, and keep them."""
     from bench.commands.sweep import tune
     from bench.rules import RULES
 
     rules = rule or list(RULES.all())
-    return tune(
-        model,
-        scale,
-        rules,
-        results=results,
-        budget=budget,
-        workers=workers or _workers(device),
-        device=_available(device),
-    )
+    return tune(model, scale, rules, results=results, **_where(cluster, budget, workers, device))
 
 
 @app.command()
@@ -204,9 +204,26 @@ def speed(
     return speed(rows, results=results, as_json=json_)
 
 
-def _available(device: str) -> str:
+def _where(cluster: Path | None, budget: float | None, workers: int | None, device: str) -> dict[str, Any]:
+    """Where runs are trained: here, or in jobs of a cluster, whose nodes say which devices and cores they have."""
+    if cluster is None:
+        device = _available(device)
+        return {"budget": budget, "workers": workers or _workers(device), "device": device, "cluster": None}
+    from bench.sweeps.executors.cluster import read_cluster
+
+    if budget is not None:
+        raise UsageError(f"--budget {budget:g}: not with --cluster; expected: time in {cluster}")
+    return {"budget": None, "workers": workers, "device": _named(device), "cluster": read_cluster(cluster)}
+
+
+def _named(device: str) -> str:
     if device not in ("cpu", "cuda"):
         raise unknown("device", device, ["cpu", "cuda"], near={"gpu": "cuda"}.get(device.lower()))
+    return device
+
+
+def _available(device: str) -> str:
+    _named(device)
     if device == "cuda" and not _has_gpu():
         raise UsageError("--device cuda: no GPU was found; allowed: cpu")
     return device

@@ -167,7 +167,7 @@ class Results:
 def mixture(cells: Iterable[Cell]) -> str:
     """Why the records of cells cannot be judged together; empty where they can."""
     ended = [record for cell in cells for record in cell.records.values() if "data" in record]
-    devices = sorted({record["device"]["type"] for record in ended})
+    devices = sorted({_processor(record["device"]) for record in ended})
     if len(devices) > 1:
         return f"runs on {' and '.join(devices)} are mixed"
     sources: dict[str, dict] = {}
@@ -177,6 +177,11 @@ def mixture(cells: Iterable[Cell]) -> str:
         if sources.setdefault(f"{name} {record['config']['seed']}" if drawn else name, sha256) != sha256:
             return f"runs on {name} of different checksums are mixed"
     return ""
+
+
+def _processor(device: dict[str, Any]) -> str:
+    """What runs that are judged together share: a model of GPU, or the CPU."""
+    return device["name"] if device["type"] == "cuda" else device["type"]
 
 
 def _runs(cells: Sequence[Cell]) -> str:

@@ -103,7 +103,7 @@ def complete(**changes):
 @pytest.mark.parametrize(
     ("changes", "remark"),
     [
-        ({"device": {"type": "cuda"}}, "runs on cpu and cuda are mixed"),
+        ({"device": {"type": "cuda", "name": "H100"}}, "runs on H100 and cpu are mixed"),
         ({"data": {"name": "cifar10", "sha256": {"train": "b"}}}, "of different checksums are mixed"),
     ],
 )
@@ -115,11 +115,19 @@ def test_records_of_mixed_sources_are_not_judged(changes, remark):
     assert remark in judgement.remark
 
 
+def test_gpus_of_two_models_are_not_judged_together():
+    grid = complete()
+    for cell in grid.cells:
+        for seed, record in cell.records.items():
+            record["device"] = {"type": "cuda", "name": "H100" if seed else "A100"}
+    assert judged(CLAIMS.get("n2"), grid).remark == "Not judged: runs on A100 and H100 are mixed."
+
+
 def test_a_claim_is_judged_by_what_its_criterion_reads():
     """Other runs of the grid may be missing, and mix devices; of those that it reads, every one counts."""
     grid = complete()
     del grid.cell("kp").records[3]
-    grid.cell("kp").records[0]["device"] = {"type": "cuda"}
+    grid.cell("kp").records[0]["device"] = {"type": "cuda", "name": "H100"}
     assert judged(CLAIMS.get("n2"), grid).verdict is SUPPORTED
     del grid.cell("bp", width=64).records[3]
     judgement = judged(CLAIMS.get("n2"), grid)

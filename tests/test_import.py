@@ -1,6 +1,7 @@
 """Records made on another machine: they come in where they fit, and are refused with the reason where they do not."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -18,9 +19,9 @@ from bench.data import DATASETS
 from bench.models.mlp import MLP
 from bench.records.replay import STEPS, TOLERANCES, disagreement
 from bench.records.store import SCHEMA, Store, failed_record
+from bench.sweeps.claims import Claims
 from bench.sweeps.experiments import experiment
 from bench.sweeps.groups import run
-from bench.sweeps.run import lock
 from bench.sweeps.tune import choose, trials
 from bench.training.loop import train
 
@@ -234,9 +235,11 @@ def test_what_holds_no_records_is_bad_input(name, words, out, tmp_path, capsys):
 
 
 def test_a_sweep_at_work_is_left_alone(out, capsys):
-    with lock(Path("results/quick")):
-        assert main(["import", str(out)]) == 2
-    assert "another sweep is running" in capsys.readouterr().err and not paths("results")
+    config = parse(Config, json.loads(paths(out)[0].read_text())["config"], "")
+    with Claims(Store(Path("results/quick"))) as claims:
+        assert claims.take(config) and main(["import", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert f"process {os.getpid()}" in error and "trains this run" in error and not paths("results")
 
 
 # What other devices draw

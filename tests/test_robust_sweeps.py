@@ -1,7 +1,6 @@
 """Sweeps on a machine that misbehaves: full disks, batch systems, workers that die, other sweeps."""
 
 import errno
-import fcntl
 import math
 import multiprocessing
 import os
@@ -21,16 +20,18 @@ import pytest
 from test_sweep import CONFIG, DIES, FORKS, RAISES, records, written
 
 import bench.commands.sweep
-import bench.sweeps.run
+import bench.sweeps.executors.local
 import bench.training.loop
 from bench.cli import main
 from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import write_atomically
 from bench.records.store import Store
+from bench.sweeps.claims import Claims
+from bench.sweeps.executors.local import run_all
 from bench.sweeps.experiments import experiment as find_experiment
 from bench.sweeps.groups import run
-from bench.sweeps.run import lock, missing, run_all
+from bench.sweeps.run import missing
 from bench.training.process import Terminated
 
 QUICK = replace(CONFIG, epochs=1)
@@ -68,13 +69,12 @@ def is_one_line(err, *words):
 def sweep(folder, configs, prepare=lambda: None, done=lambda *_: None, workers=1):
     """Runs what is missing in this process, a fork; exit status 143 after SIGTERM, 2 where something is not written."""
     bench.training.loop.CHECKPOINT_SECONDS = bench.training.loop.CHECKPOINT_TIMES = 0
-    bench.sweeps.run.CONTEXT = multiprocessing.get_context("fork")
+    bench.sweeps.executors.local.CONTEXT = multiprocessing.get_context("fork")
     prepare()
     store = Store(folder)
     options = {"device": "cpu", "workers": workers, "deadline": math.inf, "done": done}
     try:
-        with lock(folder):
-            run_all(missing(configs, store, ["test"]), store, "test", "quick", **options)
+        run_all(missing(configs, store, ["test"]), store, "test", "quick", **options)
     except Terminated:
         sys.exit(143)
     except CannotWrite as error:
@@ -136,7 +136,7 @@ def stuck(tmp_path):
     (tmp_path / "sleeps.py").write_text(SLEEPS)
 
     process = start(tmp_path / "out", [replace(QUICK, rule="sleeps"), QUICK], partial(plugins, tmp_path))
-    wait_for(lambda: (tmp_path / "out/.lock").exists())
+    wait_for(lambda: list(tmp_path.glob("out/claims/*")))
     time.sleep(1)
     yield process
     process.kill()
@@ -264,19 +264,19 @@ def test_a_full_disk_is_one_line_of_the_command(experiment, capsys, monkeypatch)
     def full(*arguments, **options):
         raise CannotWrite("x.json: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("bench.commands.sweep.run_all", full)
+    monkeypatch.setattr("bench.sweeps.executors.local.run_all", full)
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
     assert is_one_line(capsys.readouterr().err, "No space left on device", "0 runs recorded, the rest resume")
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EROFS, errno.EIO])
-def test_a_folder_that_cannot_be_locked(number, experiment, capsys, monkeypatch):
-    def flock(*arguments):
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.EIO])
+def test_a_folder_where_runs_cannot_be_claimed(number, experiment, capsys, monkeypatch):
+    def link(*arguments):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(os, "link", link)
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
-    assert is_one_line(capsys.readouterr().err, "results/quick: cannot be locked", os.strerror(number))
+    assert is_one_line(capsys.readouterr().err, "results/quick/claims: runs cannot be claimed", os.strerror(number))
 
 
 def test_a_sweep_clears_what_killed_writers_left_and_nothing_else(tmp_path):
@@ -288,7 +288,7 @@ def test_a_sweep_clears_what_killed_writers_left_and_nothing_else(tmp_path):
         path.touch()
 
     def write(file):
-        with lock(tmp_path):
+        with Claims(Store(tmp_path)):
             assert not any(path.exists() for path in left)
             later.touch()
         file.write(b"whole")
@@ -310,7 +310,7 @@ def test_what_is_no_file_and_has_the_name_of_a_record_is_named_before_anything_i
     monkeypatch.setattr("bench.commands.run.run", None)
     assert main(RUN) == 2
     assert is_one_line(capsys.readouterr().err, found, "not a regular file")
-    monkeypatch.setattr("bench.sweeps.run.ProcessPoolExecutor", None)
+    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
     for config in find_experiment("tiny").configs("quick"):
         store.path("tiny", config).parent.mkdir(exist_ok=True)
         kind(store.path("tiny", config))
@@ -324,7 +324,7 @@ def test_tuning_names_the_trials_it_leaves_out(tmp_path, capsys, monkeypatch):
     damaged = tmp_path / "results/quick/records/tune-mlp/bp-0.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{")
-    monkeypatch.setattr("bench.sweeps.run.ProcessPoolExecutor", None)
+    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
     with pytest.raises(TypeError):
         main(["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"])
     assert is_one_line("error: " + capsys.readouterr().err, "results/quick/records/tune-mlp/bp-0.json: is cut")
@@ -384,7 +384,7 @@ def test_what_another_sweep_recorded_meanwhile_stays_as_it_is(tmp_path, capsys, 
         (tmp_path / folder).mkdir()
     (tmp_path / "experiments/tiny.yaml").write_text(text)
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
-    monkeypatch.setattr(bench.sweeps.run, "CONTEXT", FORKS)
+    monkeypatch.setattr(bench.sweeps.executors.local, "CONTEXT", FORKS)
     monkeypatch.chdir(tmp_path)
     command = ["sweep", "tiny", "--scale", "quick", "--workers", "1", "--results"]
     assert main([*command, "other"]) == 0

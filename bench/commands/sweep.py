@@ -3,7 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -15,10 +16,12 @@ from bench.errors import CannotWrite, UsageError
 from bench.records.index import Index
 from bench.records.store import Record, Store
 from bench.sweeps.estimate import estimate, measured, timings
+from bench.sweeps.executors import local, slurm
+from bench.sweeps.executors.cluster import Cluster
 from bench.sweeps.experiments import Experiment
 from bench.sweeps.groups import parts
 from bench.sweeps.protocols import searches
-from bench.sweeps.run import check, lock, missing, run_all
+from bench.sweeps.run import check, missing
 
 
 def sweep(
@@ -29,11 +32,16 @@ def sweep(
     claims: bool = False,
     dry_run: bool = False,
     budget: float | None = None,
-    workers: int,
+    workers: int | None,
     population: int | None,
     device: str,
+    cluster: Cluster | None = None,
+    submit_only: bool = False,
 ) -> int:
-    """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that."""
+    """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that.
+
+    Here on `workers` processes, or in jobs of a cluster, each of which has so many.
+    """
     started = time.monotonic()
     configs = found.configs(scale, results=results, claims=claims)
     store = Store(results / scale)
@@ -44,16 +52,25 @@ def sweep(
     _show_plan(f"{found.name} at scale {scale}: {found.title}", configs, todo)
     if not todo:
         return 0
-    estimates = _estimates(todo, scale, results, device)
+    seconds = _estimates(todo, scale, results, device)
+    estimates = [seconds[config.digest] for config in todo if config.digest in seconds]
+    at_once = min(len(todo), cluster.at_once) if cluster else workers
     if estimates:
-        total = duration(max(sum(estimates) / workers, max(estimates)))
-        typer.echo(f"estimate: {total} with {workers} at once")
+        total = duration(max(sum(estimates) / at_once, max(estimates)))
+        typer.echo(f"estimate: {total} with {at_once} at once")
     else:
         typer.echo("no estimate: nothing of this model is recorded yet")
     if dry_run:
         return 0
-    deadline = started + _usable(budget, todo, estimates, population)
-    ended = _run(todo, store, found.name, scale, device, workers, population, deadline, found.reuses)
+    settings = {"device": device, "workers": workers, "population": population, "reuses": found.reuses}
+    if cluster:
+        execute = partial(slurm.run_all, cluster=cluster, seconds=seconds, submit_only=submit_only, **settings)
+    else:
+        deadline = started + _usable(budget, todo, estimates, population)
+        execute = partial(local.run_all, deadline=deadline, **settings)
+    ended = _run(todo, store, found.name, scale, at_once, execute)
+    if submit_only:
+        return 0
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
         typer.echo(f"stopped by the budget, {left} missing")
@@ -67,8 +84,9 @@ def tune(
     *,
     results: Path,
     budget: float | None = None,
-    workers: int,
+    workers: int | None,
     device: str,
+    cluster: Cluster | None = None,
 ) -> int:
     """Runs the trials of each rule that are missing, a round of all rules after the other, and keeps the best settings.
 
@@ -96,7 +114,13 @@ def tune(
         if budget is not None and deadline == math.inf:
             deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
         typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
-        ended = _run(todo, store, name, scale, device, workers, 1, deadline)
+        settings = {"device": device, "workers": workers, "population": 1}
+        if cluster:
+            seconds = _estimates(todo, scale, results, device)
+            execute = partial(slurm.run_all, cluster=cluster, seconds=seconds, **settings)
+        else:
+            execute = partial(local.run_all, deadline=deadline, **settings)
+        ended = _run(todo, store, name, scale, min(len(todo), cluster.at_once) if cluster else workers, execute)
         if failed := ended["failed"]:
             typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
             return 1
@@ -130,10 +154,10 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
     table(title, ["setting", "dataset", "runs", "recorded", "missing"], [*rows, total])
 
 
-def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> list[float]:
-    """Seconds that each run will take; empty where nothing of the model is recorded."""
+def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> dict[str, float]:
+    """Seconds that each run will take, by digest; empty where nothing of the model is recorded."""
     known = timings(results, device)
-    return [seconds for config in todo if (seconds := estimate(config, scale, known)) is not None]
+    return {c.digest: seconds for c in todo if (seconds := estimate(c, scale, known)) is not None}
 
 
 def _usable(budget: float | None, todo: Sequence[Config], estimates: Sequence[float], population: int | None) -> float:
@@ -155,13 +179,10 @@ def _run(
     store: Store,
     name: str,
     scale: str,
-    device: str,
-    workers: int,
-    population: int | None,
-    deadline: float,
-    reuses: Sequence[str] = (),
+    at_once: int,
+    execute: Callable[..., None],
 ) -> Counter[str]:
-    """Runs `configs`, a line each; how many ended in which status, those that another sweep recorded meanwhile too."""
+    """Has `execute` run `configs`, a line each; how many ended in which status."""
     ended: Counter[str] = Counter()
     seconds = 0.0
     out = console()
@@ -173,32 +194,16 @@ def _run(
         ended[record["status"]] += 1
         seconds += record.get("seconds", 0.0)
         n = ended.total()
-        left = duration(seconds / n * (len(configs) - n) / workers)
+        left = duration(seconds / n * (len(configs) - n) / at_once)
         took = duration(record.get("seconds", 0.0))
         out.print(f"{n}/{len(configs)}  {config.slug}  {outcome(record)}  {took}  {left} left", soft_wrap=True)
         bar.advance(task)
 
     try:
         check(configs)
-        with lock(store.folder), bar:
+        with bar:
             task = bar.add_task("", total=len(configs))
-            todo = missing(configs, store, [name, *reuses])
-            lacking = {config.digest for config in todo}
-            for config in configs:
-                if config.digest not in lacking:
-                    done(config, store.find(config, [name, *reuses]))
-            run_all(
-                todo,
-                store,
-                name,
-                scale,
-                device=device,
-                workers=workers,
-                population=population,
-                deadline=deadline,
-                done=done,
-                say=lambda line: out.print(line, soft_wrap=True),
-            )
+            execute(configs, store, name, scale, done=done, say=lambda line: out.print(line, soft_wrap=True))
     except CannotWrite as error:
         raise CannotWrite(f"{error}; {ended['ok'] + ended['diverged']} runs recorded, the rest resume") from None
     except KeyboardInterrupt as error:

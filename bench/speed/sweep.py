@@ -8,9 +8,9 @@ from pathlib import Path
 from bench.records.store import Store
 from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import UNMEASURED
+from bench.sweeps.executors.local import run_all
 from bench.sweeps.groups import run
 from bench.sweeps.protocols import configure
-from bench.sweeps.run import run_all
 from bench.training.process import cores
 
 EPOCHS = 80

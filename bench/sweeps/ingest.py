@@ -18,8 +18,8 @@ from bench.records.provenance import differs
 from bench.records.replay import disagreement
 from bench.records.store import InvalidRecord, Record, Store, read
 from bench.sweeps.archives import BadArchive, extract
+from bench.sweeps.claims import Claims
 from bench.sweeps.protocols import SCALES, searches
-from bench.sweeps.run import lock
 from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, ended, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
@@ -154,10 +154,15 @@ def _replayed(incoming: Incoming) -> str:
 
 
 def copy(records: Sequence[Incoming]) -> None:
-    """Copies records to their places, each atomically. Raises `UsageError` where a sweep is at work there."""
+    """Copies records to their places, each atomically. Raises `UsageError` where a sweep trains one of the runs."""
     with ExitStack() as stack:
-        for folder in sorted({incoming.store.folder for incoming in records}):
-            stack.enter_context(lock(folder))
+        stores = {incoming.store.folder: incoming.store for incoming in records}
+        claims = {folder: stack.enter_context(Claims(store)) for folder, store in sorted(stores.items())}
+        for incoming in records:
+            of_folder = claims[incoming.store.folder]
+            if not of_folder.take(incoming.config):
+                holder = of_folder.holder(incoming.config)
+                raise UsageError(f"{incoming.target}: {holder} trains this run: wait for it, or stop it")
         for incoming in records:
             content = incoming.path.read_bytes()
             write_atomically(incoming.target, lambda file, content=content: file.write(content))

@@ -35,40 +35,49 @@ def train_alone() -> None:
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
+PAUSE = (signal.SIGTERM, signal.SIGUSR2)
+"""What batch systems send before they end a job: SIGTERM to preempt it, SIGUSR2 (submitit's choice) at its limit."""
+
+
+_heard = 0
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, as batch systems send it: what was running has paused, or a second one came."""
+    """A signal of `PAUSE` came, `signal` the first of them: what was running has paused, or a second one came."""
 
-
-_asked = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.signal = _heard
 
 
 def asked_to_pause() -> bool:
-    """Whether SIGTERM came to this process, under `pausing`."""
-    return _asked
+    """Whether a signal of `PAUSE` came to this process, under `pausing`."""
+    return bool(_heard)
 
 
 @contextmanager
 def pausing() -> Iterator[None]:
-    """SIGTERM asks this process to pause, as the end of a budget does; a second one raises `Terminated` at once."""
-    global _asked
+    """A signal of `PAUSE` asks this process to pause, as the end of a budget does; a second one raises `Terminated`."""
+    global _heard
 
     def heard(number: int, frame: FrameType | None) -> None:
         if asked_to_pause():
             raise Terminated
-        pause()
+        pause(number)
 
-    before = signal.signal(signal.SIGTERM, heard)
+    before = {number: signal.signal(number, heard) for number in PAUSE}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        _asked = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _heard = 0
 
 
-def pause(*_: object) -> None:
-    """Asks this process to pause. A worker has it for its handler of SIGTERM, as its sweep hears the second one."""
-    global _asked
-    _asked = True
+def pause(number: int, *_: object) -> None:
+    """Asks this process to pause. A worker has it for its handler of `PAUSE`, as its sweep hears the second one."""
+    global _heard
+    _heard = number
 
 
 def cores() -> int:

@@ -1,0 +1,118 @@
+"""Cluster files: what a job may use, and how runs are packed into jobs."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.config import Config, read_yaml
+from bench.errors import UsageError, shown, unknown
+from bench.sweeps.groups import cut, parts
+
+EXECUTORS = ("slurm", "local", "debug")
+OWN = ("executor", "pack")
+"""Keys that submitit does not know."""
+KEPT = ("job_name", "nodes", "ntasks_per_node", "num_gpus", "wckey", "stderr_to_stdout", "use_srun")
+"""Keys of submitit that are not to be set: a job is one process, and is found by its name."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster file says."""
+
+    path: Path
+    executor: Literal["slurm", "local", "debug"]
+    time: float
+    """Minutes after which a job ends."""
+    pack: float
+    """Minutes of training that are packed into a job."""
+    parameters: dict[str, Any]
+    """Those of submitit, `time` among them."""
+
+    @property
+    def at_once(self) -> int:
+        """Most jobs at once."""
+        return self.parameters.get("array_parallelism", 256)
+
+    def of_submitit(self, folder: Path, name: str, requeues: int) -> Any:
+        """An executor of submitit, which keeps its files in `folder`. Raises `ValueError` for a wrong parameter."""
+        import submitit
+
+        if self.executor == "debug":
+            return submitit.DebugExecutor(folder)
+        if self.executor == "local":
+            executor = submitit.LocalExecutor(folder, max_num_timeout=requeues)
+            executor.update_parameters(timeout_min=self.time, **_of_local(self.parameters))
+            return executor
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=requeues)
+        executor.update_parameters(job_name=name, **self.parameters)
+        return executor
+
+
+def _of_local(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: parameters[key] for key in ("gpus_per_node", "signal_delay_s", "setup") if key in parameters}
+
+
+def read_cluster(path: Path) -> Cluster:
+    """The cluster file at `path`. Raises `UsageError` where it is wrong, or where Slurm is not installed."""
+    from submitit import SlurmExecutor
+
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected keys, found {shown(content)}")
+    allowed = [*OWN, *sorted(SlurmExecutor._valid_parameters() - set(KEPT))]
+    for key in content:
+        if key not in allowed:
+            raise UsageError(f"{path}: {unknown('key', key, allowed)}")
+    executor = content.get("executor", "slurm")
+    if executor not in EXECUTORS:
+        raise UsageError(f"{path}: {unknown('executor', executor, EXECUTORS)}")
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise UsageError(f"{path}: sbatch was not found, so there is no Slurm; expected: a machine that submits jobs")
+    if "time" not in content:
+        raise UsageError(f"{path}: key 'time' is missing; expected: minutes after which a job ends")
+    pack = content.get("pack", content["time"])
+    for key, value in (("time", content["time"]), ("pack", pack)):
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise UsageError(f"{path}: {key}: {shown(value)} is not allowed; expected: minutes, above 0")
+    if pack > content["time"]:
+        raise UsageError(f"{path}: pack: {pack:g} is above time: {content['time']:g}; expected: at most that")
+    parameters = {key: value for key, value in content.items() if key not in OWN}
+    return Cluster(path, executor, content["time"], pack, parameters)
+
+
+def packed(
+    configs: Sequence[Config],
+    population: int | None,
+    cluster: Cluster,
+    seconds: Mapping[str, float],
+    workers: int,
+) -> list[list[Config]]:
+    """The runs of each job, in order: programs that together take `pack` minutes of `workers` processes.
+
+    A program that lacks an estimate has a job of its own; a longer one is cut, to one run at least. Raises `UsageError`
+    where the time limit is below one run.
+    """
+    longest = max((seconds[config.digest] for config in configs if config.digest in seconds), default=0.0)
+    if longest > 60 * cluster.time:
+        least = math.ceil(longest / 60)
+        raise UsageError(f"{cluster.path}: time: {cluster.time:g} minutes are below one run; expected: {least} or more")
+    room = 60 * cluster.pack * workers
+    jobs: list[list[Config]] = []
+    left = 0.0
+    for program in parts(configs, population):
+        takes = [seconds.get(config.digest, math.inf) for config in program]
+        if math.isinf(sum(takes)):
+            jobs.append(program)
+            left = 0.0
+            continue
+        for part in cut(program, max(1, int(room / max(takes)))):
+            needed = sum(seconds[config.digest] for config in part)
+            if needed > left:
+                jobs.append([])
+                left = room
+            jobs[-1] += part
+            left -= needed
+    return jobs

@@ -1,0 +1,163 @@
+"""Runs configurations on this machine, side by side, in processes that share nothing but the store."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+
+from bench.config import Config
+from bench.errors import CannotWrite, UsageError
+from bench.records.source import source
+from bench.records.store import Record, Store, failed_record
+from bench.sweeps.claims import Claims
+from bench.sweeps.groups import ONE_BY_ONE, GpuLost, cut, parts, train_first
+from bench.sweeps.run import is_final
+from bench.training.process import PAUSE, Terminated, asked_to_pause, pause, pausing, train_alone
+
+PATIENCE = 0.2
+"""Seconds after which a sweep hears SIGTERM."""
+RETRY = 10.0
+"""Seconds after which a sweep looks again at runs that others train."""
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def run_all(
+    configs: Sequence[Config],
+    store: Store,
+    experiment: str,
+    scale: str,
+    *,
+    device: str,
+    workers: int,
+    population: int | None = 1,
+    deadline: float,
+    done: Callable[[Config, Record], None],
+    say: Callable[[str], None] = lambda line: None,
+    reuses: Sequence[str] = (),
+) -> None:
+    """Runs `configs` in order on `workers` processes and tells `done` of each as it ends.
+
+    Each run is claimed before it is trained. One that another sweep has is waited for, and taken over where that sweep
+    is gone; one that has come to be recorded, in `experiment` or those that it `reuses`, is not trained again.
+
+    `population` is how many runs that are alike train as one program at most, None for as many as a GPU's memory
+    holds; `say` is told where that did not work. Past `deadline` (of `time.monotonic`) runs in progress are
+    checkpointed and none starts; after SIGTERM likewise, and then `Terminated` is raised. An interrupt, or a second
+    SIGTERM, ends the workers at once, and each loses what it did since its last checkpoint; so does a record or a
+    checkpoint that cannot be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as
+    failed and keeps its checkpoint.
+    """
+    store.check_names(experiment, configs)
+    queue = deque((program, population) for program in parts(configs, population))
+    running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
+    elsewhere: list[tuple[list[Config], int | None]] = []
+    told, waiting, again = False, False, 0.0
+    with ExitStack() as stack:
+        stack.enter_context(pausing())
+        claims = stack.enter_context(Claims(store, say))
+
+        def pool_of_one() -> ProcessPoolExecutor:
+            return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
+
+        def failed(config: Config, reason: str) -> Record:
+            record = failed_record(config, experiment, scale, device, reason)
+            store.write(record, store.path(experiment, config))
+            return record
+
+        def claimed(program: list[Config], most: int | None) -> list[Config]:
+            """The runs of a program that are to be trained now, by this sweep."""
+            taken = [config for config in program if claims.take(config)]
+            if others := [config for config in program if config not in taken]:
+                elsewhere.append((others, most))
+            recorded = {c.digest: r for c in taken if (r := store.find(c, [experiment, *reuses])) and is_final(r)}
+            for config in taken:
+                if config.digest in recorded:
+                    claims.release(config)
+                    done(config, recorded[config.digest])
+            return [config for config in taken if config.digest not in recorded]
+
+        def start(pool: ProcessPoolExecutor, program: list[Config], most: int | None) -> None:
+            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
+            running[job] = program, most, pool
+
+        idle = [pool_of_one() for _ in range(workers)]
+        try:
+            while True:
+                if elsewhere and time.monotonic() >= again:
+                    queue.extend(elsewhere)
+                    elsewhere.clear()
+                    again = time.monotonic() + RETRY
+                while idle and queue and time.monotonic() < deadline and not asked_to_pause():
+                    program, most = queue.popleft()
+                    if not (program := claimed(program, most)):
+                        continue
+                    pool = idle.pop()
+                    try:
+                        start(pool, program, most)
+                    except BrokenProcessPool:  # its process died after its last run
+                        start(pool_of_one(), program, most)
+                if asked_to_pause() and not told:
+                    told = True
+                    for worker in multiprocessing.active_children():
+                        worker.terminate()
+                if not running:
+                    if not elsewhere or time.monotonic() >= deadline or asked_to_pause():
+                        break
+                    if not waiting:
+                        waiting, first = True, elsewhere[0][0][0]
+                        runs = sum(len(program) for program, _ in elsewhere)
+                        say(f"waits for {runs} runs that other sweeps train, {first.slug} by {claims.holder(first)}")
+                    time.sleep(PATIENCE)
+                    continue
+                for future in wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:
+                    program, most, pool = running.pop(future)
+                    try:
+                        records, said = future.result()
+                    except CannotWrite:
+                        raise
+                    except (BrokenProcessPool, GpuLost, UsageError) as error:
+                        died = isinstance(error, BrokenProcessPool)
+                        if died and asked_to_pause():
+                            continue
+                        if not isinstance(error, UsageError):
+                            pool.shutdown(wait=False)
+                            pool = pool_of_one()
+                        reason = "its process died" if died else str(error)
+                        alone = most == 1 or len(program) == 1
+                        records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
+                    idle.append(pool)
+                    if said:
+                        say(said)
+                        most = max(1, len(records))
+                    rest = program[len(records) :]
+                    queue.extendleft((part, most) for part in reversed(cut(rest, most)))
+                    for config, record in zip(program, records, strict=False):
+                        claims.release(config)
+                        done(config, record)
+            if asked_to_pause():
+                raise Terminated
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
+
+
+def _start_worker() -> None:
+    """Readies a worker for one run at a time; no worker outlives its sweep."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in PAUSE:
+        signal.signal(number, pause)
+    source()
+    train_alone()
+
+    def follow_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
