@@ -27,8 +27,8 @@ endif
 report: $(INSTALLED)  ## Rebuild tables, figures and REPORT.md from the records alone; print the verdicts
 	$(RUN) python -m replication
 
-replicate: $(INSTALLED)  ## Run the full replication; without a GPU, say what it would take
-	$(RUN) python -m replication replicate
+replicate: $(INSTALLED)  ## Run the full replication, with CLUSTER=slurm.yaml by jobs; without a GPU, say what it would take
+	$(RUN) python -m replication replicate $(if $(CLUSTER),--cluster '$(CLUSTER)')
 
 test: $(INSTALLED)  ## Run the tests
 	$(RUN) pytest -n auto --dist worksteal

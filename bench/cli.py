@@ -99,11 +99,18 @@ def sweep(
     device: Device = "cpu",
     cluster: Cluster = None,
     submit_only: Annotated[bool, typer.Option("--submit-only", help="Do not wait for the jobs of --cluster.")] = False,
+    estimate: Annotated[
+        str | None, typer.Option(metavar="GPU", help="Only show what the missing runs take: a100, h100 or h200.")
+    ] = None,
 ) -> int:
     """Run what an experiment lacks."""
     from bench.commands.sweep import sweep
     from bench.sweeps.experiments import experiment as find
 
+    if estimate:
+        from bench.commands.sweep import show_estimate
+
+        return show_estimate(find(experiment), scale, estimate, results=results, claims=claims, workers=workers or 1)
     if submit_only and not cluster:
         raise UsageError("--submit-only: needs --cluster")
     return sweep(

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,28 +42,38 @@ def report(
 
 
 @app.command()
-def replicate() -> None:
-    """Run the full replication by DVC where there is a GPU; without one, say what it would take."""
+def replicate(
+    cluster: Annotated[Path | None, typer.Option(metavar="FILE", help="Run in jobs of Slurm.")] = None,
+) -> None:
+    """Run the full replication by DVC where there is a GPU, or in jobs; without either, say what it would take."""
     import torch
 
+    if cluster is not None:
+        from replication.full import replicate_by_jobs
+
+        sys.exit(replicate_by_jobs(cluster))
     if torch.cuda.is_available():
         if not shutil.which("dvc"):
             raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
         sys.exit(subprocess.call(["dvc", "repro"]))
-    from bench.sweeps.estimate import Timings, estimate, timings
-    from bench.sweeps.experiments import alternative, experiment, names
-    from replication.results import FOLDER
+    from replication.full import GPU, estimates
 
-    known = Timings([timing for timing in timings(FOLDER, "cpu").found if timing.scale != "quick"])
-    table = Table("experiment", "runs", "hours of one CPU core", title="The full replication (scale gpu) needs a GPU")
-    for name in names():
-        configs = experiment(name).configs("gpu", alternative(0))
-        seconds = [estimate(config, "gpu", known) for config in configs]
-        hours = "unknown: none is recorded" if None in seconds else f"{sum(seconds) / 3600:.0f}"
-        table.add_row(name, str(len(configs)), hours)
+    text = estimates()
+    table = Table(*text.columns, title=f"The full replication (scale gpu) needs a GPU; estimated for an {GPU}")
+    for row in text.itertuples(index=False):
+        table.add_row(*row)
     Console().print(table)
     print("No GPU was found. On a machine with one, `make replicate` runs all of it and resumes where it stopped.")
+    print("On a cluster: `make replicate CLUSTER=slurm.yaml`, see docs/cluster.md.")
     print("Here: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
+
+
+@app.command()
+def estimate() -> None:
+    """Write the estimate of the full replication on a GPU into docs/another-machine.md."""
+    from replication.full import write_estimate
+
+    print(f"estimate: {write_estimate()}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.table import Table
 
 from bench.records.store import Record
 from bench.training.process import Terminated
+
+if TYPE_CHECKING:
+    from bench.sweeps.roofline import Cost
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -60,6 +63,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+COST_COLUMNS = ("runs", "launches", "FLOPs", "bytes", "time")
+
+
+def in_words(cost: "Cost") -> list[str]:
+    """What runs take on a GPU, by `COST_COLUMNS`."""
+    numbers = (f"{number:.1e}" for number in (cost.launches, cost.flops, cost.bytes))
+    return [str(cost.runs), *numbers, duration(cost.seconds)]
 
 
 def interrupted(by: KeyboardInterrupt, recorded: int) -> NoReturn:

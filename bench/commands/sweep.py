@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from bench.commands.show import console, duration, interrupted, left_out, outcome, table
+from bench.commands.show import COST_COLUMNS, console, duration, in_words, interrupted, left_out, outcome, table
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
 from bench.records.index import Index
@@ -18,7 +18,7 @@ from bench.records.store import Record, Store
 from bench.sweeps.estimate import estimate, measured, timings
 from bench.sweeps.executors import local, slurm
 from bench.sweeps.executors.cluster import Cluster
-from bench.sweeps.experiments import Experiment
+from bench.sweeps.experiments import Experiment, alternative
 from bench.sweeps.groups import parts
 from bench.sweeps.protocols import searches
 from bench.sweeps.run import check, missing
@@ -75,6 +75,18 @@ def sweep(
     if left:
         typer.echo(f"stopped by the budget, {left} missing")
     return int(ended["failed"] > 0)
+
+
+def show_estimate(found: Experiment, scale: str, gpu: str, *, results: Path, claims: bool, workers: int) -> int:
+    """Shows what the missing runs would take on a GPU, of which `workers` processes make use; no data need be here."""
+    from bench.sweeps.roofline import cost, gpu_called
+
+    device = gpu_called(gpu)
+    configs = found.configs(scale, alternative(0), results, claims=claims)
+    todo = missing(configs, Store(results / scale), [found.name, *found.reuses])
+    title = f"{found.name} at scale {scale} on one {device.name}, {workers} at once"
+    table(title, COST_COLUMNS, [in_words(cost(todo, device, workers))])
+    return 0
 
 
 def tune(

@@ -15,6 +15,8 @@ from bench.records.store import Record, Store, failed_record, record_of
 if TYPE_CHECKING:
     from torch import nn
 
+    from bench.training.learner import Learner
+
 ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
 SHARE = 0.8
 """Of the memory of a GPU that a process has, what a population may take."""
@@ -31,13 +33,16 @@ def parts(configs: Sequence[Config], population: int | None) -> list[list[Config
     return [part for program in programs(configs) for part in cut(program, population)]
 
 
-def programs(configs: Sequence[Config]) -> list[list[Config]]:
+def programs(configs: Sequence[Config], learner_of: "Callable[[Config], Learner] | None" = None) -> list[list[Config]]:
     """The configurations, in the order of the first of each program: those that differ in seed and rank alone together.
 
-    On its own stays a run whose data are drawn from its seed, and one that cannot be a member (`can_share`).
+    On its own stays a run whose data are drawn from its seed, and one that cannot be a member (`can_share`). A learner
+    that `learner_of` gives needs no data; by default the data are read.
     """
     from bench.training.learner import prepare
     from bench.training.population import can_share
+
+    learner_of = learner_of or (lambda config: prepare(config, "cpu")[1])
 
     alike: dict[str, list[Config]] = {}
     for config in configs:
@@ -45,7 +50,7 @@ def programs(configs: Sequence[Config]) -> list[list[Config]]:
     found = []
     for group in alike.values():
         first = group[0]
-        together = len(group) > 1 and not is_drawn(first.dataset) and can_share(prepare(first, "cpu")[1])
+        together = len(group) > 1 and not is_drawn(first.dataset) and can_share(learner_of(first))
         found += [group] if together else [[config] for config in group]
     return found
 

@@ -1,0 +1,243 @@
+"""How long runs take on a GPU that is not here: what their steps launch, compute and move, against its data sheet.
+
+A step is counted on tensors without content (PyTorch's `meta` device), operation by operation. On the GPU an operation
+takes what its FLOPs or its bytes take, whichever is longer (the roofline of Williams, Waterman and Patterson 2009); on
+the host each takes `LAUNCH`. Processes that share a GPU launch side by side, and the GPU works for one at a time. Left
+out are measures of the layers, reading data, and the start of processes.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from bench.config import Config
+from bench.data import DATASETS, load_once, parse_name, sizes
+from bench.data.base import Data, Split
+from bench.errors import unknown
+from bench.sweeps.groups import cut, programs
+from bench.training.batches import Batches
+from bench.training.learner import Learner, build, placed
+from bench.training.length import steps
+
+LAUNCH = 10e-6
+"""Seconds of the host per operation: PyTorch's dispatcher and autograd, one process on one core."""
+SHORTEST = 2e-6
+"""Seconds of the GPU per operation, at least."""
+FLOPS_SHARE, BYTES_SHARE = 0.5, 0.7
+"""Of the peaks of a data sheet, what matrix products and memory reach."""
+MEMORY_SHARE = 0.8
+"""Of the memory of a GPU, what populations may take."""
+STATE = {"adam": 3, "adamw": 2, "rmsprop": 1, "sgd": 0}
+"""Numbers that an optimiser keeps per parameter."""
+IMAGE = (3, 32, 32)
+"""Of the datasets that are read from files."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a data sheet says, dense, without sparsity."""
+
+    name: str
+    flops: dict[str, float]
+    """Per second, by precision."""
+    bandwidth: float
+    """Bytes per second."""
+    memory: float
+    """Bytes."""
+
+
+GPUS = {
+    "a100": Gpu(
+        "NVIDIA A100 SXM 80 GB",
+        {"float64": 19.5e12, "float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+        2.0e12,
+        80e9,
+    ),
+    "h100": Gpu(
+        "NVIDIA H100 SXM 80 GB",
+        {"float64": 67e12, "float32": 67e12, "tf32": 494e12, "bfloat16": 989e12},
+        3.35e12,
+        80e9,
+    ),
+    "h200": Gpu(
+        "NVIDIA H200 SXM 141 GB",
+        {"float64": 67e12, "float32": 67e12, "tf32": 494e12, "bfloat16": 989e12},
+        4.8e12,
+        141e9,
+    ),
+}
+
+
+def gpu_called(name: str) -> Gpu:
+    """Raises `UsageError` for a GPU whose data sheet is not here."""
+    if name not in GPUS:
+        raise unknown("GPU", name, GPUS)
+    return GPUS[name]
+
+
+class Work(NamedTuple):
+    """The operations of a pass of one network, an entry each."""
+
+    flops: np.ndarray
+    bytes: np.ndarray
+    """Read and written."""
+    written: float
+
+    def seconds(self, members: int, gpu: Gpu, precision: str) -> float:
+        """On a GPU, where `members` of a population make the pass at once."""
+        products = members * self.flops / (FLOPS_SHARE * gpu.flops[precision])
+        moves = members * self.bytes / (BYTES_SHARE * gpu.bandwidth) * (0.5 if precision == "bfloat16" else 1.0)
+        return float(np.maximum(SHORTEST, np.maximum(products, moves)).sum())
+
+
+class Cost(NamedTuple):
+    """What runs take on a GPU, all together."""
+
+    runs: int
+    launches: float
+    flops: float
+    bytes: float
+    seconds: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(one + another for one, another in zip(self, other, strict=True)))
+
+    def times(self, factor: float) -> "Cost":
+        """Of so many times the runs."""
+        return Cost(round(factor * self.runs), *(factor * number for number in self[1:]))
+
+
+NOTHING = Cost(0, 0.0, 0.0, 0.0, 0.0)
+
+
+def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | None = None) -> Cost:
+    """Of runs that `workers` processes train, in programs as a sweep has them."""
+    parts, known = [], {}
+    for program in programs(configs, _learner):
+        largest = replace(max(program, key=_rank), seed=0, lr=0.0, weight_decay=0.0, feedback_rate=1.0)
+        if largest.digest not in known:
+            known[largest.digest] = _passes(largest)
+        passes = known[largest.digest]
+        room = max(1, int(MEMORY_SHARE * gpu.memory / workers / passes.memory))
+        parts += [passes.cost(len(part), gpu) for part in cut(program, min(population or room, room))]
+    if not parts:
+        return NOTHING
+    runs, launches, flops, moved, on_gpu = map(sum, zip(*parts, strict=True))
+    on_host = LAUNCH * launches / min(workers, len(parts))
+    longest = max(max(part.seconds, LAUNCH * part.launches) for part in parts)
+    return Cost(runs, launches, flops, moved, max(on_gpu, on_host, longest))
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What a run is made of."""
+
+    config: Config
+    training: Work
+    test: Work
+    memory: float
+    """Bytes that one member of a population needs."""
+
+    def cost(self, members: int, gpu: Gpu) -> Cost:
+        """Of a program of so many runs; the seconds are those of the GPU alone."""
+        config = self.config
+        judged = math.ceil(sizes(config.dataset).test / config.batch_size)
+        tests = judged * (1 + (config.epochs - 1) // config.test_every if config.test_every else 1)
+        passes = [(steps(config), self.training), (tests, self.test)]
+        return Cost(
+            members,
+            sum(number * len(work.flops) for number, work in passes),
+            sum(number * members * float(work.flops.sum()) for number, work in passes),
+            sum(number * members * float(work.bytes.sum()) for number, work in passes),
+            sum(number * work.seconds(members, gpu, config.precision) for number, work in passes),
+        )
+
+
+def _passes(config: Config) -> _Passes:
+    """Of one run, counted."""
+    counted = replace(config, precision="float64" if config.precision == "float64" else "float32")
+    learner, data = copy.deepcopy(_learner(counted)), _data(counted)
+    with _Operations() as batch:
+        next(Batches(data.train, data, counted).shuffled(Generator().manual_seed(0)))
+    inputs, targets = (tensor.to("meta") for tensor in next(Batches(data.train, data, counted).in_order()))
+    learner.network.to("meta").train()
+    parameters = learner.weights() + learner.feedback()
+    with _Operations() as gradients:
+        learner.gradients(torch.optim.SGD(parameters), inputs, targets)
+    with _Operations() as test, torch.no_grad():
+        learner.network.eval()
+        learner.loss(inputs, targets)
+    size = sum(map(_bytes, parameters))
+    state = STATE[config.optimiser]
+    training = _joined(batch.work(), gradients.work(), Work(*np.array([[0.0], [(3 + 2 * state) * size]]), 0.0))
+    memory = (2 + state) * size + gradients.work().written
+    return _Passes(config, training, test.work(), memory)
+
+
+def _joined(*works: Work) -> Work:
+    flops, moved, written = zip(*works, strict=True)
+    return Work(np.concatenate(flops), np.concatenate(moved), sum(written))
+
+
+def _rank(config: Config) -> float:
+    """For comparison within a program: its tensors are as large as those of the largest rank."""
+    try:
+        return float(Fraction(config.rank or "0"))
+    except ValueError:
+        return math.inf
+
+
+def _learner(config: Config) -> Learner:
+    """That of a run, on data of its shape: no file is read."""
+    return build(config, placed(_data(config), replace(config, split="test"), "cpu"))
+
+
+def _data(config: Config) -> Data:
+    """The data of a program, or else blank images of their shape, as many as make two batches."""
+    dataset = DATASETS.get(parse_name(config.dataset)[0])
+    if not dataset.in_files:
+        return load_once(config.dataset, config.seed)
+    size = config.batch_size + 1
+    split = Split(torch.zeros(size, *IMAGE, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64))
+    return Data(config.dataset, split, split, sizes(config.dataset).outputs, {})
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the operations that run on a GPU: views of a tensor are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[float, float, float]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to skip the compiler, PyTorch would import it first."""
+        return False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = function(*args, **kwargs)
+        if not function.is_view:
+            count = flop_registry.get(function.overloadpacket)
+            written = sum(map(_bytes, tree_leaves(given)))
+            read = sum(map(_bytes, tree_leaves((args, kwargs))))
+            self.done.append((count(*args, **kwargs, out_val=given) if count else 0, read + written, written))
+        return given
+
+    def work(self) -> Work:
+        flops, moved, written = np.array(self.done, dtype=float).T
+        return Work(flops, moved, float(written.sum()))
+
+
+def _bytes(leaf: Any) -> float:
+    return leaf.numel() * leaf.element_size() if isinstance(leaf, Tensor) else 0
