@@ -53,11 +53,6 @@ OF_MODEL = {
         "precision": "float64",
     },
 }
-WITHOUT_DROPOUT = {
-    "cnn": {"model_options": {"width": 2, "dropout": 0.0}},
-    "vit": {"model_options": {"patch": 4, "width": 8, "depth": 1, "heads": 2, "dropout": 0.0, "drop_path": 0.0}},
-}
-
 SHARED = [name for name in RULES.built_in() if RULES.get(name).source is None and not RULES.get(name).draws]
 
 
@@ -86,7 +81,7 @@ def test_a_step_never_waits_or_copies_and_all_of_it_is_on_the_gpu(model, rule):
 @pytest.mark.parametrize("rule", SHARED)
 @pytest.mark.parametrize("model", ["mlp", "cnn", "vit"])
 def test_nor_does_that_of_a_population(model, rule):
-    config = settings(model, rule, **WITHOUT_DROPOUT.get(model, {}))
+    config = settings(model, rule)
     assert findings(config, replace(config, seed=1)) == []
 
 
@@ -111,6 +106,17 @@ def test_the_peak_of_memory_is_that_of_the_run():
 @pytest.mark.parametrize("model", ["mlp", "cnn", "vit", "retina"])
 def test_measures_and_tests_along_training_are_on_the_gpu_too(model):
     assert findings(settings(model, epochs=2, measure_every=1, test_every=1)) == []
+
+
+def test_a_gpu_has_convolutions_with_channels_last():
+    """Weights and feedback, with their gradients; those of a population are stacked."""
+    with gpu_that_is_not_there():
+        (outcome,) = train_together([settings("cnn", "fa")], device="cuda", steps=2)
+    tensors = [tensor for tensor in outcome.learner.network.parameters() if tensor.ndim == 4]
+    assert len(tensors) > 8
+    for tensor in tensors:
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert tensor.grad is None or tensor.grad.stride() == tensor.stride()
 
 
 def colours():

@@ -68,6 +68,53 @@ def test_a_population_trains_as_its_members_do_alone(rule):
     agree(outcomes, alone(configs))
 
 
+DROPS = [
+    ("mlp", {"width": 16, "dropout": 0.5}),
+    ("cnn", {"width": 2, "dropout": 0.5}),
+    ("vit", {"patch": 4, "width": 8, "depth": 1, "heads": 2, "dropout": 0.0, "drop_path": 0.5}),
+    ("vit", {"patch": 4, "width": 8, "depth": 1, "heads": 2, "dropout": 0.3, "drop_path": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("model", "options"), DROPS, ids=["mlp", "cnn", "drop path", "attention"])
+def test_members_draw_masks_of_their_own_and_the_same_ones_again(model, options):
+    """Twins on the same batch: nothing but the masks can part them."""
+    config = replace(BASE, model=model, model_options=options, rule="bp", rank=None, augment=())
+    inputs, targets = some_digits()
+
+    def losses(seed):
+        population = Population([build(config, load_once("digits")) for _ in range(3)])
+        optimiser = torch.optim.SGD(population.weights(), lr=0.0)
+        torch.manual_seed(seed)
+        return population.gradients(optimiser, inputs.expand(3, *inputs.shape), targets.expand(3, -1))[0].tolist()
+
+    assert len(set(losses(1))) == 3
+    assert losses(1) == losses(1) != losses(2)
+
+
+def some_digits():
+    data = load_once("digits")
+    return data.train.inputs[:50].double() / 8 - 1, data.train.targets[:50]
+
+
+def test_masks_of_a_population_are_in_distribution_those_of_a_run_alone():
+    """The mean loss over many draws, and its spread, with the same weights on the same batch; and no correlation."""
+    config = replace(BASE, model_options={"width": 16, "dropout": 0.5}, rule="bp", rank=None, augment=())
+    alone, one, other = (build(config, load_once("digits")) for _ in range(3))
+    population = Population([one, other])
+    optimiser = torch.optim.SGD(population.weights(), lr=0.0)
+    inputs, targets = some_digits()
+    both = inputs.expand(2, *inputs.shape), targets.expand(2, -1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        single = torch.stack([alone.loss(inputs, targets)[0] for _ in range(600)])
+    members = torch.stack([population.gradients(optimiser, *both)[0] for _ in range(300)])
+    error = (single.var() / 600 + members.var() / 600).sqrt()
+    assert abs(members.mean() - single.mean()) < 4 * error
+    assert 0.8 < members.std() / single.std() < 1.25
+    assert abs(torch.corrcoef(members.T)[0, 1]) < 4 / 300**0.5
+
+
 @pytest.mark.parametrize(
     ("model", "options"),
     [

@@ -131,6 +131,8 @@ class _Program:
         self.learners = [build(each, data) for each in configs]
         for learner in self.learners:
             learner.network.to(device)
+            if data.on_gpu and members == 1:  # the tensors of a population are stacked
+                learner.network.to(memory_format=torch.channels_last)
         self.trainee = Population(self.learners) if members > 1 else self.learners[0]
         self.networks = nn.ModuleList(learner.network for learner in self.learners)
         self.optimiser = optimiser_of(config, self.trainee)

@@ -1,7 +1,9 @@
 """Networks that train as one program, side by side: the members of a population.
 
 Their tensors are stacked along a leading axis and the step of one network is mapped over it, so that a step of all
-takes as many launches as a step of one. A member trains as it does alone, within rounding.
+takes as many launches as a step of one. A member trains as it does alone, within rounding. Only the masks of dropout
+are other ones than alone: each member draws its own, all of them from one generator, so that they are independent, and
+the same members in the same order draw the same again.
 """
 
 import copy
@@ -23,11 +25,10 @@ Tensors = dict[str, Tensor]
 def can_share(learner: Learner) -> bool:
     """Whether a population may hold the learner.
 
-    Its layers hear no error but their own, nothing draws random numbers, and the precision is not bfloat16, under which
-    torch cannot map batch norm.
+    Its layers hear no error but their own, the rule draws no random numbers, and the precision is not bfloat16, under
+    which torch cannot map batch norm.
     """
-    drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.network.modules())
-    return learner.rule.source is None and not learner.rule.draws and not drops and learner.precision != "bfloat16"
+    return learner.rule.source is None and not learner.rule.draws and learner.precision != "bfloat16"
 
 
 class Population(Trainee):
@@ -69,7 +70,8 @@ class Population(Trainee):
 
     def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         told = self.members[0].as_told(targets, inputs.dtype)
-        differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=(0, 0, 0, 0, None if told is None else 0))
+        in_dims = 0, 0, 0, 0, None if told is None else 0
+        differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=in_dims, randomness="different")
         with torch.no_grad():  # `grad` differentiates all the same; autograd would keep a graph of its own
             found, (loss, outputs) = differentiate(self.parameters, self.others, inputs, targets, told)
         if self.learned is None:
