@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from one_node_slurm import PROGRAMS, one_node_slurm
 from test_robust_sweeps import is_one_line, wait_for
 from test_sweep import CONFIG, FORKS
@@ -20,6 +22,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.executors import local, slurm
 from bench.sweeps.executors.cluster import Cluster, packed, read_cluster
+from replication import full
 
 pytest.importorskip("submitit")
 needs_slurm = pytest.mark.skipif(not all(PROGRAMS.values()), reason="needs slurmctld, slurmd and munged")
@@ -211,6 +214,45 @@ def test_a_job_that_is_to_end_pauses_and_at_its_limit_asks_to_be_requeued(number
     process.join()
     assert process.exitcode == status
     assert Store(tmp_path / "out").checkpoint([config]).exists()
+
+
+PIPELINE = """
+stages:
+  report: {cmd: python -m replication, deps: [results/gpu/records/second]}
+  second:
+    cmd: python -m bench sweep second --scale gpu
+    deps: [results/gpu/records/first]
+    outs: [results/gpu/records/second: {cache: false, persist: true}]
+  first:
+    cmd: python -m bench sweep first --scale gpu
+    outs: [results/gpu/records/first: {cache: false, persist: true}]
+"""
+STAGE = """
+title: A short run
+model: mlp
+scales:
+  gpu:
+    seeds: 1
+    datasets: [digits]
+    runs: [{rule: %s, epochs: 1, model_options: {width: 8}}]
+"""
+
+
+def test_the_pipeline_runs_by_jobs_and_is_recorded_in_dvc(here, tmp_path, capfd, monkeypatch):
+    for name, rule in {"first": "bp", "second": "fa"}.items():
+        (tmp_path / f"experiments/{name}.yaml").write_text(STAGE % rule)
+    root = Path(bench.rules.__file__).parents[2]
+    shutil.copytree(root / ".dvc", tmp_path / ".dvc", ignore=lambda *_: ["cache", "tmp"])
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    monkeypatch.setattr(full, "FOLDER", Path("results"))
+    monkeypatch.setattr(full.subprocess, "call", lambda command: 0 if command[-1] == "replication" else 9)
+    _, cluster_file = here()
+    assert full.replicate_by_jobs(Path(cluster_file)) == 0
+    said = capfd.readouterr().out
+    assert said.index("first: ended") < said.index("second: begun") < said.index("first: recorded in DVC")
+    with Repo() as repo:
+        assert repo.status(["first", "second"]) == {}
+    assert {path.parent.name for path in Store(Path("results/gpu")).paths()} == {"first", "second"}
 
 
 # Cluster files

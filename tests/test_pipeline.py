@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from dvc.repo import Repo
 
 from bench.records.store import Store
+from bench.sweeps import pipeline
 from bench.sweeps.experiments import experiment, names
 from bench.sweeps.protocols import COMMITTED, tuned_path
 
@@ -141,3 +143,32 @@ def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path
     content["scales"]["quick"]["seeds"] = 2
     grid.write_text(yaml.safe_dump(content))
     assert list(status()) == target
+
+
+# Stages by another engine than DVC
+
+
+def test_stages_that_train_come_in_order_of_dependency():
+    ordered = pipeline.stages(PIPELINES["gpu"])
+    place = {stage.name: number for number, stage in enumerate(ordered)}
+    assert all(place[name] < place[stage.name] for stage in ordered for name in stage.after)
+    assert "tune@mlp" in {name for stage in ordered if stage.records == "mlp-all-layers" for name in stage.after}
+    assert {stage.records for stage in ordered} == {*names(), *(f"tune-{m}" for m in ("mlp", "cnn", "vit", "retina"))}
+    assert all(stage.arguments[0] in ("tune", "sweep") for stage in ordered)
+
+
+def test_a_stage_begins_as_soon_as_those_before_it_ended_and_not_after_one_that_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "PATIENCE", 0.01)
+    statuses = {"tune": 0, "other": 1, "first": 0, "second": 0, "after other": 0}
+    after = {"first": ["tune"], "second": ["tune", "first"], "after other": ["other"]}
+    todo = [pipeline.Stage(name, [], after.get(name, [])) for name in reversed(statuses)]
+    said = []
+
+    def start(stage):
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({statuses[stage.name]})"])
+
+    ended = pipeline.train(todo, start, said.append)
+    assert ended == {"tune": 0, "other": 1, "first": 0, "second": 0}
+    assert "other: failed, exit status 1" in said
+    order = "tune: ended", "first: begun", "first: ended", "second: begun"
+    assert [line for line in said if line in order] == list(order)

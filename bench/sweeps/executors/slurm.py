@@ -31,7 +31,7 @@ from bench.sweeps.executors.cluster import Cluster, packed
 from bench.sweeps.run import is_final, missing
 from bench.training.process import Terminated
 
-LOOK = 5.0
+LOOK = 2.0
 """Seconds between two looks at the records."""
 ASK = 30.0
 """Seconds between two questions to the queue."""
