@@ -20,7 +20,7 @@ import bench.rules
 from bench.cli import main
 from bench.errors import UsageError
 from bench.records.store import Store
-from bench.sweeps.executors import local, slurm
+from bench.sweeps.executors import jobs, local, slurm
 from bench.sweeps.executors.cluster import Cluster, packed, read_cluster
 from replication import full
 
@@ -202,7 +202,7 @@ def paused(folder, configs, number):
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send).start()
-    slurm.Job(tuple(configs), str(folder / "out"), "tiny", (), "quick", "cpu", 1, 1)()
+    jobs.Job(tuple(configs), str(folder / "out"), "tiny", (), "quick", "cpu", 1, 1)()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGUSR2, 7), (signal.SIGTERM, 1)])
@@ -297,19 +297,19 @@ def test_short_runs_are_packed_to_the_stated_time():
     configs = [replace(CONFIG, seed=seed) for seed in range(6)]
     seconds = {config.digest: 50.0 for config in configs}
 
-    def jobs(workers=1, population=1, **keys):
+    def sizes(workers=1, population=1, **keys):
         return [[c.seed for c in job] for job in packed(configs, population, cluster(**keys), seconds, workers)]
 
-    assert jobs() == [[0, 1], [2, 3], [4, 5]]
-    assert jobs(workers=2) == [[0, 1, 2, 3], [4, 5]]
-    assert jobs(population=3, pack=5) == [[0, 1, 2, 3, 4, 5]]
-    assert jobs(population=None) == [[0, 1], [2, 3], [4, 5]]
+    assert sizes() == [[0, 1], [2, 3], [4, 5]]
+    assert sizes(workers=2) == [[0, 1, 2, 3], [4, 5]]
+    assert sizes(population=3, pack=5) == [[0, 1, 2, 3, 4, 5]]
+    assert sizes(population=None) == [[0, 1], [2, 3], [4, 5]]
     seconds[configs[1].digest] = 130.0
-    assert jobs() == [[0], [1], [2, 3], [4, 5]]
+    assert sizes() == [[0], [1], [2, 3], [4, 5]]
     del seconds[configs[3].digest]
-    assert jobs() == [[0], [1], [2], [3], [4, 5]]
+    assert sizes() == [[0], [1], [2], [3], [4, 5]]
     with pytest.raises(UsageError, match=r"^c.yaml: time: 2 minutes are below one run; expected: 3 or more$"):
-        jobs(time=2)
+        sizes(time=2)
 
 
 def test_the_keys_of_submitit_reach_it(tmp_path):

@@ -1,128 +1,21 @@
-"""Runs configurations in jobs of Slurm, through submitit: what is missing is submitted as one job array.
+"""Runs configurations in jobs of Slurm: what is missing is submitted as one job array, and its records are watched."""
 
-A job trains its runs as a sweep on its own node does, with claims and checkpoints, so that any process, job or
-controller may be killed: what was recorded stays, and the same command submits the rest. submitit's executors `local`
-and `debug` run the same jobs on this machine.
-"""
-
-import io
-import json
 import math
-import os
-import secrets
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from bench.config import Config
-from bench.errors import UsageError, one_line
-from bench.files import write_atomically
+from bench.errors import UsageError
 from bench.records.store import Record, Store, writable
-from bench.sweeps.executors import local
 from bench.sweeps.executors.cluster import Cluster, packed
-from bench.sweeps.run import is_final, missing
-from bench.training.process import Terminated
+from bench.sweeps.executors.jobs import Array, Job, Queue, arrays_of
+from bench.sweeps.run import is_final
 
 LOOK = 2.0
 """Seconds between two looks at the records."""
 ASK = 30.0
 """Seconds between two questions to the queue."""
-REQUEUES = 1_000
-"""How often a job may reach its time limit."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The runs of one job, called on its node."""
-
-    configs: tuple[Config, ...]
-    folder: str
-    """Of the scale, absolute."""
-    experiment: str
-    reuses: tuple[str, ...]
-    scale: str
-    device: str
-    workers: int | None
-    """None for one a core that the job has on the CPU, and one on a GPU."""
-    population: int | None
-
-    def __call__(self) -> None:
-        try:
-            self._train()
-        except Terminated as error:
-            if error.signal == signal.SIGUSR2:
-                os.kill(os.getpid(), signal.SIGUSR2)  # of submitit, which requeues the job
-            sys.exit("terminated; the runs resume where Slurm requeues the job, or where they are submitted again")
-        except UsageError as error:
-            print("error:", one_line(error), file=sys.stderr)
-            sys.exit(2)
-
-    def _train(self) -> None:
-        if self.device == "cuda" and not _has_gpu():
-            raise UsageError("--device cuda: the job has no GPU; expected: gpus_per_node in the cluster file")
-        store, cores = Store(Path(self.folder)), int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
-        local.run_all(
-            missing(self.configs, store, [self.experiment, *self.reuses]),
-            store,
-            self.experiment,
-            self.scale,
-            device=self.device,
-            workers=self.workers or (1 if self.device == "cuda" else cores),
-            population=self.population,
-            deadline=math.inf,
-            done=lambda config, record: print(f"{config.slug}  {record['status']}", flush=True),
-            say=lambda line: print(line, flush=True),
-            reuses=self.reuses,
-        )
-
-    def checkpoint(self) -> Any:
-        """What submitit calls when the job is requeued: the same job, as its runs have checkpoints of their own."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-@dataclass
-class Array:
-    """Jobs that were submitted together; `bench sweep` finds them again by their folder."""
-
-    folder: Path
-    experiment: str
-    executor: str
-    parts: list[list[str]]
-    """Digests of the runs of each job."""
-    ids: list[str]
-    """Of the jobs, once they are known."""
-
-    @property
-    def name(self) -> str:
-        """The name that the jobs have in the queue."""
-        return self.folder.name
-
-    def save(self) -> None:
-        kept = {key: value for key, value in vars(self).items() if key != "folder"}
-        write_atomically(self.folder / "array.json", lambda file: file.write(json.dumps(kept).encode()))
-
-    def last_line(self, number: int) -> str:
-        """The last line that a job said, with the name of its log."""
-        log = self.folder / f"{self.ids[number]}_0_log.err" if number < len(self.ids) else self.folder
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        said = [line.strip() for line in lines if line.strip() and not line.startswith("srun:")]
-        return f"{one_line(said[-1]) if said else 'it said nothing'} (log: {log})"
 
 
 def run_all(
@@ -143,24 +36,27 @@ def run_all(
 ) -> None:
     """Submits those of `configs` that no job has, and unless `submit_only` waits for all and tells `done` of each.
 
-    `seconds` are what runs will take, by digest; of those that lack an estimate each program gets a job of its own.
-    Raises `UsageError` where a job cannot be submitted, and where jobs ended before their runs did.
+    A job has `workers` processes; None for one per core that it asks for on the CPU, and one on a GPU. `seconds` are
+    what runs will take, by digest; of those that lack an estimate each program gets a job of its own. Raises
+    `UsageError` where a job cannot be submitted, and where jobs ended before their runs did.
     """
     writable(store.folder)
     experiments = [experiment, *reuses]
-    queue = _Queue(cluster, say)
-    arrays = [array for array in _arrays(store) if array.experiment in experiments]
+    queue = Queue(cluster, say)
+    arrays = [array for array in arrays_of(store) if array.experiment in experiments]
     submitted = queue.submitted(arrays)
     if submitted is None:
         raise UsageError(f"{cluster.path}: {queue.problem}; which jobs are queued is not known, so none is submitted")
     rest = [config for config in configs if config.digest not in submitted]
     if joined := len(configs) - len(rest):
         say(f"joined: {joined} runs are in jobs already")
+    at_once = workers or (1 if device == "cuda" else cluster.parameters.get("cpus_per_task", 1))
     before = {config.digest: store.find(config, experiments) for config in configs}
     if rest:
+        folder, names = str(store.folder.resolve()), tuple(reuses)
         jobs = [
-            Job(tuple(part), str(store.folder.resolve()), experiment, tuple(reuses), scale, device, workers, population)
-            for part in packed(rest, population, cluster, seconds, workers or 1)
+            Job(tuple(part), folder, experiment, names, scale, device, at_once, population)
+            for part in packed(rest, population, cluster, seconds, at_once)
         ]
         arrays.append(queue.submit(store, experiment, jobs))
         say(f"submitted: {len(rest)} runs in {len(jobs)} jobs, {arrays[-1].name}")
@@ -179,12 +75,16 @@ def _watch(
     before: Mapping[str, Record | None],
     store: Store,
     experiments: Sequence[str],
-    queue: "_Queue",
-    arrays: list[Array],
+    queue: Queue,
+    arrays: Sequence[Array],
     done: Callable[[Config, Record], None],
     say: Callable[[str], None],
 ) -> None:
     """Until each run that waits has a record that it had not `before`. Raises `UsageError` where jobs ended first."""
+    job_of = {digest: (array, n) for array in arrays for n, part in enumerate(array.parts) for digest in part}
+    gone: set[tuple[str, int]] = set()
+    """Jobs that had ended when the queue was last asked; files of a network file system come late."""
+    lost: dict[tuple[str, int], str] = {}
 
     def collect() -> None:
         for digest, config in list(waiting.items()):
@@ -193,9 +93,19 @@ def _watch(
                 del waiting[digest]
                 done(config, record)
 
-    gone: set[tuple[str, int]] = set()
-    """Jobs that had ended when the queue was last asked; files of a network file system come late."""
-    lost: dict[tuple[str, int], str] = {}
+    def look_for_lost(submitted: Mapping[str, str]) -> None:
+        ended = Counter((job_of[digest][0].name, job_of[digest][1]) for digest in waiting.keys() - submitted.keys())
+        names = {array.name: array for array in arrays}
+        for (name, number), runs in ended.items():
+            if (name, number) in gone - lost.keys():
+                words = f"a job ended before {runs} of its runs did: {names[name].last_line(number)}"
+                lost[name, number] = words
+                say(words)
+        gone.update(ended)
+        if lost and not waiting.keys() & submitted.keys():
+            words = next(reversed(lost.values()))
+            raise UsageError(f"{words}; the same command submits the {len(waiting)} runs that are left")
+
     asked = -math.inf
     collect()
     while waiting:
@@ -203,92 +113,6 @@ def _watch(
             asked, submitted = time.monotonic(), queue.submitted(arrays)
             collect()
             if submitted is not None:
-                for array in arrays:
-                    for number, part in enumerate(array.parts):
-                        left = waiting.keys() & set(part) - submitted.keys()
-                        if left and (array.name, number) in gone - lost.keys():
-                            words = f"a job ended before {len(left)} of its runs did: {array.last_line(number)}"
-                            lost[array.name, number] = words
-                            say(words)
-                        elif left:
-                            gone.add((array.name, number))
-                if lost and not waiting.keys() & submitted.keys():
-                    words = next(reversed(lost.values()))
-                    raise UsageError(f"{words}; the same command submits the {len(waiting)} runs that are left")
+                look_for_lost(submitted)
         time.sleep(LOOK)
         collect()
-
-
-def _arrays(store: Store) -> list[Array]:
-    paths = sorted(store.folder.glob("jobs/*/array.json"), key=lambda path: path.stat().st_mtime)
-    return [Array(path.parent, **json.loads(path.read_text())) for path in paths]
-
-
-class _Queue:
-    """Where jobs are submitted, and which of them have not ended."""
-
-    def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
-        self.cluster, self.say = cluster, say
-        self.jobs: dict[str, list[Any]] = {}
-        """Those of submitit by the name of the array, of this process."""
-        self.problem, self.states = "", Counter()
-
-    def submit(self, store: Store, experiment: str, jobs: Sequence[Job]) -> Array:
-        """Submits jobs as one array. It is written down first, so that none is submitted twice."""
-        folder = store.folder / "jobs" / f"{experiment}-{secrets.token_hex(4)}"
-        parts = [[config.digest for config in job.configs] for job in jobs]
-        array = Array(folder, experiment, self.cluster.executor, parts, [])
-        array.save()
-        try:
-            with redirect_stderr(io.StringIO()):  # which submitit prints beside its error
-                submitted = self.cluster.of_submitit(folder, folder.name, REQUEUES).submit_array(jobs)
-        except Exception as error:
-            shutil.rmtree(folder)
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UsageError(f"{self.cluster.path}: {lines[-1].removeprefix('sbatch: error: ')}") from None
-        self.jobs[array.name], array.ids = submitted, [job.job_id for job in submitted]
-        array.save()
-        if self.cluster.executor == "debug":
-            for job in submitted:
-                job.results()
-        return array
-
-    def submitted(self, arrays: Sequence[Array]) -> dict[str, str] | None:
-        """The state of the job by the digest of the run, for jobs that have not ended; None where Slurm is silent."""
-        queued = self._ask() if self.cluster.executor == "slurm" else self._own()
-        if queued is None:
-            return None
-        found = {
-            digest: queued[array.name, number]
-            for array in arrays
-            for number, part in enumerate(array.parts)
-            if (array.name, number) in queued
-            for digest in part
-        }
-        names = {array.name for array in arrays}
-        states = Counter(state.lower() for (name, _), state in queued.items() if name in names)
-        if states and states != self.states:
-            self.say("jobs: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
-        self.states = states
-        return found
-
-    def _own(self) -> dict[tuple[str, int], str]:
-        return {
-            (name, number): "running"
-            for name, jobs in self.jobs.items()
-            for number, job in enumerate(jobs)
-            if not job.done()
-        }
-
-    def _ask(self) -> dict[tuple[str, int], str] | None:
-        command = ["squeue", "--me", "--noheader", "--array", "--format=%j|%K|%T"]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode:
-            problem = "squeue: " + (answer.stderr.strip().splitlines() or ["no answer"])[-1]
-            if problem != self.problem:
-                self.say(f"{problem}; progress is seen from the records alone")
-            self.problem = problem
-            return None
-        self.problem = ""
-        jobs = (line.rsplit("|", 2) for line in answer.stdout.splitlines())
-        return {(name, int(task) if task.isdigit() else 0): state for name, task, state in jobs}
