@@ -23,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from test_sweep import FORKS, wait_for_workers
+from test_sweep import FORKS, held_by_workers, wait_for_workers
 
-import bench.sweeps.run
+import bench.sweeps.executors.local
 import bench.training.loop
 from bench.cli import main
 from bench.records.store import Record, Store
@@ -67,9 +67,10 @@ def arguments(folder: Path) -> list[str]:
 def fork(folder: Path) -> None:
     """The command in this process, a fork: its workers are forks, and save a checkpoint after each epoch."""
     bench.training.loop.CHECKPOINT_SECONDS = bench.training.loop.CHECKPOINT_TIMES = 0
-    bench.sweeps.run.CONTEXT = multiprocessing.get_context("fork")
+    bench.sweeps.executors.local.CONTEXT = multiprocessing.get_context("fork")
     sys.stdout = sys.stderr = (folder / "said").open("a", buffering=1)
-    sys.exit(main(arguments(folder)))
+    with held_by_workers(folder / "quick"):
+        sys.exit(main(arguments(folder)))
 
 
 class Victim:

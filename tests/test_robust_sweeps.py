@@ -27,8 +27,9 @@ import bench.training.loop
 from bench.cli import main
 from bench.config import Config
 from bench.errors import CannotWrite
-from bench.files import clear_leftovers, write_atomically
+from bench.files import write_atomically
 from bench.records.store import Store
+from bench.sweeps.claims import Claims
 from bench.sweeps.executors.local import run_all
 from bench.sweeps.experiments import experiment as find_experiment
 from bench.sweeps.groups import run
@@ -280,21 +281,23 @@ def test_a_folder_where_runs_cannot_be_claimed(number, experiment, capsys, monke
     assert is_one_line(capsys.readouterr().err, "results/quick/claims: runs cannot be claimed", os.strerror(number))
 
 
-def test_what_killed_writers_left_is_cleared_and_nothing_else(tmp_path):
-    """A file that is being written stays, and so does one whose writer locks it after it was found."""
+def test_a_sweep_clears_what_killed_writers_left_and_nothing_else(tmp_path):
+    """At its start, and at its end what a worker of its own left; a file that is being written stays."""
     left = [tmp_path / "records/test/.a.json.1.tmp", tmp_path / "checkpoints/.b.pt.2.tmp"]
-    others = [tmp_path / "records/test/a.json", tmp_path / "b.tmp"]
+    later, others = tmp_path / "checkpoints/.c.pt.3.tmp", [tmp_path / "records/test/a.json", tmp_path / "b.tmp"]
     for path in [*left, *others]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
     def write(file):
-        clear_leftovers(tmp_path)
+        with Claims(Store(tmp_path)):
+            assert not any(path.exists() for path in left)
+            later.touch()
         file.write(b"whole")
 
     write_atomically(tmp_path / "checkpoints/d.pt", write)
     assert (tmp_path / "checkpoints/d.pt").read_bytes() == b"whole"
-    assert not any(path.exists() for path in left) and all(path.exists() for path in others)
+    assert not later.exists() and all(path.exists() for path in others)
 
 
 def test_a_file_cleared_before_its_writer_locked_it_is_opened_anew(tmp_path, monkeypatch):
@@ -307,16 +310,6 @@ def test_a_file_cleared_before_its_writer_locked_it_is_opened_anew(tmp_path, mon
 def clear(folder):
     for path in folder.glob(".*.tmp"):
         path.unlink()
-
-
-def test_a_sweep_clears_what_killed_writers_left(experiment, tmp_path, monkeypatch):
-    left = tmp_path / "results/quick/checkpoints/.b.pt.2.tmp"
-    left.parent.mkdir(parents=True)
-    left.touch()
-    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
-    with pytest.raises(TypeError):
-        main(["sweep", "tiny", "--scale", "quick", "--workers", "1"])
-    assert not left.exists()
 
 
 @pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo, lambda path: os.symlink(path.name, path)])

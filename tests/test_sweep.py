@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -52,9 +53,7 @@ def sweep(folder, configs, plugins=None, population=1, room=None):
         bench.sweeps.groups.train_program = partial(scarce, room, bench.sweeps.groups.train_program)
     store = Store(folder)
     options = {"device": "cpu", "workers": 2, "population": population, "deadline": math.inf}
-    folder.mkdir(exist_ok=True)
-    with (folder / "alive").open("w") as alive, (folder / "said").open("a") as said:
-        fcntl.flock(alive, fcntl.LOCK_SH)  # its forked workers hold it too
+    with held_by_workers(folder), (folder / "said").open("a") as said:
         todo = missing(configs, store, ["test"])
         say = partial(print, file=said)
         run_all(todo, store, "test", "quick", done=lambda *_: None, say=say, **options)
@@ -83,6 +82,15 @@ def wait_for_change(folder, process):
     before = folder.stat().st_mtime_ns
     while folder.stat().st_mtime_ns == before and process.exitcode is None:
         time.sleep(0.001)
+
+
+@contextmanager
+def held_by_workers(folder):
+    """A lock that this process and the workers that it forks hold for as long as one of them lives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "alive").open("a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_SH)
+        yield
 
 
 def wait_for_workers(folder):

@@ -182,7 +182,7 @@ def test_a_range_that_is_none_is_named_in_one_line(range_, tmp_path, monkeypatch
 def small(tmp_path, monkeypatch):
     """Searches of two trials and one, in forked processes; the results folder."""
     monkeypatch.setattr("bench.sweeps.tune.ROUNDS", (2, 1))
-    monkeypatch.setattr("bench.sweeps.run.CONTEXT", multiprocessing.get_context("fork"))
+    monkeypatch.setattr("bench.sweeps.executors.local.CONTEXT", multiprocessing.get_context("fork"))
     return tmp_path
 
 

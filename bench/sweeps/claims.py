@@ -19,6 +19,7 @@ from types import TracebackType
 
 from bench.config import Config, parse
 from bench.errors import UsageError
+from bench.files import clear_leftovers
 from bench.records.store import Store, writable
 
 RENEW = 20.0
@@ -101,6 +102,7 @@ class Claims:
         except OSError as error:
             raise self._unusable(error) from None
         threading.Thread(target=self._renew, daemon=True).start()
+        self._clear()
         return self
 
     def __exit__(
@@ -109,6 +111,8 @@ class Claims:
         self.ended.set()
         for path in list(self.held):
             self._release(path)
+        with suppress(OSError):
+            self._clear()
         with suppress(OSError):
             self.own.unlink()
 
@@ -160,9 +164,7 @@ class Claims:
         if found is None:
             return False
         holder, status = found
-        os.utime(self.own)
-        silent = self.own.stat().st_mtime - status.st_mtime
-        if not (holder.is_gone() or silent > STALE):
+        if not self._is_dead(holder, status):
             return False
         aside = self.own.with_name(f"{self.own.name}-{secrets.token_hex(4)}")
         try:
@@ -177,6 +179,19 @@ class Claims:
         aside.unlink()
         self.say(f"{config.slug} was claimed by {holder}, which is gone: taken over")
         return True
+
+    def _is_dead(self, holder: Holder, status: os.stat_result) -> bool:
+        os.utime(self.own)
+        return holder.is_gone() or self.own.stat().st_mtime - status.st_mtime > STALE
+
+    def _clear(self) -> None:
+        """Removes what dead processes left, unless another is at work in the folder: its files may lack locks."""
+        others = {path: _read(path) for path in self.folder.glob(".*") if path != self.own}
+        dead = [path for path, found in others.items() if found is not None and self._is_dead(*found)]
+        for path in dead:
+            path.unlink(missing_ok=True)
+        if len(dead) == len(others):
+            clear_leftovers(self.store.folder)
 
     def _unusable(self, error: OSError) -> UsageError:
         expected = "expected: a file system with hard links that can be written"

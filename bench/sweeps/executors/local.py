@@ -13,7 +13,6 @@ from contextlib import ExitStack
 
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
-from bench.files import clear_leftovers
 from bench.records.source import source
 from bench.records.store import Record, Store, failed_record
 from bench.sweeps.claims import Claims
@@ -52,7 +51,7 @@ def run_all(
     checkpointed and none starts; after SIGTERM likewise, and then `Terminated` is raised. An interrupt, or a second
     SIGTERM, ends the workers at once, and each loses what it did since its last checkpoint; so does a record or a
     checkpoint that cannot be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as
-    failed and keeps its checkpoint. What killed writers left in the folder is cleared, before and after.
+    failed and keeps its checkpoint.
     """
     store.check_names(experiment, configs)
     queue = deque((program, population) for program in parts(configs, population))
@@ -62,8 +61,6 @@ def run_all(
     with ExitStack() as stack:
         stack.enter_context(pausing())
         claims = stack.enter_context(Claims(store, say))
-        clear_leftovers(store.folder)
-        stack.callback(clear_leftovers, store.folder)
 
         def pool_of_one() -> ProcessPoolExecutor:
             return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
