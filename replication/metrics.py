@@ -12,8 +12,8 @@ from bench.files import write_atomically
 from bench.models import MODELS
 from bench.sweeps.experiments import experiment
 from replication.curves import accuracies, losses
+from replication.findings import Finding
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, largest, results
-from replication.sections import Finding
 from replication.stats import ClaimVerdict
 from replication.tables import csv
 

@@ -6,7 +6,8 @@ from bench.errors import UsageError
 from bench.files import write_atomically
 from bench.models import MODELS
 from replication.figures import FIGURES
-from replication.figures.base import save, settings_alone
+from replication.figures._against_bp import settings_alone
+from replication.figures.base import save
 from replication.latex import latex_table
 from replication.leaderboard import entries, table
 from replication.results import results

@@ -12,8 +12,8 @@ from bench.sweeps.experiments import alternative, experiment
 from replication import metrics
 from replication.claims import CLAIMS
 from replication.claims.base import judged, results_for
+from replication.findings import Finding
 from replication.results import results
-from replication.sections import Finding
 
 ROOT = Path(__file__).parents[1]
 PLOTS = [plot for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] for plot in entry.values()]

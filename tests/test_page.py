@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
         for config in experiment(name).configs("cpu", alternative(0), folder):
             if config.rule in ACCURACY and config.rank in (None, "10", "8") and config.seed < 5:
                 accuracy = ACCURACY[config.rule] - 5 * ("width" in config.model_options) + 0.1 * config.seed
-                rule = {name: getattr(RULES.get(config.rule), name) for name in ("reads_weights", "reads_targets")}
+                rule = {name: getattr(RULES.get(config.rule)(), name) for name in ("reads_weights", "reads_targets")}
                 device = {"type": "cpu", "name": HOSTILE, "threads": 1}
                 write(config, accuracy, experiment=name, rule=rule, device=device, losses=(50.0, 1.0 + config.seed))
     return folder

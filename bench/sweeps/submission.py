@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bench.config import Config
 from bench.data import parse_name
 from bench.errors import UsageError
+from bench.records.index import Index
 from bench.records.runs import Runs
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
@@ -38,7 +39,7 @@ def check(folder: Path) -> tuple[list[Setting], list[str]]:
     for scale in SCALES:
         store = Store(folder / scale)
         present = sorted(path.name for path in store.folder.glob("records/*") if path.is_dir())
-        problems += [f"{path}: {reason}" for path, reason in store.refused(present).items()]
+        problems += [f"{path}: {reason}" for path, reason in Index.of(store, present).refused.items()]
         for name in present:
             if name == "run" or name.startswith(TUNING):
                 continue

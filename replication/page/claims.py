@@ -6,12 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.sweeps.experiments import experiment, names
+from bench.sweeps.experiments import experiment
 from replication.claims import CLAIMS
 from replication.claims.base import judged, results_for
 from replication.figures import FIGURES
+from replication.findings import Finding
 from replication.results import results
-from replication.sections import Finding
 from replication.stats import ClaimVerdict
 
 TONES = {ClaimVerdict.HOLDS: "good", ClaimVerdict.FAILS: "bad", ClaimVerdict.OPEN: "open"}
@@ -31,8 +31,6 @@ def cards(folder: Path, scale: str | None) -> Iterator[Card]:
     """The claims, judged by the records in `folder` at `scale`; where it is None each at its best, as in the report."""
     for name in CLAIMS.names():
         claim = CLAIMS.get(name)
-        if not set(claim.experiments) <= set(names()):
-            continue
         if scale is None:
             found = results_for(claim, folder)
         elif all(scale in experiment(each).scales for each in claim.experiments):

@@ -17,7 +17,7 @@ class Article(NamedTuple):
     """A rule on the page."""
 
     name: str
-    rule: type[Rule]
+    rule: Rule
     title: str
     text: str
     """Markdown: the docstring of its module, its terms set off, with links to what it cites."""
@@ -31,10 +31,11 @@ class Article(NamedTuple):
 
 def articles(rows: Sequence[Row]) -> Iterator[Article]:
     """The rules that are installed, each with its rows of the leaderboard."""
-    for name, rule in RULES.all().items():
+    for name, kind in RULES.all().items():
+        rule = kind()
         title, text = ((described.__doc__ or "").strip() for described in (rule, RULES.module(name)))
         title = title.partition("\n")[0].removeprefix(f"`{name}`: ")
-        parameters, error_path = example(rule())
+        parameters, error_path = example(rule)
         yield Article(
             name=name,
             rule=rule,
