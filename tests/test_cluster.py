@@ -35,11 +35,11 @@ from bench.rules.bp import Backpropagation
 from bench.training.process import asked_to_pause
 
 class Gated(Backpropagation):
-    def backward(self, op, signals, feedback):
+    def backward(self, signals, feedback):
         while Path("gate").exists() and not asked_to_pause():
             Path(f"gate-{os.getpid()}").touch()
             time.sleep(0.05)
-        return super().backward(op, signals, feedback)
+        return super().backward(signals, feedback)
 
 RULE = Gated
 """
