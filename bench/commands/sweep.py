@@ -148,7 +148,11 @@ def tune(
             typer.echo(str(error))
             status = 1
             continue
-        rows = ([*trial.values(), "chosen" if found.chosen.items() <= trial.items() else ""] for trial in found.trials)
+        rows = (
+            [*(trial | {"accuracy": f"{trial['accuracy']:.2f}"}).values()]
+            + ["chosen" if found.chosen.items() <= trial.items() else ""]
+            for trial in found.trials
+        )
         table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
     return status
 
