@@ -148,11 +148,10 @@ def tune(
             typer.echo(str(error))
             status = 1
             continue
-        rows = (
-            [*(trial | {"accuracy": f"{trial['accuracy']:.2f}"}).values()]
-            + ["chosen" if found.chosen.items() <= trial.items() else ""]
-            for trial in found.trials
-        )
+        rows = []
+        for trial in found.trials:
+            chosen = found.chosen.items() <= trial.items()
+            rows.append([*(trial | {"accuracy": f"{trial['accuracy']:.2f}"}).values(), "chosen" if chosen else ""])
         table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
     return status
 
