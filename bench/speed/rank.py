@@ -47,7 +47,7 @@ def feedback_of(width: int, rank: int, batch: int) -> Side:
 
     @torch.no_grad()
     def run() -> None:
-        layer.rule.backward(layer.operator, Signals(layer.operator, layer.weight, x, g), dict(layer.feedback))
+        layer.rule.backward(Signals(layer.operator, layer.weight, x, g), dict(layer.feedback))
 
     return run
 

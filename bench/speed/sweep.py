@@ -23,7 +23,8 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
     The runs are MLPs on the digits, of a quarter of a minute each. Each process trains with one thread.
     """
     base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
-    configs = [replace(base, seed=seed) for seed in range(2 * cores())]
+    workers = cores()
+    configs = [replace(base, seed=seed) for seed in range(2 * workers)]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
 
@@ -34,7 +35,7 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
                 "speed",
                 "quick",
                 device="cpu",
-                workers=cores,
+                workers=workers,
                 deadline=math.inf,
                 done=lambda config, record: None,
             )
@@ -45,7 +46,7 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
 
         done = alternate({"sweep": at_once, "one by one": one_by_one}, rounds=rounds)
     return done.measurement(
-        lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=cores
+        lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=workers
     )
 
 
