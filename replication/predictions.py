@@ -26,7 +26,7 @@ from bench.training.learner import build
 from replication import theory
 from replication.theory import Trajectory, matrix_ode
 
-_solved: dict[str, Trajectory] = {}
+_solved: dict[tuple[str, tuple[float, ...]], Trajectory] = {}
 
 
 def teacher_of(record: Record) -> np.ndarray:
@@ -47,11 +47,12 @@ def simulated_modes(record: Record) -> np.ndarray:
 
 def ode(record: Record) -> Trajectory:
     """The matrix ODE from the run's start, at its rates and at the times of its history."""
-    if record["digest"] not in _solved:
+    key = record["digest"], tuple(times(record))
+    if key not in _solved:
         config = parse(Config, record["config"], "configuration")
         learner = build(config, _moments(teacher_of(record), config.dataset))
         second = learner.layers["B1"]
-        _solved[record["digest"]] = _kept(
+        _solved[key] = _kept(
             teacher=teacher_of(record),
             w1=learner.network.first.weight.detach().numpy(),
             w2=second.weight.detach().numpy(),
@@ -63,7 +64,7 @@ def ode(record: Record) -> Trajectory:
             decay=config.lr * config.weight_decay,
             times=times(record),
         )
-    return _solved[record["digest"]]
+    return _solved[key]
 
 
 def _moments(teacher: np.ndarray, dataset: str) -> Data:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from bench.data import sizes
@@ -18,6 +19,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("bench")
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """They are not zero in a test, whatever trained in its process before."""
+    torch.set_flush_denormal(False)
 
 
 def history_of(config, loss, test):

@@ -16,6 +16,7 @@ from one_node_slurm import PROGRAMS, one_node_slurm
 from test_robust_sweeps import is_one_line, wait_for
 from test_sweep import CONFIG, FORKS
 
+import bench.registry
 import bench.rules
 from bench.cli import main
 from bench.errors import UsageError
@@ -68,6 +69,9 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "ASK", 0.5)
     monkeypatch.setattr(local, "CONTEXT", FORKS)
     monkeypatch.chdir(tmp_path)
+    bench.registry._modules.cache_clear()
+    yield
+    bench.registry._modules.cache_clear()
 
 
 def files(folder):
