@@ -45,6 +45,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` of a text, as UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def clear_leftovers(folder: Path) -> None:
     """Removes the temporary files in and below a folder whose writers were killed; one that is being written stays."""
     for path in folder.glob("**/.*.tmp"):

@@ -12,6 +12,7 @@ from bench.records.runs import chance, values
 from bench.records.store import Record
 from bench.stats import LEVEL, Interval, mean_interval, number
 from replication.authors import PAPER, authors_row, spread
+from replication.curves import accuracies
 from replication.results import Cell, Results
 from replication.stats import Level
 from replication.tables import Table, columns, pipe_table
@@ -98,8 +99,7 @@ def welch(ours: Iterable[float], theirs: pd.Series) -> Interval:
 
 def best_accuracy(record: Record) -> float:
     """The highest test accuracy in percent of a run, over the epochs that were tested and the last."""
-    tested = [entry["test"]["accuracy"] for entry in record["history"] if "test" in entry]
-    return max([*tested, record["final"]["accuracy"]])
+    return max(accuracy for _, accuracy in accuracies(record))
 
 
 def _best(cell: Cell) -> dict[int, float]:

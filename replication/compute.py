@@ -18,14 +18,14 @@ from bench.records.store import Record
 from bench.stats import mean_interval, number
 from bench.sweeps.experiments import alternative
 from bench.sweeps.protocols import configure
+from bench.sweeps.roofline import IMAGE
 from bench.training.costs import flops_of
 from bench.training.learner import build, step
 from bench.training.length import steps
+from replication.curves import accuracies
 from replication.results import Cell, Results
 from replication.tables import Table, columns
 
-IMAGE = (3, 32, 32)
-"""Channels, height and width of an image of CIFAR."""
 _counted: dict[str, int] = {}
 SHARES = (0.90, 0.95, 0.99)
 """Of bp's final accuracy, to which the costs of a setting are shown."""
@@ -81,8 +81,7 @@ def seconds(record: Record) -> float:
 
 def curve(record: Record) -> list[tuple[int, float]]:
     """(epoch, test accuracy in percent) along training, from chance at the start."""
-    tests = [(entry["epoch"], entry["test"]["accuracy"]) for entry in record["history"] if "test" in entry]
-    return [(0, chance(record["config"]["dataset"])), *tests, (record["config"]["epochs"], record["final"]["accuracy"])]
+    return [(0, chance(record["config"]["dataset"])), *accuracies(record)]
 
 
 def until(record: Record, accuracy: float, cost: Cost) -> Reached:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.commands.show import COST_COLUMNS, in_words
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps import dvc
 from bench.sweeps.executors.cluster import read_cluster
@@ -63,7 +63,7 @@ def write_estimate() -> Path:
     if not end:
         raise UsageError(f"{GUIDE}: the marks around the estimate are missing: {' and '.join(MARKS)}")
     text = f"{before}{MARKS[0]}\n\n{pipe_table(estimates())}\n{MARKS[1]}{after}"
-    write_atomically(GUIDE, lambda file: file.write(text.encode()))
+    write_text(GUIDE, text)
     return GUIDE
 
 

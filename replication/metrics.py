@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.models import MODELS
 from bench.sweeps.experiments import experiment
 from replication.curves import accuracies, losses
@@ -24,9 +24,9 @@ CURVES = ("linear", "mlp-all-layers", "cnn-rank", "vit-rank")
 def write(findings: Sequence[Finding], folder: Path = FOLDER) -> None:
     """Writes `folder`/metrics.json, a claim each, and `folder`/curves/EXPERIMENT.csv, a column for each setting."""
     numbers = {finding.name.upper(): metrics(finding) for finding in findings}
-    _write(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
+    write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
     for name in CURVES:
-        _write(folder / "curves" / f"{name}.csv", csv(curves(largest(name, folder) or _unrecorded(name, folder))))
+        write_text(folder / "curves" / f"{name}.csv", csv(curves(largest(name, folder) or _unrecorded(name, folder))))
 
 
 def metrics(finding: Finding) -> dict[str, Any]:
@@ -67,7 +67,3 @@ def _unrecorded(name: str, folder: Path) -> Results:
     """The settings of an experiment at its largest scale."""
     scale = next(scale for scale in LARGEST_FIRST if scale in experiment(name).scales)
     return results(name, scale, folder)
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.sweeps.experiments import experiment, names
 from replication import against_authors, error_rates, speed, tuning
 from replication.authors import authors_experiments
@@ -60,7 +60,7 @@ def write_scale(scale: str) -> list[Finding]:
     tuning.write(scale, FOLDER)
     verdicts = f"# Results at scale `{scale}`\n\n{pipe_table(summary(findings, folder).text)}"
     sections = [verdicts, *_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
-    _write(folder / "REPORT.md", "\n".join(filter(None, sections)))
+    write_text(folder / "REPORT.md", "\n".join(filter(None, sections)))
     return findings
 
 
@@ -93,14 +93,14 @@ def write_report() -> list[Finding]:
         error_rates.section(rates),
         ELSEWHERE,
     ]
-    _write(REPORT, "\n".join(filter(None, sections)))
-    _write(README, f"{before}{MARKS[0]}\n\n{lines(findings)}\n{MARKS[1]}{after}")
+    write_text(REPORT, "\n".join(filter(None, sections)))
+    write_text(README, f"{before}{MARKS[0]}\n\n{lines(findings)}\n{MARKS[1]}{after}")
     _write_table(summary(findings, FOLDER), FOLDER / "claims")
     if not theirs.numbers.empty:
         _write_table(theirs, FOLDER / "against_authors")
-    _write(FOLDER / "leaderboard.csv", csv(leaderboard()))
-    _write(FOLDER / "error_rates.csv", csv(rates))
-    _write(speed.SPEED / "REPORT.md", speed.section())
+    write_text(FOLDER / "leaderboard.csv", csv(leaderboard()))
+    write_text(FOLDER / "error_rates.csv", csv(rates))
+    write_text(speed.SPEED / "REPORT.md", speed.section())
     return findings
 
 
@@ -115,13 +115,9 @@ def _drawn(findings: Sequence[Finding], surveys: Mapping[str, Results]) -> dict[
 
 def _write_table(table: Table, path: Path) -> None:
     """Writes `path`.csv, with all numbers, and `path`.md and `path`.tex, for readers."""
-    _write(path.with_suffix(".csv"), csv(table.numbers))
-    _write(path.with_suffix(".md"), pipe_table(table.text))
-    _write(path.with_suffix(".tex"), latex_table(table.text))
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path.with_suffix(".csv"), csv(table.numbers))
+    write_text(path.with_suffix(".md"), pipe_table(table.text))
+    write_text(path.with_suffix(".tex"), latex_table(table.text))
 
 
 def _claims() -> list[tuple[str, Claim]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.models import MODELS
 from replication.figures import FIGURES
 from replication.figures._against_bp import settings_alone
@@ -33,7 +33,7 @@ def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
         here / "leaderboard.csv": csv(table(entries(folder, [scale]))),
     }
     for path, text in texts.items():
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+        write_text(path, text)
     if name not in FIGURES.names() and MODELS.get(found.experiment.model).regression:
         return [*texts]
     draw = FIGURES.get(name) if name in FIGURES.names() else settings_alone

@@ -13,7 +13,7 @@ from replication.results import results
 
 def record(best, last):
     tests = [{"epoch": 1, "test": {"accuracy": best}}, {"epoch": 2}]
-    return {"status": "ok", "history": tests, "final": {"accuracy": last}}
+    return {"status": "ok", "config": {"epochs": 2}, "history": tests, "final": {"accuracy": last}}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import typer
 
 from bench.commands.show import table
 from bench.errors import UsageError, unknown
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.records.source import source
 from bench.records.store import writable
 from bench.speed import ROWS
@@ -44,7 +44,7 @@ def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -
     found = {"schema": SCHEMA, "source": str(source()), "machine": machine, "rows": measured}
     if results:
         text = json.dumps(found, indent=1) + "\n"
-        write_atomically(results / "speed" / f"{slug(machine)}.json", lambda file: file.write(text.encode()))
+        write_text(results / "speed" / f"{slug(machine)}.json", text)
     if as_json:
         typer.echo(json.dumps(found))
     else:

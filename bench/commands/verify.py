@@ -7,7 +7,7 @@ import typer
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
-from bench.records.index import Index
+from bench.records.index import Index, is_missing
 from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Store, read_all
 from bench.sweeps.experiments import Experiment, experiment, names
@@ -97,4 +97,4 @@ def _plan(found: Experiment, store: Store, index: Index, *, needed: bool = False
 
 
 def _missing(runs: list[tuple[Config, str | None]]) -> list[Config]:
-    return [config for config, status in runs if status in (None, "failed")]
+    return [config for config, status in runs if is_missing(status)]

@@ -15,7 +15,7 @@ from bench.data import load_once
 from bench.data._cache import CHECKSUMS, folder
 from bench.data.base import file_digest
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 
 if TYPE_CHECKING:
     from bench.data.base import Dataset
@@ -30,7 +30,7 @@ def checksums(dataset: "Dataset", name: str, seed: int) -> dict[str, str]:
         kept[key] = load_once(name, seed).sha256
         content = json.dumps(kept, indent=1)
         with suppress(UsageError):  # no folder to keep it in: the data are made again
-            write_atomically(folder() / CHECKSUMS, lambda file: file.write(content.encode()))
+            write_text(folder() / CHECKSUMS, content)
     return kept[key]
 
 

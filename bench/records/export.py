@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_atomically, write_text
 from bench.records.source import shown
 from bench.records.store import SCHEMA, Record
 
@@ -151,7 +151,7 @@ def write_dataset(folder: Path, records: Mapping[str, Sequence[Record]]) -> None
             folder / "data" / f"{scale}.parquet",
             lambda file, table=table: pyarrow.parquet.write_table(table, file, compression="zstd"),
         )
-    write_atomically(folder / "README.md", lambda file: file.write(_card(records).encode()))
+    write_text(folder / "README.md", _card(records))
 
 
 def _schema() -> "Schema":

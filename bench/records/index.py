@@ -36,4 +36,9 @@ class Index:
 
     def missing(self, configs: Iterable[Config], experiments: Sequence[str]) -> list[Config]:
         """Those of `configs` that are to be run: no record, or the run failed."""
-        return [config for config in configs if self.status(config, experiments) in (None, "failed")]
+        return [config for config in configs if is_missing(self.status(config, experiments))]
+
+
+def is_missing(status: str | None) -> bool:
+    """Whether a run that ended so is to be run: it has no record, or it failed."""
+    return status in (None, "failed")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Config, parse
 from bench.errors import UsageError
-from bench.files import is_writable_name, write_atomically
+from bench.files import is_writable_name, write_text
 from bench.models import MODELS
 from bench.records.consistency import check_numbers
 from bench.records.schema import check_fields
@@ -142,7 +142,7 @@ class Store:
         """Seals and writes a record, atomically."""
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (record | {"seal": seal(record)}).items()]
         text = "{\n" + ",\n".join(lines) + "\n}\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
 
     def find(self, config: Config, experiments: Sequence[str]) -> Record | None:
         """The valid record of a configuration, in the first of `experiments` that has it."""

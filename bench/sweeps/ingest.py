@@ -20,7 +20,8 @@ from bench.records.store import InvalidRecord, Record, Store, read
 from bench.sweeps.archives import BadArchive, extract
 from bench.sweeps.claims import Claims
 from bench.sweeps.protocols import SCALES, searches
-from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, ended, trials
+from bench.sweeps.run import is_final
+from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
 UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -192,7 +193,7 @@ def _tuned(folder: Path, model: str, rule: str, dataset: str) -> str:
 
     try:
         known = [config for of_round in trials(model, scale, rule, find, dataset) for config in of_round]
-        if (n := sum(ended(find(config)) for config in known)) < sum(ROUNDS):
+        if (n := sum(is_final(find(config)) for config in known)) < sum(ROUNDS):
             return f"{n} of {sum(ROUNDS)} trials are recorded"
         before = searches(model, scale, folder.parent).get(rule)
         if before not in (None, choice(model, scale, rule, find, dataset)):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.config import Config
+from bench.records.index import is_missing
 from bench.records.store import Record, Store
 
 
@@ -14,7 +15,7 @@ def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str])
 
 def is_final(record: Record | None) -> bool:
     """Whether a run has a result; one that failed is to be repeated."""
-    return record is not None and record["status"] != "failed"
+    return record is not None and not is_missing(record["status"])
 
 
 def check(configs: Sequence[Config]) -> None:

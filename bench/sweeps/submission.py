@@ -15,7 +15,8 @@ from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import Experiment, alternative, experiment, names
 from bench.sweeps.protocols import COMMITTED, SCALES, SEARCHED, departures, protocol, searches
-from bench.sweeps.tune import EXPERIMENT, choice, ended, trials
+from bench.sweeps.run import is_final
+from bench.sweeps.tune import EXPERIMENT, choice, trials
 
 TUNING = EXPERIMENT.format(model="")
 """How the names of tunings start."""
@@ -65,7 +66,7 @@ def _settings(found: Experiment, scale: str, store: Store) -> Iterator[tuple[Set
     for setting, group in groupby(configs, key=lambda config: replace(config, seed=0)):
         runs = list(group)
         records = {run.seed: store.find(run, [found.name, *found.reuses]) for run in runs}
-        yield Setting(found.name, scale, Runs(setting, {s: r for s, r in records.items() if ended(r)})), len(runs)
+        yield Setting(found.name, scale, Runs(setting, {s: r for s, r in records.items() if is_final(r)})), len(runs)
 
 
 def _problems(settings: Sequence[tuple[Setting, int]], store: Store) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _untuned(config: Config, scale: str, store: Store) -> str:
         return store.find(trial, [EXPERIMENT.format(model=model)])
 
     rounds = trials(model, scale, rule, find, data)
-    if missing := sum(not ended(find(trial)) for of_round in rounds for trial in of_round):
+    if missing := sum(not is_final(find(trial)) for of_round in rounds for trial in of_round):
         return f"{missing} trials of its tuning have no record"
     if choice(model, scale, rule, find, data).chosen != kept[rule].chosen:
         return "its tuned settings are not those that its trials choose"

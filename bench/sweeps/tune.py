@@ -18,10 +18,11 @@ from scipy.stats import qmc
 
 from bench.config import Config
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.records.store import Record
 from bench.rules import RULES
 from bench.sweeps.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
+from bench.sweeps.run import is_final
 
 ROUNDS = (10, 6)
 """Trials per round."""
@@ -61,7 +62,7 @@ def trials(
         ]
 
     first = configs(0, ranges.mean(axis=0), np.ptp(ranges, axis=0))
-    if not all(map(ended, records := [find(config) for config in first])):
+    if not all(map(is_final, records := [find(config) for config in first])):
         return [first]
     best = first[_best(first, records)]
     return [first, configs(1, np.log([getattr(best, name) for name in names]), WIDTH * np.ptp(ranges, axis=0))]
@@ -83,11 +84,6 @@ def _points(number: int) -> np.ndarray:
     """The points of a round in the unit cube, (trials, searched): the first of a scrambled Sobol sequence."""
     size = ROUNDS[number]
     return qmc.Sobol(d=len(SEARCHED), rng=number).random_base2(math.ceil(math.log2(size)))[:size]
-
-
-def ended(record: Record | None) -> bool:
-    """Whether a trial has a result; one that failed is to be repeated."""
-    return record is not None and record["status"] != "failed"
 
 
 def _best(configs: list[Config], records: list[Record]) -> int:
@@ -128,7 +124,7 @@ def choose(model: str, scale: str, rule: str, find: Find, results: Path, dataset
     found = choice(model, scale, rule, find, dataset)
     content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(tuned_path(model, scale, results), lambda file: file.write(text.encode()))
+    write_text(tuned_path(model, scale, results), text)
     return found
 
 

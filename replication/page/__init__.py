@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from replication.leaderboard import DISTRIBUTION, entries, table
 from replication.page.claims import cards
 from replication.page.curves import groups
@@ -42,7 +42,7 @@ def write_page(path: Path, folder: Path, scale: str | None) -> int:
         version=version(DISTRIBUTION),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(page.encode()))
+    write_text(path, page)
     return len(rows)
 
 

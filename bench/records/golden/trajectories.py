@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bench.config import Config
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.models import MODELS
 from bench.records.golden.runs import BASE, configs
 from bench.rules import RULES
@@ -116,7 +116,7 @@ def _read(model: str) -> Golden:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=0) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def _rerun(model: str) -> dict[str, Trajectory]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench.config import Config
 from bench.errors import UsageError, one_line
-from bench.files import write_atomically
+from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps.executors import local
 from bench.sweeps.executors.cluster import Cluster
@@ -109,7 +109,7 @@ class Array:
 
     def save(self) -> None:
         kept = {key: value for key, value in vars(self).items() if key != "folder"}
-        write_atomically(self.folder / "array.json", lambda file: file.write(json.dumps(kept).encode()))
+        write_text(self.folder / "array.json", json.dumps(kept))
 
     def last_line(self, number: int) -> str:
         """The last line that a job said, with the name of its log."""
