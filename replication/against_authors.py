@@ -14,8 +14,8 @@ from bench.stats import LEVEL, Interval, mean_interval, number
 from replication.authors import PAPER, authors_row, spread
 from replication.curves import accuracies
 from replication.results import Cell, Results
-from replication.stats import Level
 from replication.tables import Table, columns, pipe_table
+from replication.verdicts import Level
 
 TEXT = f"""\
 ## Against the authors' numbers

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from replication.results import Cell
-from replication.stats import NOISE
+from replication.verdicts import NOISE
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
 NETWORKS = {"mlp": "mlp-512x3", "retina": "retina-vvs", "vit": "vit-384x8"}

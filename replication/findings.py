@@ -1,12 +1,24 @@
 """A claim with the records that it was judged by, and how the report names and shows what they say."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from replication.claims.base import MORE, Claim, Judgement, Part
-from replication.results import FOLDER, Results
-from replication.stats import ClaimVerdict
+from bench.sweeps.experiments import experiment
+from replication.claims import CLAIMS
+from replication.claims.base import MORE, Claim, Judgement, Part, judged, results_for
+from replication.results import FOLDER, Results, results
+from replication.verdicts import ClaimVerdict
+
+TOPICS = {
+    "Linear networks": ("l1", "l2", "l3"),
+    "MLP": ("n1", "n2", "n3", "n4"),
+    "CNN and ViT": ("c1", "t1", "e1"),
+    "What is learned": ("s1", "h1", "r1"),
+}
+"""The claims in the paper's order; what is not here is asked beyond the paper."""
+BEYOND = "Beyond the paper"
 
 
 @dataclass(frozen=True)
@@ -31,23 +43,17 @@ class Finding:
     @property
     def anchor(self) -> str:
         """Where a link in Markdown finds that section."""
-        kept = "".join(c for c in self.heading.lower() if c.isalnum() or c in " -_")
-        return kept.replace(" ", "-")
-
-    @property
-    def recorded(self) -> bool:
-        """Whether its experiments have any record."""
-        return any(found.recorded for found in self.results)
+        return anchor(self.heading)
 
     @property
     def drawn(self) -> bool:
-        """Whether there is something to draw: records, or numbers that need none."""
-        return self.recorded or any(part.level for part in self.judgement.parts)
+        """Whether there is something to draw: runs that a verdict rests on, or numbers that need none."""
+        return bool(self.level) or any(part.level for part in self.judgement.parts)
 
     @property
     def scale(self) -> str:
-        """That of the records; empty where there are none."""
-        return self.results[0].scale if self.recorded else ""
+        """That of the runs; empty where there are none."""
+        return self.results[0].scale if self.level else ""
 
     @property
     def level(self) -> str:
@@ -70,6 +76,16 @@ class Finding:
         return self.claim.says(self.judgement)
 
     @property
+    def settled(self) -> bool:
+        """Whether it has the seeds for a verdict, be it that the claim is open."""
+        return self.verdict_of not in (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its numbers say in sentences; none where there is no verdict."""
+        return self.judgement.notes if self.settled else ()
+
+    @property
     def named(self) -> str:
         """Label, verdict and level in brackets."""
         return f"({self.label}: **{self.verdict}**, level {self.level})"
@@ -88,3 +104,39 @@ class Finding:
     def figure(self, start: Path) -> Path:
         """Its figure without the suffix, from the folder `start`."""
         return Path(os.path.relpath(FOLDER / self.results[0].scale / "figures" / self.claim.figure, start))
+
+    def page(self, start: Path) -> Path:
+        """The report of its scale, from the folder `start`."""
+        return Path(os.path.relpath(FOLDER / self.results[0].scale / "REPORT.md", start))
+
+
+def anchor(heading: str) -> str:
+    """Where a link in Markdown finds the section with a heading."""
+    kept = "".join(c for c in heading.lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
+
+
+def judge_claims(folder: Path = FOLDER, scale: str | None = None) -> list[Finding]:
+    """The claims in the paper's order, judged by the records in `folder`.
+
+    At `scale` these are the claims whose experiments have it; without one, all claims, each at its best scale.
+    """
+    claims = {name: CLAIMS.get(name) for name in CLAIMS.names()}
+    if scale is None:
+        found = {name: results_for(claim, folder) for name, claim in claims.items()}
+    else:
+        found = {
+            name: tuple(results(each, scale, folder) for each in claim.experiments)
+            for name, claim in claims.items()
+            if all(scale in experiment(each).scales for each in claim.experiments)
+        }
+    judgements = [Finding(name, claims[name], each, judged(claims[name], *each)) for name, each in found.items()]
+    return [finding for _, group in topics(judgements) for finding in group]
+
+
+def topics(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    """The topics in the paper's order, each with its findings that are among those given."""
+    by_name = {finding.name: finding for finding in findings}
+    for topic, claims in TOPICS.items():
+        yield topic, [by_name.pop(name) for name in claims if name in by_name]
+    yield BEYOND, [*by_name.values()]

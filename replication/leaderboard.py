@@ -21,8 +21,8 @@ from bench.stats import compare, mean_interval
 from bench.sweeps.experiments import experiment, names
 from bench.sweeps.protocols import SCALES, departures
 from replication.results import FOLDER, Cell, recorded_scales, results
-from replication.stats import MEASURES, Level, highest
 from replication.tables import columns
+from replication.verdicts import MEASURES, Level, highest
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
 COUNTS = ("training_flops", "feedback_parameters")

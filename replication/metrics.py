@@ -14,8 +14,8 @@ from bench.sweeps.experiments import experiment
 from replication.curves import accuracies, losses
 from replication.findings import Finding
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, largest, results
-from replication.stats import ClaimVerdict
 from replication.tables import csv
+from replication.verdicts import ClaimVerdict
 
 CURVES = ("linear", "mlp-all-layers", "cnn-rank", "vit-rank")
 """The experiments whose curves are written; dvc.yaml plots them."""

@@ -17,7 +17,7 @@ from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import OPTIONS, Experiment, experiment
 from bench.sweeps.protocols import Scale, protocol
-from replication.stats import Level, authors_runs, level_of
+from replication.verdicts import Level, authors_runs, level_of
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")
 """The scales whose records are kept."""

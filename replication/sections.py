@@ -1,5 +1,6 @@
 """The sections of the report after its first page: one per claim, one per experiment without a claim, the settings."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,9 +13,10 @@ from bench.stats import MIN_SEEDS
 from bench.sweeps.protocols import protocol
 from replication.authors import authors_number
 from replication.claims.base import Judgement, Part
-from replication.findings import Finding
-from replication.results import Results
-from replication.tables import Table, pipe_table
+from replication.findings import Finding, anchor
+from replication.results import FOLDER, Results
+from replication.survey import has_figure
+from replication.tables import pipe_table
 
 SETTINGS = """\
 ## Settings, and where they differ from the paper's
@@ -40,6 +42,7 @@ n is the number of seeds, r the rank of the feedback, d the number of classes, s
 brackets hold 95% Student t intervals over seeds.
 """
 
+EVERY_SETTING = "Every setting"
 IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
 IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", "log_every", "measure_every", "test_every"}
 IN_THE_TABLE |= {"measure_dimension"}
@@ -60,50 +63,54 @@ def settings_section(found: Iterable[Results]) -> str:
     return f"{SETTINGS}\n{pipe_table(pd.DataFrame(rows))}" if rows else SETTINGS
 
 
-def claim_section(finding: Finding, table: str, start: Path) -> str:
-    """The section of a claim: `table` is that of its experiments, as Markdown; links are from the folder `start`.
+def claim_section(finding: Finding, start: Path, tables: str) -> str:
+    """The section of a claim, with links from the folder `start`; `tables` are those of its experiments, as Markdown.
 
-    Without runs it shows the parts that need none.
+    Without `tables` it says where they are. A claim that is not run has the conditions that need no runs, if any.
     """
     claim, judgement = finding.claim, finding.judgement
     verdict = f"**{finding.verdict.capitalize()}**, level {finding.level}. " if finding.level else ""
     number = f" Its number: {numbers}." if (numbers := _paper_numbers(finding)) else ""
     paper, criterion = f"*The paper.* {claim.statement}{number}", f"*Criterion.* {claim.criterion}"
     lines = [f"## {finding.heading}", f"{finding.sentence} {verdict}{judgement.remark}".strip()]
-    figure = f"![{claim.title}]({finding.figure(start)}.svg)"
-    details = claim.details(*finding.results)
-    shown = pipe_table(details.text) if details else ""
-    if not finding.recorded:
-        alone = tuple(part for part in judgement.parts if part.level)
-        if alone and shown:
-            lines += [figure, criterion, _parts("condition", judgement, alone), _folded("Every setting", paper, shown)]
-        else:
-            lines += [_folded("What the paper says, and the criterion", paper, criterion)]
+    if not finding.drawn:
+        lines.append(_folded("What the paper says, and the criterion", paper, criterion, tables))
         return "\n\n".join(lines) + "\n"
-    beside = _parts("beside the claim", judgement, judgement.context) if judgement.context else ""
-    runs = " ".join(map(_runs, finding.results))
-    lines += [
-        figure,
-        criterion,
-        _parts("condition", judgement, judgement.parts),
-        " ".join(filter(None, judgement.notes)),
-        *_open(judgement, finding.results),
-        _folded("The paper, beside the claim, every setting", paper, *claim.deviations, beside, shown, table, runs),
-    ]
+    parts = judgement.parts if finding.level else tuple(part for part in judgement.parts if part.level)
+    lines += [f"![{claim.title}]({finding.figure(start)}.svg)", criterion, _parts("condition", judgement, parts)]
+    beside = ""
+    if finding.level:
+        lines += [" ".join(finding.notes), *_open(judgement, finding.results)]
+        beside = _parts("beside the claim", judgement, judgement.context) if judgement.context else ""
+    lines.append(_folded("The paper, and what stands beside the claim", paper, *claim.deviations, beside, tables))
+    if not tables:
+        lines.append(_elsewhere(finding.page(start), finding.heading))
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def survey_section(name: str, found: Results, table: Table, costs: Table, figures: Path) -> str:
-    """The section of an experiment that no claim is judged on, with what its settings cost."""
+def survey_section(found: Results, start: Path, tables: str) -> str:
+    """The section of an experiment that no claim is judged on, likewise."""
+    title, folder = found.experiment.title, Path(os.path.relpath(FOLDER / found.scale, start))
     few = all(cell.planned < MIN_SEEDS for cell in found.cells)
     unsettled = f" Fewer than {MIN_SEEDS} seeds are too few for a verdict." if few else ""
-    lines = [
-        f"## {found.experiment.title}",
-        f"Beyond the paper: no claim is judged on these runs.{unsettled}",
-        f"![{found.experiment.title}]({figures / name}.svg)",
-        _folded("Every setting, and its costs", pipe_table(table.text), pipe_table(costs.text), _runs(found)),
-    ]
+    lines = [f"## {title}", f"Beyond the paper: no claim is judged on these runs.{unsettled}"]
+    if has_figure(found):
+        lines.append(f"![{title}]({folder / 'figures' / found.experiment.name}.svg)")
+    lines.append(_folded(EVERY_SETTING, tables) if tables else _elsewhere(folder / "REPORT.md", title))
     return "\n\n".join(lines) + "\n"
+
+
+def _elsewhere(page: Path, heading: str) -> str:
+    return f"{EVERY_SETTING}: [{page}]({page}#{anchor(heading)})"
+
+
+def runs_of(found: Results) -> str:
+    """How many runs of an experiment are recorded, and the commands that record them."""
+    name, scale = found.experiment.name, found.scale
+    lost = found.recorded - sum(cell.ok for cell in found.cells)
+    counted = f", {lost} of them diverged or failed (counted against the rule)" if lost else ""
+    rerun = f"`bench sweep {name} --scale {scale}`, then `make report`, does it again"
+    return f"*Runs.* {found.recorded} of {found.planned} of `{name}` recorded at scale `{scale}`{counted}; {rerun}."
 
 
 def _folded(head: str, *parts: str) -> str:
@@ -117,14 +124,6 @@ def _paper_numbers(finding: Finding) -> str:
     cells = [found.cell(*setting) for setting in finding.claim.paper]
     numbers = {cell.label: authors_number(found.experiment.name, cell) for cell in cells}
     return "; ".join(f"`{label}` {number}" for label, number in numbers.items() if number)
-
-
-def _runs(found: Results) -> str:
-    name, scale = found.experiment.name, found.scale
-    lost = found.recorded - sum(cell.ok for cell in found.cells)
-    counted = f", {lost} of them diverged or failed (counted against the rule)" if lost else ""
-    rerun = f"`bench sweep {name} --scale {scale}`, then `make report`, does it again"
-    return f"*Runs.* {found.recorded} of {found.planned} of `{name}` recorded at scale `{scale}`{counted}; {rerun}."
 
 
 def _open(judgement: Judgement, found: Sequence[Results]) -> list[str]:

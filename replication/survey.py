@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from bench.errors import UsageError
 from bench.files import write_text
 from bench.models import MODELS
@@ -10,7 +13,7 @@ from replication.figures._against_bp import settings_alone
 from replication.figures.base import save
 from replication.latex import latex_table
 from replication.leaderboard import entries, table
-from replication.results import results
+from replication.results import Results, results
 from replication.tables import csv, pipe_table, table_of
 
 
@@ -34,9 +37,19 @@ def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
     }
     for path, text in texts.items():
         write_text(path, text)
-    if name not in FIGURES.names() and MODELS.get(found.experiment.model).regression:
+    if not has_figure(found):
         return [*texts]
-    draw = FIGURES.get(name) if name in FIGURES.names() else settings_alone
     drawn = here / "figures" / name
     save(*draw(found), drawn)
     return [*texts, drawn.with_suffix(".svg"), drawn.with_suffix(".png")]
+
+
+def has_figure(found: Results) -> bool:
+    """Whether an experiment has a figure of its own, or accuracies to draw."""
+    return found.experiment.name in FIGURES.names() or not MODELS.get(found.experiment.model).regression
+
+
+def draw(found: Results) -> tuple[Figure, pd.DataFrame]:
+    """The figure of an experiment, and its numbers: its own, else the accuracies, a row per setting."""
+    name = found.experiment.name
+    return (FIGURES.get(name) if name in FIGURES.names() else settings_alone)(found)

@@ -13,14 +13,14 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.experiments import alternative, experiment
 from bench.sweeps.groups import run
-from replication import report
+from replication import findings, report
 from replication.authors import authors_number
 from replication.claims import CLAIMS
 from replication.claims.base import bounded, judged, results_for, together
 from replication.figures import FIGURES
 from replication.results import largest, results
-from replication.stats import ClaimVerdict, Level, authors_runs, level_of
 from replication.tables import accuracy_table, mode_strength, pipe_table
+from replication.verdicts import ClaimVerdict, Level, authors_runs, level_of
 
 SUPPORTED, REFUTED, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
 
@@ -61,7 +61,7 @@ GOOD |= {"fa": around(50)}
         ({"ldfa r=10": around(57)}, REFUTED),
         ({"ldfa r=10": around(58.9)[:4]}, TOO_FEW),
         ({"bp width=64": around(59.5)}, REFUTED),
-        ({"bp width=64": []}, TOO_FEW),
+        ({"bp width=64": []}, NOT_RUN),
         ({"ldfa r=10": [58.9, 58.9, 58.9, 58.9, nan]}, OPEN),
         ({label: around(accuracies[1] - 10) for label, accuracies in GOOD.items()}, OPEN),
         ({label: [] for label in GOOD}, NOT_RUN),
@@ -85,7 +85,7 @@ def test_one_layer_needs_every_layer():
     claim = CLAIMS.get("n1")
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good)).verdict is SUPPORTED
     assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": around(55)})).verdict is REFUTED
-    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is TOO_FEW
+    assert claim.judge(grid_of("mlp-one-layer", "cpu", good | {"ldfa B2=10": []})).verdict is NOT_RUN
 
 
 def complete(**changes):
@@ -169,7 +169,7 @@ def test_rank_and_rule_share_what_is_lost():
         (60.1, 60.0, REFUTED, "not supported"),
         (60.1, 61.9, OPEN, "inconclusive"),
         (62.2, 60.0, OPEN, "inconclusive"),
-        (62.2, None, TOO_FEW, "too few seeds"),
+        (62.2, None, NOT_RUN, "not run"),
     ],
     ids=["both match", "both are below", "without alone", "with alone", "without is not run"],
 )
@@ -289,19 +289,19 @@ def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
 def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(report, "FOLDER", tmp_path)
-    monkeypatch.setattr(
-        report,
-        "results",
-        lambda name, scale, folder: grid_of(
-            name, scale, {} if name in ("linear", "mlp-classes") else {"bp": around(59)}
-        ),
-    )
+
+    def recorded(name, scale, folder):
+        labels = [] if name in ("linear", "mlp-classes") else [cell.label for cell in results(name, scale).cells]
+        return grid_of(name, scale, dict.fromkeys(labels, around(59)))
+
+    for module in (report, findings):
+        monkeypatch.setattr(module, "results", recorded)
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
-    findings = report.write_scale("cpu")
+    found = report.write_scale("cpu")
     surveys = {"cnn-rules", "compute", "vit-rules"}
     without = {"linear-modes", "linear-rank", "mlp-classes"}
-    assert sorted(drawn) == sorted({finding.claim.figure for finding in findings} - without | surveys)
-    experiments = {name for finding in findings for name in finding.claim.experiments} | surveys
+    assert sorted(drawn) == sorted({finding.claim.figure for finding in found} - without | surveys)
+    experiments = {name for finding in found for name in finding.claim.experiments} | surveys
     experiments -= {"linear", "mlp-classes"}  # without runs here
     details = {"e1", "h1", "r1", "s1", *(f"{name}-costs" for name in surveys)}
     assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | details

@@ -25,7 +25,7 @@ from replication.compute import (
 )
 from replication.figures import FIGURES
 from replication.results import results
-from replication.stats import ClaimVerdict, Level
+from replication.verdicts import ClaimVerdict, Level
 
 HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
 CONFIG = Config(model="mlp", dataset="cifar10", rule="bp", epochs=4, batch_size=50_000)

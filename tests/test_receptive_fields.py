@@ -24,7 +24,7 @@ from replication.receptive_fields import (
     orientation_selectivity,
 )
 from replication.results import results
-from replication.stats import ClaimVerdict
+from replication.verdicts import ClaimVerdict
 
 SIZE = 17
 Y, X = np.indices((SIZE, SIZE)) - 8.0

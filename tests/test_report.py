@@ -9,11 +9,11 @@ import pytest
 
 from replication.claims import CLAIMS
 from replication.claims.base import Judgement, results_for
-from replication.findings import Finding
-from replication.front import TOPICS, in_order, lines, page_one, summary
+from replication.findings import TOPICS, Finding, topics
+from replication.front import lines, page_one, summary
 from replication.results import results
 from replication.sections import claim_section
-from replication.stats import ClaimVerdict, Level
+from replication.verdicts import ClaimVerdict, Level
 
 ROOT = Path(__file__).parents[1]
 HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
@@ -42,23 +42,22 @@ def test_each_verdict_has_a_sentence_of_its_own(name):
         said[verdict] = finding.sentence
     assert len(set(said.values())) == len(ClaimVerdict)
     assert said[HOLDS] == claim.finds
-    assert {said[OPEN], said[TOO_FEW], said[NOT_RUN]} == {
-        f"{words} {claim.asks}." for words in ("It stays open", "Too few seeds to say", "Not run yet:")
-    }
+    assert said[TOO_FEW] == f"Too few seeds to say {claim.asks}." and said[NOT_RUN] == f"Not run yet: {claim.asks}."
+    assert said[OPEN].startswith(f"It is open {claim.asks}: ") and said[OPEN].endswith(" is 1.23 [1.0, 1.5].")
     for number, part in enumerate(judged(name, FAILS).judgement.parts):
         assert part.fails and (part.fails[0].islower() or part.fails[0] in "`P")
         alone = judged(name, *[HOLDS] * number, FAILS, HOLDS)
-        assert part.fails[1:] in alone.sentence
+        assert alone.sentence.startswith(f"Against the claim, {part.fails}")
         assert alone.sentence not in (claim.finds, said[OPEN])
 
 
 def test_a_claim_that_fails_in_part_says_what_holds():
     assert judged("n2", FAILS, HOLDS).sentence == (
-        "With the errors of all layers cut to 10 dimensions the MLP loses more than a point, but it beats a network of "
-        "width 64 under backpropagation."
+        "Against the claim, with the errors of all layers cut to 10 dimensions the MLP loses more than a point, but it "
+        "beats a network of width 64 under backpropagation."
     )
     sentence = judged("l2", HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS).sentence
-    assert sentence.startswith("Random feedback, fixed or with Q trained, finds right solutions at ranks from the")
+    assert sentence.startswith("Against the claim, random feedback, fixed or with Q trained, finds right solutions at")
     assert sentence.endswith("but at lower ranks it settles on wrong ones, as claimed.")
 
 
@@ -76,12 +75,13 @@ def test_the_committed_words_are_those_of_the_committed_verdicts():
 def made_up():
     verdicts = [HOLDS, FAILS, OPEN, TOO_FEW, NOT_RUN]
     names = ["a1", *(name for topic in TOPICS.values() for name in topic)]
-    return in_order([judged(name, verdicts[place % 5]) for place, name in enumerate(names)])
+    found = [judged(name, verdicts[place % 5]) for place, name in enumerate(names)]
+    return [finding for _, group in topics(found) for finding in group]
 
 
 def test_page_one_sorts_the_claims_by_what_is_known_of_them():
     page = page_one(made_up(), ROOT)
-    heads = ["What held", "What did not hold", "What stays open", "What was easy"]
+    heads = ["What held", "What did not hold", "What is open", "What was easy"]
     places = [page.index(f"**{head}.**") for head in heads]
     assert places == sorted(places)
     for finding in made_up():
@@ -104,7 +104,8 @@ def test_the_table_shows_one_number_of_a_part_with_the_claims_verdict():
 
 
 def test_the_readme_has_a_line_per_topic_and_names_what_waits():
-    text = lines(made_up()).splitlines()
+    tally, _, *text = lines(made_up()).splitlines()
+    assert tally.startswith("Of 14 claims: 3 supported, 3 not supported, 3 inconclusive, 3 too few seeds, 2 not run.")
     assert [line.split("**")[1] for line in text] == [*(f"{topic}." for topic in TOPICS), "Beyond the paper."]
     assert "*Not run:* N1 (" in text[1] and "(N2: **supported**, level full)" in text[1]
 
@@ -124,6 +125,6 @@ def test_links_to_sections_and_figures_are_there():
 
 
 def test_a_claim_that_is_not_run_says_what_it_asks_and_how_it_is_judged():
-    text = claim_section(judged("t1", NOT_RUN), "", ROOT)
+    text = claim_section(judged("t1", NOT_RUN), ROOT, "")
     assert "![" not in text and "Not run yet: whether" in text
     assert all(words in text for words in (CLAIMS.get("t1").criterion, CLAIMS.get("t1").statement))

@@ -17,7 +17,7 @@ from bench.stats import (
     power_matches,
     seeds_for,
 )
-from replication.stats import ClaimVerdict, all_of
+from replication.verdicts import ClaimVerdict, all_of
 
 BP = {seed: 60.0 + seed for seed in range(5)}
 NOISE = np.array([-2, -1, 0, 1, 2]) / 4
@@ -161,9 +161,10 @@ YES, NO, OPEN, FEW, NOT_RUN = ClaimVerdict
         ([YES, YES], YES),
         ([YES, OPEN], OPEN),
         ([YES, OPEN, NO], NO),
-        ([YES, NOT_RUN], FEW),
-        ([NO, NOT_RUN], FEW),
+        ([YES, NOT_RUN], NOT_RUN),
+        ([NO, NOT_RUN], NOT_RUN),
         ([NO, FEW], FEW),
+        ([FEW, NOT_RUN], NOT_RUN),
         ([FEW, FEW], FEW),
         ([NOT_RUN, NOT_RUN], NOT_RUN),
         ([], NOT_RUN),

@@ -7,9 +7,9 @@ import pytest
 from replication.claims import CLAIMS
 from replication.figures import FIGURES
 from replication.results import results
-from replication.stats import ClaimVerdict
 from replication.tables import pipe_table, table_of
 from replication.task_dimension import FRACTION, Task, exponents, exponents_of_needed, tasks
+from replication.verdicts import ClaimVerdict
 
 SUPPORTED, REFUTED, OPEN, TOO_FEW, NOT_RUN = ClaimVerdict
 NOISE = (-0.1, 0.0, 0.1, 0.05, -0.05)

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from bench.config import Config
+from bench.data import resolve
 from bench.errors import UsageError
 from bench.files import write_text
 from bench.records.store import Record
@@ -42,8 +43,8 @@ def trials(
 ) -> list[list[Config]]:
     """The rounds that are known: the second only once `find` has a record of every trial of the first that ended.
 
-    On `dataset`, or else the first of the protocol that is present. Raises `UsageError` where nothing is tuned at the
-    scale.
+    On `dataset`, whether it is present or not, else the first of the protocol that is present. Raises `UsageError`
+    where nothing is tuned at the scale.
     """
     found = protocol(model, scale)
     if found.tune is None:
@@ -52,12 +53,13 @@ def trials(
     names = SEARCHED if kind.own_feedback_rate else SEARCHED[:-1]
     rank = found.tune.rank if kind.ranked else None
     ranges = np.log([getattr(found.tune, name) for name in names]).T
+    choose = (lambda datasets: dataset) if dataset else resolve
 
     def configs(number: int, centre: np.ndarray, width: np.ndarray) -> list[Config]:
         points = np.exp(centre + width * (_points(number)[:, : len(names)] - 0.5))
         settings = [{name: float(f"{x:.2g}") for name, x in zip(names, point, strict=True)} for point in points]
         return [
-            configure(model, rule, scale, dataset=dataset, results=None, rank=rank, **fixed, **setting)
+            configure(model, rule, scale, choose=choose, results=None, rank=rank, **fixed, **setting)
             for setting in settings
         ]
 

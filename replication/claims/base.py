@@ -11,8 +11,8 @@ from typing import ClassVar
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, recorded_scales, results
-from replication.stats import ClaimVerdict, Level, all_of, lowest
 from replication.tables import Table
+from replication.verdicts import ClaimVerdict, Level, all_of, lowest
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
@@ -123,20 +123,20 @@ class Claim(ABC):
 
     def says(self, judgement: Judgement) -> str:
         """The verdict as one sentence in plain words: where the claim fails, what fails and what of it holds."""
-        unsettled = {
-            ClaimVerdict.OPEN: "It stays open",
-            ClaimVerdict.TOO_FEW: "Too few seeds to say",
-            ClaimVerdict.NOT_RUN: "Not run yet:",
-        }
-        if judgement.verdict in unsettled:
-            return f"{unsettled[judgement.verdict]} {self.asks}."
+        if judgement.verdict is ClaimVerdict.NOT_RUN:
+            return f"Not run yet: {self.asks}."
+        if judgement.verdict is ClaimVerdict.TOO_FEW:
+            return f"Too few seeds to say {self.asks}."
+        if judgement.verdict is ClaimVerdict.OPEN:
+            part = judgement.deciding
+            number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}"
+            return f"It is open {self.asks}{number}."
         if judgement.verdict is ClaimVerdict.HOLDS:
             return self.finds
         fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
         holds = dict.fromkeys(part.holds for part in judgement.parts if part.verdict is ClaimVerdict.HOLDS)
         kept = " and ".join(filter(None, holds))
-        sentence = " and ".join(fails) + (f", but {kept}" if kept else "")
-        return f"{sentence[0].upper()}{sentence[1:]}."
+        return f"Against the claim, {' and '.join(fails)}" + (f", but {kept}." if kept else ".")
 
 
 def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
@@ -268,8 +268,8 @@ def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
 def agreeing(condition: str, parts: Sequence[Part]) -> Part:
     """One question put to several kinds of runs: settled where all agree, else open, with the number of each."""
     verdicts = {part.verdict for part in parts}
-    few = verdicts & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}
-    verdict = verdicts.pop() if len(verdicts) == 1 else ClaimVerdict.TOO_FEW if few else ClaimVerdict.OPEN
+    unfinished = verdicts & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}
+    verdict = all_of(unfinished or verdicts) if unfinished or len(verdicts) == 1 else ClaimVerdict.OPEN
     numbers = "; ".join(f"{part.condition}: {part.number or 'no runs'}" for part in parts)
     return Part(condition, verdict, numbers, min(part.n for part in parts), nan)
 

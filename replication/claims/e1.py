@@ -11,8 +11,8 @@ from bench.training.length import steps
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.compute import Goals, authors_step, flops, of_bp, of_the_best, of_their_own, ratios, step_ratio
 from replication.results import Cell, Results
-from replication.stats import ClaimVerdict, Level
 from replication.tables import Table, columns
+from replication.verdicts import ClaimVerdict, Level
 
 LIMIT = 0.8
 SHARE = 0.99

@@ -95,12 +95,12 @@ class Representations(Claim):
 
 
 def _kept(cell: Cell, layer: str, ratios: Mapping[int, float]) -> Part:
-    condition = f"{cell.label}, {LAYERS[layer]} hidden layer: dimension over bp's, above {KEPT:g}"
+    condition = f"dimension of the {LAYERS[layer]} hidden layer under {cell.label}, over bp's (above {KEPT:g})"
     return bounded(condition, ratios.values(), above=KEPT)
 
 
 def _above_narrow(layer: str, width: int, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Part:
-    condition = f"{LAYERS[layer]} hidden layer: dimension over bp's, minus that of bp at width {width}"
+    condition = f"the same of the {LAYERS[layer]} hidden layer, minus that of bp at width {width}"
     return above(condition, compare(ours, theirs, margin=0.0), unit="")
 
 

@@ -10,9 +10,8 @@ BELOW = (
     "at lower ranks it settles on wrong ones, as claimed",
 )
 FROM_THERE_ON = (
-    "random feedback, fixed or with Q trained, finds right solutions at ranks from the teacher's dimension s on, below "
-    f"the {OUTPUTS} outputs",
-    "not at ranks from the teacher's dimension s on",
+    "random feedback, fixed or with Q trained, finds right solutions at ranks from the teacher's dimension s on",
+    "not at ranks from there on",
 )
 """What it means that a group of ranks fails, and that it holds."""
 

@@ -6,8 +6,8 @@ from math import exp, log, nan
 from bench.stats import Interval, compare, mean_interval, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, told, within
 from replication.results import Cell, Results
-from replication.stats import ClaimVerdict
 from replication.task_dimension import FRACTION, Task, exponents, exponents_of_needed, tasks
+from replication.verdicts import ClaimVerdict
 
 FOLLOWS = 0.5
 """Exponent on the classes above which the needed rank follows them."""

@@ -66,7 +66,7 @@ def interval_bar(ax: Axes, x: float, interval: Interval, color: str, *, across: 
 
 
 def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int) -> None:
-    """A column of `runs` over their rank: each seed a point, the means joined, the 95% interval of each."""
+    """A column of `runs` over their rank: each seed a point, each mean with its 95% interval, three or more joined."""
     runs = runs.dropna(subset=["rank", measure]).sort_values("rank")
     if runs.empty:
         return
@@ -74,7 +74,8 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
     by_rank = runs.groupby("rank")[measure]
     means = by_rank.mean()
     look = {"marker": MARKERS[style], "markersize": 4, "color": color, "label": label}
-    ax.plot(means.index, means, DASHES[style % 4], linewidth=1, zorder=3, **look)
+    line = DASHES[style % len(DASHES)] if len(means) > 2 else ""
+    ax.plot(means.index, means, linestyle=line, linewidth=1, zorder=3, **look)
     ax.scatter(runs["rank"], runs[measure], **SEED)
     for rank, values in by_rank:
         interval_bar(ax, rank, mean_interval(values), color)

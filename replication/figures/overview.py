@@ -1,4 +1,6 @@
-"""Accuracy lost against the rank of the feedback, on the MLP, the CNN and the ViT: what README.md opens with."""
+"""Test accuracy minus that of bp over the rank of the feedback, on MLP, CNN and ViT: what README.md opens with."""
+
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,7 +10,7 @@ from bench.stats import mean_interval
 from replication.figures._against_bp import POINTS, curve, points_axis, reference, seeds_of
 from replication.figures.base import SHIFT, legend, rank_axis, signs
 from replication.results import Cell, Results
-from replication.stats import lowest
+from replication.verdicts import lowest
 
 RULES = ("ldfa", "ldfa-track")
 NAMES = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}
@@ -16,41 +18,44 @@ XLABELS = {"cnn": "rank r, in parts of the channels"}
 
 
 def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel per network, full rank at the end of each curve; a network without runs is said to have none."""
-    figure = Figure(figsize=(9.8, 3.1), layout="constrained")
-    axes, frames = figure.subplots(1, len(networks)), []
-    for ax, results in zip(axes, networks, strict=True):
-        model = results.experiment.model
-        cells = [cell for cell in results.cells if cell.records and _on_a_curve(cell)]
-        runs = seeds_of(cells, results.baseline).assign(network=model, scale=results.scale)
-        frames.append(runs)
-        if runs["minus_bp"].notna().any():
-            _panel(ax, cells, results)
-            level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
-            words = f"{cells[0].config.dataset}, level {level}, n = {n}"
-        else:
-            ax.text(0.5, 0.5, "no runs yet", transform=ax.transAxes, ha="center", va="center", color="0.4")
-            ax.set(xticks=[], yticks=[])
-            words = ""
+    """A panel per network that has runs, full rank at the end of each curve."""
+    shown = [results for results in networks if results.baseline and _curves(results)]
+    figure = Figure(figsize=(3.2 + 2.6 * len(shown), 3.1), layout="constrained")
+    if not shown:
+        figure.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.4")
+        return figure, seeds_of([], {})
+    axes, frames = figure.subplots(1, len(shown), squeeze=False)[0], []
+    for ax, results in zip(axes, shown, strict=True):
+        model, cells = results.experiment.model, _curves(results)
+        frames.append(seeds_of(cells, results.baseline).assign(network=model, scale=results.scale))
+        _panel(ax, cells, results.baseline)
+        level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
         ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
-        ax.set_title(f"{NAMES.get(model, model)}\n{words}", fontsize=8)
+        ax.set_title(f"{NAMES.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
     axes[0].set_ylabel(POINTS)
-    legend(figure, axes, *(signs() if len(pd.concat(frames)) else ()))
+    legend(figure, axes, *signs())
     return figure, pd.concat(frames)
 
 
-def _on_a_curve(cell: Cell) -> bool:
-    """Whether it is one of the rules at a rank or at full rank; on the CNN, ranks in parts of the channels."""
-    absolute = cell.config.model == "cnn" and isinstance(cell.rank, int)
-    return cell.config.rule in RULES and not cell.options and not absolute
+def _curves(results: Results) -> list[Cell]:
+    """The recorded settings of the rules at a rank or at full rank; on the CNN, ranks in parts of the channels."""
+    return [
+        cell
+        for cell in results.cells
+        if cell.records
+        and cell.config.rule in RULES
+        and not cell.options
+        and not (cell.config.model == "cnn" and isinstance(cell.rank, int))
+    ]
 
 
-def _panel(ax: Axes, cells: list[Cell], results: Results) -> None:
-    bp, ranks = results.baseline, [cell.rank for cell in cells if cell.rank]
+def _panel(ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float]) -> None:
+    ranks = [cell.rank for cell in cells if cell.rank]
     full = 2 * float(max(ranks, default=1))
-    for style, rule in enumerate(RULES):
+    rules = [rule for rule in RULES if any(cell.config.rule == rule for cell in cells)]
+    for style, rule in enumerate(rules):
         of_rule = [cell for cell in cells if cell.config.rule == rule]
-        curve(ax, of_rule, bp, full, rule, style, shift=SHIFT ** (style - 0.5))
+        curve(ax, of_rule, bp, full, rule, style, shift=SHIFT ** (style - (len(rules) - 1) / 2))
     interval = mean_interval(bp.values())
     if interval.n > 1:
         half = interval.high - interval.estimate

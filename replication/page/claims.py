@@ -6,13 +6,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.sweeps.experiments import experiment
-from replication.claims import CLAIMS
-from replication.claims.base import judged, results_for
 from replication.figures import FIGURES
-from replication.findings import Finding
-from replication.results import results
-from replication.stats import ClaimVerdict
+from replication.findings import Finding, judge_claims
+from replication.verdicts import ClaimVerdict
 
 TONES = {ClaimVerdict.HOLDS: "good", ClaimVerdict.FAILS: "bad", ClaimVerdict.OPEN: "open"}
 """How a verdict is coloured; the others are pale."""
@@ -29,16 +25,8 @@ class Card(NamedTuple):
 
 def cards(folder: Path, scale: str | None) -> Iterator[Card]:
     """The claims, judged by the records in `folder` at `scale`; where it is None each at its best, as in the report."""
-    for name in CLAIMS.names():
-        claim = CLAIMS.get(name)
-        if scale is None:
-            found = results_for(claim, folder)
-        elif all(scale in experiment(each).scales for each in claim.experiments):
-            found = tuple(results(each, scale, folder) for each in claim.experiments)
-        else:
-            continue
-        finding = Finding(name, claim, found, judged(claim, *found))
-        yield Card(finding, TONES.get(finding.judgement.verdict, "none"), _drawn(finding) if finding.drawn else "")
+    for finding in judge_claims(folder, scale):
+        yield Card(finding, TONES.get(finding.verdict_of, "none"), _drawn(finding) if finding.drawn else "")
 
 
 def _drawn(finding: Finding) -> str:

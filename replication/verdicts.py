@@ -51,14 +51,12 @@ class ClaimVerdict(Enum):
 
 
 def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
-    """The verdict on a claim from those on its parts: it holds only where each does, and is open until all ran."""
+    """The verdict on a claim from those on its parts: it is run once each is, and holds only where each does."""
     found = set(parts)
-    if found <= {ClaimVerdict.NOT_RUN}:
-        return ClaimVerdict.NOT_RUN
-    if found & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}:
-        return ClaimVerdict.TOO_FEW
-    weaker = (ClaimVerdict.FAILS, ClaimVerdict.OPEN)
-    return next((verdict for verdict in weaker if verdict in found), ClaimVerdict.HOLDS)
+    weaker = (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW, ClaimVerdict.FAILS, ClaimVerdict.OPEN)
+    return next(
+        (verdict for verdict in weaker if verdict in found), ClaimVerdict.HOLDS if found else ClaimVerdict.NOT_RUN
+    )
 
 
 def lowest(levels: Iterable[Level]) -> Level:
