@@ -77,7 +77,7 @@ class Victim:
     """A sweep in a process of its own, forked or as typed."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        folder.mkdir(exist_ok=True)
+        (folder / "quick").mkdir(parents=True, exist_ok=True)
         if kind == "fork":
             self.process = FORKS.Process(target=fork, args=(folder,))
             self.process.start()

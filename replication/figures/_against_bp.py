@@ -78,14 +78,8 @@ def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> Non
     line = ax.axvline if across else ax.axhline
     known = f", {mean_interval(bp.values()).estimate:.2f}%" if bp else ""
     line(0, color="0.25", linewidth=1, label=f"bp{known}", zorder=1)
-    line(
-        -MARGIN,
-        color="0.25",
-        linewidth=0.8,
-        linestyle=(0, (1, 2)),
-        label=f"{MARGIN:g} point below bp: limit of a match",
-        zorder=1,
-    )
+    limit = f"limit of a match: {-MARGIN:g} point"
+    line(-MARGIN, color="0.25", linewidth=0.8, linestyle=(0, (1, 2)), label=limit, zorder=1)
 
 
 def points_axis(ax: Axes, *, across: bool = False) -> None:

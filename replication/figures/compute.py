@@ -28,7 +28,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set(xlabel=f"{words} until there, over bp's")
         ax.grid(axis="y", linewidth=0.3)
     axes[0].set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     marks = [
         Line2D([], [], linestyle="", marker=MARKERS[style], color=sns.color_palette()[style], label=words)
         for style, words in enumerate(f"{share:.0%} of bp's final accuracy" for share in SHARES)
