@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication.findings import Finding, topics
+from bench.sweeps.protocols import protocol
+from replication.findings import BEYOND, Finding, topics
+from replication.results import Cell
 from replication.tables import Table, pipe_table
 from replication.verdicts import ClaimVerdict
 
@@ -36,10 +38,11 @@ METHOD = """\
 validation split. Runs are paired by seed (data order, augmentation, initial weights), and test accuracy is compared
 after the last epoch: a rule *matches* backpropagation where it is less than a point worse. A condition is *supported*
 where the whole 95% interval over five seeds or more lies on its side of the limit, *not supported* where all of it lies
-on the other side, and *inconclusive* where the interval contains the limit. Each verdict has a *level*, how near its
-runs come to the paper's: `paper`, the authors' network, data, optimiser settings, batch and epochs (all runs of linear
-networks); `full`, their network and data, at least a fifth of their epochs; `reduced`, anything less. `reduced` runs
-neither confirm nor refute a claim: it holds, or does not, *at reduced scale*.
+on the other side, and *inconclusive* where the interval contains the limit. A claim is supported where all its
+conditions are, and not supported where one is not. Each verdict has a *level*, how near its runs come to the paper's:
+`paper`, the authors' network, data, optimiser settings, batch and epochs (all runs of linear networks); `full`, their
+network and data, at least a fifth of their epochs; `reduced`, anything less. `reduced` runs neither confirm nor refute
+the paper.
 """
 EFFORT = """\
 **What was easy.** The learning rule is short to state and runs on any linear or convolutional layer; linear networks
@@ -63,23 +66,34 @@ def lines(findings: Sequence[Finding]) -> str:
 
 def _tally(findings: Sequence[Finding]) -> str:
     """How many claims have each verdict, and what the judged ones were trained on."""
-    counts = Counter(
-        finding.verdict for finding in sorted(findings, key=lambda each: [*ClaimVerdict].index(each.verdict_of))
-    )
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    known = sorted(findings, key=lambda finding: [*ClaimVerdict].index(finding.verdict_of))
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(f.verdict for f in known).items())
+    beyond = sum(topic == BEYOND for topic, group in topics(findings) for _ in group)
+    asked = f"{len(findings) - beyond} claims of the paper" + (f" and {beyond} beyond it" if beyond else "")
     trained: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.level:
-            names = trained.setdefault(NETWORKS[finding.results[0].experiment.model], [])
-            cells = [cell for found in finding.results for cell in found.cells if cell.records]
-            names += [cell.config.dataset.partition(":")[0] for cell in cells]
+        cells = [cell for found in finding.results for cell in found.cells if cell.records]
+        if finding.level and cells:
+            data = trained.setdefault(f"{NETWORKS[cells[0].config.model]}{_epochs(cells[0])}", [])
+            data += [cell.config.dataset.partition(":")[0] for cell in cells]
     runs = "; ".join(f"{network} on {', '.join(dict.fromkeys(data))}" for network, data in trained.items())
-    return f"Of {len(findings)} claims: {verdicts}. Trained so far: {runs or 'nothing'}."
+    return f"Of {asked}: {verdicts}. Trained so far: {runs or 'nothing'}."
+
+
+def _epochs(cell: Cell) -> str:
+    """How long it is trained, where that is not as long as the authors trained."""
+    ours, authors = cell.config.epochs, protocol(cell.config.model, "paper").settings.get("epochs")
+    return f" for {ours} of {authors} epochs" if authors and ours != authors else ""
 
 
 def _line(group: Sequence[Finding]) -> str:
     judged = [finding for finding in group if finding.settled]
-    said = [f"{finding.sentence} {finding.named}" for finding in judged]
+    said = [
+        " ".join(
+            [f"{finding.sentence} {finding.named}", *(finding.notes if finding.verdict_of is ClaimVerdict.OPEN else ())]
+        )
+        for finding in judged
+    ]
     others: dict[str, list[str]] = {}
     for finding in group:
         if finding not in judged:

@@ -159,7 +159,9 @@ def test_rank_and_rule_share_what_is_lost():
     rank, rule = CLAIMS.get("n2").judge(found).context[:2]
     assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
     (note,) = CLAIMS.get("n2").judge(found).notes
-    assert note.startswith("Of the -2.00 points between ldfa r=10 and bp, -1.40 come with the rank and -0.60 with the")
+    assert note.startswith(
+        "At full rank ldfa is -0.60 [-0.60, -0.60] points from bp, which is the rule's; ldfa r=10 is -1.40"
+    )
 
 
 @pytest.mark.parametrize(
@@ -431,9 +433,9 @@ def test_representations_are_judged_layer_by_layer_and_the_two_conditions_apart(
 
 def test_the_dimension_that_is_left_is_told_in_words_and_drawn():
     found = measured(HIGH)
-    first, second = CLAIMS.get("h1").judge(found).notes
-    assert first == "`ldfa` at r = 10 keeps 90%, 90% and 90% of the dimension of `bp` in the three hidden layers."
-    assert second.startswith("`bp` at width 16 has 33%, 25% and 50%")
+    (note,) = CLAIMS.get("h1").judge(found).notes
+    assert note.startswith("`ldfa` at r = 10 keeps 90%, 90% and 90% of the dimension")
+    assert note.endswith("; `bp` at width 16 has 33%, 25% and 50%.")
     figure, numbers = FIGURES.get("mlp-dimension")(found)
     assert len(numbers) == 3 * 5 * 3 and len(figure.axes) == 3
     row = CLAIMS.get("h1").details(found).numbers.set_index("setting").loc["bp"]

@@ -127,16 +127,16 @@ class Claim(ABC):
             return f"Not run yet: {self.asks}."
         if judgement.verdict is ClaimVerdict.TOO_FEW:
             return f"Too few seeds to say {self.asks}."
-        if judgement.verdict is ClaimVerdict.OPEN:
-            part = judgement.deciding
-            number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}"
-            return f"It is open {self.asks}{number}."
         if judgement.verdict is ClaimVerdict.HOLDS:
             return self.finds
-        fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
         holds = dict.fromkeys(part.holds for part in judgement.parts if part.verdict is ClaimVerdict.HOLDS)
-        kept = " and ".join(filter(None, holds))
-        return f"Against the claim, {' and '.join(fails)}" + (f", but {kept}." if kept else ".")
+        but = f", but {kept}" if (kept := " and ".join(filter(None, holds))) else ""
+        if judgement.verdict is ClaimVerdict.OPEN:
+            part = judgement.deciding
+            number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}{but}"
+            return f"It is open {self.asks}{number}."
+        fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
+        return f"The paper says: {self.statement} Not so here: {' and '.join(fails)}{but}."
 
 
 def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
@@ -197,10 +197,9 @@ def rank_or_rule(low: Cell, full: Cell, bp: Cell) -> tuple[tuple[Part, Part], st
     )
     if not (rank.interval.n and rule.interval.n):
         return parts, ""
-    ours, rules = rank.interval.estimate, rule.interval.estimate
     return parts, (
-        f"Of the {ours + rules:+.2f} points between {low.label} and bp, {ours:+.2f} come with the rank "
-        f"and {rules:+.2f} with the rule, which has them at full rank already."
+        f"At full rank {low.config.rule} is {number(rule.interval, '+.2f')} points from bp, which is the rule's; "
+        f"{low.label} is {number(rank.interval, '+.2f')} points from that, which is the rank's."
     )
 
 

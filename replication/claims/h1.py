@@ -59,7 +59,6 @@ class Representations(Claim):
                     told(
                         _kept(low, layer, ours[layer]),
                         f"the {where} hidden layer loses over {1 - KEPT:.0%} of its dimension",
-                        f"the {where} keeps over {KEPT:.0%}",
                     )
                     for layer, where in LAYERS.items()
                 ),
@@ -73,7 +72,7 @@ class Representations(Claim):
                 ),
             ),
             context=tuple(_kept(cell, layer, over_bp(cell, bp, layer)) for cell, layer in others),
-            notes=(_left("`ldfa` at r = 10 keeps", ours), _left(f"`bp` at width {width} has", theirs)),
+            notes=(_left(ours, theirs, width),),
             remark=floor_remark(results),
         )
 
@@ -116,12 +115,18 @@ def over_bp(cell: Cell, bp: Cell, layer: str) -> dict[int, float]:
     return {seed: value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)}
 
 
-def _left(what: str, ratios: Mapping[str, Mapping[int, float]]) -> str:
+def _left(ours: Mapping[str, Mapping[int, float]], narrow: Mapping[str, Mapping[int, float]], width: int) -> str:
     """What is left of the dimension, in words; empty without runs."""
-    if not all(ratios.values()):
+    if not all([*ours.values(), *narrow.values()]):
         return ""
-    first, second, third = (f"{mean_interval(ratios[layer].values()).estimate:.0%}" for layer in LAYERS)
-    return f"{what} {first}, {second} and {third} of the dimension of `bp` in the three hidden layers."
+    kept, left = (
+        "{}, {} and {}".format(*(f"{mean_interval(ratios[layer].values()).estimate:.0%}" for layer in LAYERS))
+        for ratios in (ours, narrow)
+    )
+    return (
+        f"`ldfa` at r = 10 keeps {kept} of the dimension (participation ratio) that `bp` gives the three hidden "
+        f"layers; `bp` at width {width} has {left}."
+    )
 
 
 CLAIM = Representations()

@@ -7,7 +7,7 @@ from replication.results import Cell, Results
 
 BELOW = (
     "random feedback finds a right solution even at a rank below the teacher's dimension s",
-    "at lower ranks it settles on wrong ones, as claimed",
+    "at lower ranks it settles on wrong ones",
 )
 FROM_THERE_ON = (
     "random feedback, fixed or with Q trained, finds right solutions at ranks from the teacher's dimension s on",

@@ -13,7 +13,7 @@ ENERGY = 0.5
 
 
 class LocalLearning(Claim):
-    title = "MLP, feedback learned by local rules"
+    title = "MLP, alignment of the learned feedback"
     statement = (
         "Rules that use only pre- and postsynaptic signals learn the feedback subspace: the feedback turns towards the "
         "forward weights, and the error sent down towards the gradient."

@@ -23,6 +23,8 @@ DASHES = ("-", "--", ":", "-.")
 SEED = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
 """Of the point of one seed."""
 OUTSIDE = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
+BESIDE = 1.02
+"""Of the rank, where the points of its seeds stand, so that its interval does not hide them."""
 SHIFT = 1.04
 """Between the curves of a panel over rank, so that their intervals stand side by side."""
 
@@ -76,7 +78,7 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
     look = {"marker": MARKERS[style], "markersize": 4, "color": color, "label": label}
     line = DASHES[style % len(DASHES)] if len(means) > 2 else ""
     ax.plot(means.index, means, linestyle=line, linewidth=1, zorder=3, **look)
-    ax.scatter(runs["rank"], runs[measure], **SEED)
+    ax.scatter(runs["rank"] * BESIDE, runs[measure], **SEED)
     for rank, values in by_rank:
         interval_bar(ax, rank, mean_interval(values), color)
 

@@ -59,7 +59,7 @@ def _panel(ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float]) -> None:
     interval = mean_interval(bp.values())
     if interval.n > 1:
         half = interval.high - interval.estimate
-        ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label="95% interval of bp")
+        ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label="95% interval of bp alone")
     rank_axis(ax, ranks, full if any(cell.rank is None for cell in cells) else None)
     reference(ax, {})
     points_axis(ax)
