@@ -10,11 +10,13 @@ from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from bench.errors import LONGEST, UsageError, shown, unknown
+
+T = TypeVar("T")
 
 LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
 LEAST |= {"epochs": 1, "epoch_examples": 0, "log_every": 1, "measure_every": 0, "test_every": 0}
@@ -131,19 +133,19 @@ def _is_plain(value: Any, lists: int = 2) -> bool:
     return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
 
 
-def parse(cls: type, values: Any, where: str) -> Any:
+def parse(cls: type[T], values: Any, where: str) -> T:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 
     Raises `UsageError`, which names `where`, for an unknown or missing key, a value of the wrong type, or one that
     `cls` refuses.
     """
+    types, required = _fields(cls)  # type: ignore[arg-type]  # mypy takes `type[T]` for unhashable
     if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected keys {', '.join(f.name for f in fields(cls))}, found {shown(values)}")
-    types = {f.name: _types(cls)[f.name] for f in fields(cls)}
+        raise UsageError(f"{where}: expected keys {', '.join(types)}, found {shown(values)}")
     for key in values:
         if key not in types:
             raise UsageError(f"{where}: {unknown('key', key, types)}")
-    for name in _required(cls):
+    for name in required:
         if name not in values:
             raise UsageError(f"{where}: key {name!r} is missing")
     converted = {key: _value(types[key], value, f"{where}: {key}") for key, value in values.items()}
@@ -154,14 +156,11 @@ def parse(cls: type, values: Any, where: str) -> Any:
 
 
 @cache
-def _required(cls: type) -> list[str]:
-    """The fields without a default."""
-    return [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
-
-
-@cache
-def _types(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _fields(cls: type) -> tuple[dict[str, Any], list[str]]:
+    """The type of each field, and the fields without a default."""
+    hints = get_type_hints(cls)
+    required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    return {f.name: hints[f.name] for f in fields(cls)}, required
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
@@ -170,7 +169,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         raise UsageError(f"{where}: {shown(value)} is not allowed; expected: below 2^63")
     if kind is Any or type(value) is kind:
         return value
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return parse(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if isinstance(kind, type) and isinstance(value, kind) and not isinstance(value, bool):
@@ -179,7 +178,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if origin in (Union, UnionType):
         for option in arguments:
-            if is_dataclass(option) and isinstance(value, dict):
+            if isinstance(option, type) and is_dataclass(option) and isinstance(value, dict):
                 return parse(option, value, where)
             try:
                 return _value(option, value, where)

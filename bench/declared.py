@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from functools import cache
+from importlib.abc import InspectLoader
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,7 +53,7 @@ def _class(module: str, name: str) -> tuple[str, ast.ClassDef]:
             return module, node
         if isinstance(value := _assigned(node, name), ast.Name):
             return _class(module, value.id)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench."):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bench."):
             for alias in node.names:
                 if name == (alias.asname or alias.name):
                     return _class(node.module, alias.name)
@@ -68,4 +69,8 @@ def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(find_spec(module).loader.get_source(module))
+    spec = find_spec(module)
+    source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+    if source is None:
+        raise Undeclared(module)
+    return ast.parse(source)

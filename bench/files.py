@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ class Damaged(Exception):
     """A file that is not what was written."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BufferedRandom], object]) -> None:
     """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`.
 
     A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like. What
@@ -45,9 +46,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """`write_atomically` of bytes that are known."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_atomically` of a text, as UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -58,7 +64,7 @@ def clear_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _held(path: Path) -> BinaryIO:
+def _held(path: Path) -> BufferedRandom:
     """A new file at `path` that others see is being written, on a file system with locks."""
     while True:
         file = path.open("w+b")
@@ -75,10 +81,10 @@ def is_writable_name(path: Path) -> bool:
     return path.is_file() or not os.path.lexists(path)
 
 
-def write_checked(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_checked(path: Path, write: Callable[[BufferedRandom], object]) -> None:
     """As `write_atomically`, with the SHA-256 of what is written in front of it."""
 
-    def checked(file: BinaryIO) -> None:
+    def checked(file: BufferedRandom) -> None:
         file.write(bytes(CHECKSUM))
         write(file)
         file.seek(CHECKSUM)

@@ -61,8 +61,8 @@ def load(name: str, seed: int = 0) -> "Data":
     'linear-teacher:8' the teacher of rank 8. `seed` matters to the linear teacher only. Raises `UsageError` for a bad
     name or suffix, and for missing or altered files.
     """
-    dataset, part = _dataset(resolve(name))
-    folder = _folder(dataset)
+    name, folder = _found(name)
+    dataset, part = _dataset(name)
     return dataset.read(folder) if part is None else dataset.read_part(folder, part, seed)
 
 
@@ -111,11 +111,16 @@ def sizes(name: str) -> Sizes:
 
 def resolve(names: str | Sequence[str]) -> str:
     """The first of `names` (one, or alternatives in order of preference) that is here. Raises `UsageError` if none."""
+    return _found(names)[0]
+
+
+def _found(names: str | Sequence[str]) -> tuple[str, Path]:
+    """As `resolve`, with the folder."""
     names = [names] if isinstance(names, str) else names
     datasets = {name: _dataset(name)[0] for name in names}
     for name, dataset in datasets.items():
-        if _folder(dataset):
-            return name
+        if folder := _folder(dataset):
+            return name, folder
     ways = "; ".join(f"{name}: {dataset.how_to_get}" for name, dataset in datasets.items())
     looked = ", ".join(map(str, folders()))
     raise UsageError(f"no files of {' or '.join(names)} in {looked} (data folders come from BENCH_DATA); {ways}")
@@ -137,9 +142,8 @@ def status(check: bool = False) -> list[Status]:
 
 
 def _status(dataset: "Dataset", check: bool) -> Status:
-    folder, where, verified, problem = _folder(dataset), "built in", None, None
-    if dataset.in_files:
-        where = str(folder) if folder else None
+    folder, verified, problem = _folder(dataset), None, None
+    where = (str(folder) if folder else None) if dataset.in_files else "built in"
     if dataset.in_files and folder:
         try:
             if check:

@@ -95,9 +95,9 @@ def _members(path: Path, names: list[str]) -> dict[str, bytes]:
     try:
         with tarfile.open(path) as archive:
             return {
-                Path(member.name).name: archive.extractfile(member).read()
+                Path(member.name).name: file.read()
                 for member in archive
-                if member.isreg() and member.name in names
+                if member.isreg() and member.name in names and (file := archive.extractfile(member))
             }
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UsageError(f"{path} is truncated or altered: {' '.join(str(error).split())}") from None

@@ -6,8 +6,8 @@ is absent.
 
 import json
 from contextlib import suppress
-from importlib import import_module
 from importlib.metadata import version
+from inspect import getfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def checksums(dataset: "Dataset", name: str, seed: int) -> dict[str, str]:
     """Those of the data called `name` that `dataset` makes from `seed`, with its code and libraries (`made_with`)."""
-    code = file_digest(Path(import_module(type(dataset).__module__).__file__))
+    code = file_digest(Path(getfile(type(dataset))))
     key = " ".join([name, f"seed={seed}", *(f"{each}={version(each)}" for each in dataset.made_with), f"code={code}"])
     kept = _kept()
     if key not in kept:

@@ -35,7 +35,7 @@ class Cifar(ImageFiles):
     balanced = True
 
     @property
-    def how_to_get(self) -> str:
+    def how_to_get(self) -> str:  # type: ignore[override]  # of the archive, and never assigned
         return f"`bench data --download {self.name}`, or put {self.archive.url} in a data folder"
 
     def sources(self, folder: Path) -> list[Path]:
@@ -44,7 +44,7 @@ class Cifar(ImageFiles):
 
     def decode(self, folder: Path) -> tuple[Split, Split]:
         if self.archive.sources(folder):
-            splits = self.archive.read(folder, self.outputs)
+            splits = list(self.archive.read(folder, self.outputs))
         else:
             from bench.data._parquet import read_split
 

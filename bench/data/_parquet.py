@@ -44,7 +44,7 @@ def _read(path: Path, outputs: int) -> tuple[np.ndarray, np.ndarray]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for row, image in enumerate(images.to_pylist()):
             try:
-                pixels[row] = _decoded((image or {}).get("bytes"))
+                pixels[row] = np.asarray(_decoded((image or {}).get("bytes")))
             except Exception as error:  # whatever Pillow makes of damaged bytes
                 raise UsageError(f"{path}: row {row}: {' '.join(str(error).split())}") from None
     for row, label in enumerate(labels.to_pylist()):

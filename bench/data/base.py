@@ -172,7 +172,7 @@ def digest(*tensors: "Tensor") -> str:
     """SHA-256 of the tensors' bytes, one after the other, in hex."""
     sha = hashlib.sha256()
     for tensor in tensors:
-        sha.update(tensor.contiguous().numpy())
+        sha.update(tensor.contiguous().numpy().data)
     return sha.hexdigest()
 
 

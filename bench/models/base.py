@@ -18,7 +18,7 @@ class Network(nn.Module, ABC):
     """Whether its targets are real numbers, not classes."""
     output_module: ClassVar[str | None]
     """Module name of the Linear layer that gives the network's output; None where there is no single one."""
-    rank_factors: ClassVar[Mapping[str, int]] = {}
+    rank_factors: Mapping[str, int] = {}
     """Label to the factor on a rank given as a number, for layers that stand for several."""
 
     @abstractmethod

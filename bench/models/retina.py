@@ -30,16 +30,17 @@ class Retina(Network):
 
     version = 1
     output_module = "classifier.3"
+    luminance: Tensor
 
     def __init__(self, data: Data, channels: int = 32, bottleneck: int | None = None, hidden: int = 1024) -> None:
         super().__init__()
         colours, height, width = data.train.inputs.shape[1:]
         luminance = torch.tensor(LUMINANCE if colours == 3 else [1.0])
         self.register_buffer("luminance", luminance.view(1, -1, 1, 1), persistent=False)
-        sent = bottleneck or channels
-        self.retina = nn.Sequential(*_convolution(1, channels), *_convolution(channels, sent))
+        self.sent = bottleneck or channels
+        self.retina = nn.Sequential(*_convolution(1, channels), *_convolution(channels, self.sent))
         self.ventral = nn.Sequential(
-            *_convolution(sent, channels), *_convolution(channels, channels), *_convolution(channels, channels)
+            *_convolution(self.sent, channels), *_convolution(channels, channels), *_convolution(channels, channels)
         )
         self.classifier = nn.Sequential(
             nn.Linear(channels * height * width, hidden),
@@ -71,13 +72,12 @@ class Retina(Network):
         `ascent` and `noise` as `bench.models._receptive_fields` gives them, on the CPU; `active` is the share of the
         images and positions of `inputs` where the ReLU lets it pass.
         """
-        channels = self.retina[-2].num_features
         fields = {"ascent": by_ascent, "noise": by_noise}
         with torch.no_grad():
             active = (self.retina(F.conv2d(inputs, self.luminance)) > 0).double().mean((0, 2, 3))
         return {
             "receptive_fields": {
-                **{name: rounded(find(self.centre_units, channels, SEEN)) for name, find in fields.items()},
+                **{name: rounded(find(self.centre_units, self.sent, SEEN)) for name, find in fields.items()},
                 "active": [float(f"{share:.4g}") for share in active.tolist()],
             }
         }
@@ -87,12 +87,12 @@ def _convolution(below: int, above: int) -> list[nn.Module]:
     return [nn.Conv2d(below, above, 9, padding=4), nn.BatchNorm2d(above), nn.ReLU(inplace=True)]
 
 
-def _merged(layer: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _merged(layer: nn.Module, norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Weight and bias, on the CPU, of the one convolution that a convolution and its batch norm are in eval mode."""
-    merged = fuse_conv_bn_weights(
-        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    return tuple(tensor.detach().to("cpu", dtype) for tensor in merged)
+    assert isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    weight, bias = fuse_conv_bn_weights(layer.weight, layer.bias, mean, variance, norm.eps, norm.weight, norm.bias)
+    return weight.detach().to("cpu", dtype), bias.detach().to("cpu", dtype)
 
 
 SEEN = 17
