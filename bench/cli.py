@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules, and record it."
 )
 
-TyperUsageError = typer.BadParameter.__base__
+TyperUsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Unknown options and the like; typer gives the class no public name."""
 
 Model = Annotated[str, typer.Option(help="Network, see `bench list models`.")]
@@ -236,7 +236,7 @@ def _where(cluster: Path | None, budget: float | None, workers: int | None, devi
     """Where runs are trained: here, or in jobs of a cluster, whose nodes say which devices and cores they have."""
     if cluster is None:
         device = _available(device)
-        return {"budget": budget, "workers": workers or _workers(device), "device": device, "cluster": None}
+        return {"budget": budget, "workers": workers, "device": device, "cluster": None}
     from bench.sweeps.executors.cluster import read_cluster
 
     if budget is not None:
@@ -263,12 +263,6 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _workers(device: str) -> int:
-    from bench.training.process import cores
-
-    return 1 if device == "cuda" else cores()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status; bad input, or a disk that fails, is one line and 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -285,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         message = str(not_installed(error))
     except OSError as error:
-        where = error.filename or (_output_fails() and "standard output")
+        where = error.filename or ("standard output" if _output_fails() else None)
         message = ": ".join(filter(None, [where, error.strerror or str(error)]))
     print("error:", one_line(" ".join(message.split())), file=sys.stderr)
     return 2

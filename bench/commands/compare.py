@@ -134,9 +134,9 @@ def _show(ours: Runs, theirs: Runs, shared: Sequence[int], where: str) -> None:
     columns += ["reads weights", "reads targets", "feedback parameters"]
     form, signed = (".3g", "+.3g") if ours.regression else (".2f", "+.2f")
     table(where, columns, (_costs(runs, form) for runs in (ours, theirs)))
-    by_seed = [{seed: runs.values[seed] for seed in shared} for runs in (ours, theirs)]
-    found = compare_by_seed(*by_seed)
-    differences = _listed(f"{by_seed[0][seed] - by_seed[1][seed]:{signed}} (seed {seed})" for seed in shared)
+    one, other = ({seed: runs.values[seed] for seed in shared} for runs in (ours, theirs))
+    found = compare_by_seed(one, other)
+    differences = _listed(f"{one[seed] - other[seed]:{signed}} (seed {seed})" for seed in shared)
     rows = [
         ["mean, 95% t interval", number(found.interval, signed)],
         ["mean, 95% bootstrap", number(found.bootstrap, signed)],

@@ -1,6 +1,6 @@
 """`bench import`: records made on another machine come in, where they fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 
 from bench.commands.show import console
@@ -30,7 +30,7 @@ def import_(source: Path, results: Path) -> int:
         say(f"tuned     {model} at scale {scale}, {rule}: {chosen}")
     if Path(".dvc").is_dir():
         _record_in_dvc(known, say)
-    counts = {"imported": checked.fit, "already here": checked.here, "refused": checked.refused}
+    counts: dict[str, Sized] = {"imported": checked.fit, "already here": checked.here, "refused": checked.refused}
     say("records   " + ", ".join(f"{what}: {len(records) or 'none'}" for what, records in counts.items()))
     return int(bool(checked.refused))
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -22,6 +23,7 @@ from bench.sweeps.experiments import Experiment, alternative
 from bench.sweeps.groups import parts
 from bench.sweeps.protocols import searches
 from bench.sweeps.run import check, missing
+from bench.training.process import cores
 
 
 def sweep(
@@ -40,7 +42,8 @@ def sweep(
 ) -> int:
     """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that.
 
-    Here on `workers` processes, or in jobs of a cluster, each of which has so many.
+    Here on `workers` processes, by default one per core, or one on a GPU; or in jobs of a cluster, each of which has so
+    many.
     """
     started = time.monotonic()
     configs = found.configs(scale, results=results, claims=claims)
@@ -54,7 +57,7 @@ def sweep(
         return 0
     seconds = _estimates(todo, scale, results, device)
     estimates = [seconds[config.digest] for config in todo if config.digest in seconds]
-    at_once = min(len(todo), cluster.at_once) if cluster else workers
+    at_once = min(len(todo), cluster.at_once) if cluster else _here(workers, device)
     if estimates:
         total = duration(max(sum(estimates) / at_once, max(estimates)))
         typer.echo(f"estimate: {total} with {at_once} at once")
@@ -62,12 +65,13 @@ def sweep(
         typer.echo("no estimate: nothing of this model is recorded yet")
     if dry_run:
         return 0
-    settings = {"device": device, "workers": workers, "population": population, "reuses": found.reuses}
+    settings: dict[str, Any] = {"device": device, "population": population, "reuses": found.reuses}
     if cluster:
-        execute = partial(slurm.run_all, cluster=cluster, seconds=seconds, submit_only=submit_only, **settings)
+        settings |= {"workers": workers, "submit_only": submit_only}
+        execute = partial(slurm.run_all, cluster=cluster, seconds=seconds, **settings)
     else:
         deadline = started + _usable(budget, todo, estimates, population)
-        execute = partial(local.run_all, deadline=deadline, **settings)
+        execute = partial(local.run_all, workers=at_once, deadline=deadline, **settings)
     ended = _run(todo, store, found.name, scale, at_once, execute)
     if submit_only:
         return 0
@@ -126,13 +130,14 @@ def tune(
         if budget is not None and deadline == math.inf:
             deadline = started + _usable(budget, todo, [measured(todo[0], device)] * len(todo), 1)
         typer.echo(f"round {number} of {len(ROUNDS)}: {len(todo)} of {size * len(rules)} trials missing")
-        settings = {"device": device, "workers": workers, "population": 1}
+        at_once = min(len(todo), cluster.at_once) if cluster else _here(workers, device)
+        settings: dict[str, Any] = {"device": device, "population": 1}
         if cluster:
             seconds = _estimates(todo, scale, results, device)
-            execute = partial(slurm.run_all, cluster=cluster, seconds=seconds, **settings)
+            execute = partial(slurm.run_all, cluster=cluster, workers=workers, seconds=seconds, **settings)
         else:
-            execute = partial(local.run_all, deadline=deadline, **settings)
-        ended = _run(todo, store, name, scale, min(len(todo), cluster.at_once) if cluster else workers, execute)
+            execute = partial(local.run_all, workers=at_once, deadline=deadline, **settings)
+        ended = _run(todo, store, name, scale, at_once, execute)
         if failed := ended["failed"]:
             typer.echo(f"trials failed: {failed} of {len(todo)}, so nothing is chosen; the same command repeats them")
             return 1
@@ -154,6 +159,11 @@ def tune(
             rows.append([*(trial | {"accuracy": f"{trial['accuracy']:.2f}"}).values(), "chosen" if chosen else ""])
         table(f"{rule}: trials for {model} at scale {scale}", [*found.trials[0], ""], rows)
     return status
+
+
+def _here(workers: int | None, device: str) -> int:
+    """Processes on this machine: as many as asked for, by default one per core, or one on a GPU."""
+    return workers or (1 if device == "cuda" else cores())
 
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:

@@ -73,9 +73,11 @@ def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
             continue
         try:
             found = experiment(name) if name in names() else None
-            planned = found is not None and scale in found.scales
-            runs = _plan(found, store, index) if planned else []
-            needed = _plan(found, store, index, needed=True) if planned and found.scales[scale].claims else runs
+            runs = needed = []
+            if found is not None and scale in found.scales:
+                runs = needed = _plan(found, store, index)
+                if found.scales[scale].claims:
+                    needed = _plan(found, store, index, needed=True)
         except UsageError as error:
             lacking.append(f"plan      {name}: {error}")
             continue

@@ -31,6 +31,9 @@ class _Run:
     train, judged: examples that train and that judge; None for a group of classes of unknown size.
     """
 
+    train: int | None
+    judged: int | None
+
     def __init__(self, record: dict[str, Any], config: Config) -> None:
         self.record, self.config = record, config
         self.diverged = record["status"] == "diverged"
@@ -107,7 +110,7 @@ class _Run:
     def check_first_losses(self, losses: list[Any]) -> None:
         """Those of the first steps, as many as are kept or as the epochs in the history have."""
         least, most = 1, FIRST_LOSSES
-        if self.epoch:
+        if self.epoch and self.train:
             steps = math.ceil(self.epoch / (self.config.batch_size or self.train)) * self.record["history"][-1]["epoch"]
             least = most = min(steps, FIRST_LOSSES)
         if not least <= len(losses) <= most:

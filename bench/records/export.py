@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,11 +80,12 @@ def _at(*keys: str) -> Callable[[Record], Any]:
     """What lies under keys of a record, None where one is missing."""
 
     def value(record: Record) -> Any:
+        found: Any = record
         for key in keys:
-            if record is None:
+            if found is None:
                 return None
-            record = record.get(key)
-        return record
+            found = found.get(key)
+        return found
 
     return value
 
@@ -147,10 +149,8 @@ def write_dataset(folder: Path, records: Mapping[str, Sequence[Record]]) -> None
     for scale, of_scale in records.items():
         rows = [{name: column.value(record) for name, column in COLUMNS.items()} for record in of_scale]
         table = pyarrow.Table.from_pylist(rows, schema=_schema())
-        write_atomically(
-            folder / "data" / f"{scale}.parquet",
-            lambda file, table=table: pyarrow.parquet.write_table(table, file, compression="zstd"),
-        )
+        write = partial(pyarrow.parquet.write_table, table, compression="zstd")
+        write_atomically(folder / "data" / f"{scale}.parquet", write)
     write_text(folder / "README.md", _card(records))
 
 

@@ -32,20 +32,20 @@ def disagreement(config: Config, recorded: Sequence[float | None]) -> str:
 
     Raises `UsageError` where the run cannot be made here, for lack of its data for example.
     """
-    recorded = [math.nan if loss is None else loss for loss in recorded]
+    losses = [math.nan if loss is None else loss for loss in recorded]
     here = first_losses(config)
-    if len(recorded[:STEPS]) != len(here):
-        return f"holds the losses of {len(recorded)} steps, expected at least {len(here)}"
-    if not (step := _first_apart(recorded, here, config.precision)):
+    if len(losses[:STEPS]) != len(here):
+        return f"holds the losses of {len(losses)} steps, expected at least {len(here)}"
+    if not (step := _first_apart(losses, here, config.precision)):
         return ""
     draws = np.array([here, *(first_losses(config, f"draw {n}") for n in range(1, DRAWS))])
     varied = np.ptp(draws, axis=0) > 0
     if not varied.any():
-        return f"loss of step {step} is {recorded[step - 1]:.7g}, here {here[step - 1]:.7g}"
+        return f"loss of step {step} is {losses[step - 1]:.7g}, here {here[step - 1]:.7g}"
     deviation = math.sqrt(draws.var(axis=0, ddof=1)[varied].mean())
-    if step := _first_apart(recorded, draws.mean(axis=0), config.precision, SPREAD * deviation * varied):
+    if step := _first_apart(losses, draws.mean(axis=0), config.precision, SPREAD * deviation * varied):
         low, high = draws[:, step - 1].min(), draws[:, step - 1].max()
-        return f"loss of step {step} is {recorded[step - 1]:.7g}, here {low:.7g} to {high:.7g} over {DRAWS} draws"
+        return f"loss of step {step} is {losses[step - 1]:.7g}, here {low:.7g} to {high:.7g} over {DRAWS} draws"
     return ""
 
 

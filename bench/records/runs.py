@@ -57,7 +57,7 @@ class Runs:
     @property
     def seconds(self) -> float | None:
         """Median over the runs that ended well on `device`."""
-        return median(self._seconds[self.device]) if self._seconds else None
+        return None if self.device is None else median(self._seconds[self.device])
 
     @property
     def device(self) -> str | None:

@@ -5,8 +5,9 @@ import os
 import subprocess
 from dataclasses import dataclass, replace
 from functools import cache
+from inspect import getfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bench.config import Config, parse
 from bench.data import DATASETS, parse_name
@@ -14,6 +15,7 @@ from bench.models import MODELS
 from bench.registry import Registry
 from bench.rules import RULES
 
+Kind = Literal["rule", "model", "dataset"]
 PACKAGE = Path(__file__).parents[1]
 SUFFIXES = (".py", ".yaml")
 """Of the files that are code: modules and protocols."""
@@ -25,7 +27,7 @@ REPOSITORY_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 class Plugin:
     """A rule, network or dataset of another distribution."""
 
-    kind: Literal["rule", "model", "dataset"]
+    kind: Kind
     name: str
     distribution: str
     version: str
@@ -111,8 +113,9 @@ def _plugin(registry: Registry, name: str) -> Plugin | None:
     module, plugin = registry.module(name), registry.plugin(name)
     if plugin is None:
         return None
-    file = _sha256(Path(module.__file__))[:16]
-    return Plugin(registry.kind, name, plugin.dist.name, plugin.dist.version, file)
+    assert plugin.dist is not None, "an entry point that was found belongs to a distribution"
+    file = _sha256(Path(getfile(module)))[:16]
+    return Plugin(cast(Kind, registry.kind), name, plugin.dist.name, plugin.dist.version, file)
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Low-dimensional feedback against backpropagation: forward and backward pass, at one rank."""
 
 from functools import partial
+from typing import Any
 
 from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, square
@@ -14,7 +15,7 @@ def squares(width: int, **sizes: int) -> Measurement:
     return _compare({rule: square(width, rule, **sizes) for rule in RULES}, counted=False)
 
 
-def mlp(**changes: object) -> Measurement:
+def mlp(**changes: Any) -> Measurement:
     """Seconds of `ldfa` over those of `bp`, over the same ratio of the counted FLOPs."""
     changes = {"batch_size": BATCH} | changes
     return _compare({rule: of_protocol(settings("mlp", rule, **changes)) for rule in RULES}, counted=True)

@@ -1,6 +1,7 @@
 """The whole step of `ldfa`, the optimiser's included, against the least time that its arithmetic and memory take."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -75,7 +76,7 @@ def squares(width: int, **sizes: int) -> Measurement:
     return over_floor(square(width, "ldfa", **sizes))
 
 
-def mlp(**changes: object) -> Measurement:
+def mlp(**changes: Any) -> Measurement:
     """Of the MLP."""
     return over_floor(of_protocol(settings("mlp", "ldfa", **({"batch_size": BATCH} | changes))))
 

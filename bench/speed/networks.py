@@ -18,7 +18,7 @@ from bench.training.optimisers import optimiser_of
 
 RANK = 10
 BATCH = 256
-UNMEASURED = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
+UNMEASURED: dict[str, Any] = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
 """Fields of `Config` under which a run does nothing but train, and test at the end."""
 
 

@@ -1,6 +1,7 @@
 """What a run spends outside its steps."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +41,7 @@ def _run(config: Config, data: Data, rounds: Rounds) -> None:
     wall, cpu = {"steps": 0.0}, {"steps": 0.0}
     clocks = ((time.perf_counter, wall), (time.process_time, cpu))
 
-    def timed(*arguments: Any, step=bench.training.loop.step) -> Any:
+    def timed(*arguments: Any, step: Callable[..., Any] = bench.training.loop.step) -> Any:
         starts = [clock() for clock, _ in clocks]
         given = step(*arguments)
         for start, (clock, times) in zip(starts, clocks, strict=True):

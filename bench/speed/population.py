@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ WARM_UP = 3
 
 
 def population(
-    device: Device = "cuda", sizes: Sequence[int] = SIZES, *, graph: bool = False, **changes: object
+    device: Device = "cuda", sizes: Sequence[int] = SIZES, *, graph: bool = False, **changes: Any
 ) -> Measurement:
     """Seconds of a step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32.
 

@@ -1,6 +1,7 @@
 """Takes the records of a results folder out of an archive, and nothing else, whatever the archive holds."""
 
 import gzip
+import io
 import re
 import shutil
 import stat
@@ -9,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from bench.errors import cut, one_line
 
@@ -109,24 +110,24 @@ class _Header(tarfile.TarInfo):
     """`tarfile` takes a damaged header for the end of the archive; here it is an error."""
 
     @classmethod
-    def fromtarfile(cls, archive):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in the stubs
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"damaged or cut short: {error}") from None
 
 
-class _Stream:
+class _Stream(io.BufferedIOBase):
     """The bytes of a tar, of which only so many are read: up to the end of the next header, and all in all."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self.file = file
         self.left = HEADER_BYTES
         self.total = 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         content = self.file.read(size)
         self.left -= len(content)
         self.total += len(content)

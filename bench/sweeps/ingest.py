@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bench.config import Config, parse
 from bench.data import resolve
 from bench.errors import UsageError
-from bench.files import write_atomically
+from bench.files import write_bytes
 from bench.records.provenance import differs
 from bench.records.replay import disagreement
 from bench.records.store import InvalidRecord, Record, Store, read
@@ -70,17 +70,16 @@ def unpacked(source: Path) -> Iterator[Path]:
     """The folder that holds the scales of `source`; of an archive, its records. Raises `UsageError` where none does."""
     if not (source.is_dir() or source.is_file()):
         raise UsageError(f"{source}: no such folder or file; {ALLOWED}")
-    with TemporaryDirectory() as folder:
-        if source.is_dir():
-            folder = source
-        else:
+    with TemporaryDirectory() as temporary:
+        root = source if source.is_dir() else Path(temporary)
+        if not source.is_dir():
             try:
-                extract(source, Path(folder))
+                extract(source, root)
             except UsageError:
                 raise
             except UNREADABLE as error:
                 raise UsageError(f"{source}: cannot be unpacked ({error}); {ALLOWED}") from None
-        inside = [folder for folder in (Path(folder), *sorted(Path(folder).iterdir())) if _files(folder)]
+        inside = [folder for folder in (root, *sorted(root.iterdir())) if _files(folder)]
         if not inside:
             raise UsageError(f"{source}: no records there; {ALLOWED}")
         yield inside[0]
@@ -96,7 +95,8 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
     The first steps of one run a setting are made again, and its seeds come in or are refused together. `replaying` is
     told of each such run before it starts.
     """
-    found, candidates = Checked(), []
+    found = Checked()
+    candidates: list[Incoming] = []
     for path in _files(folder):
         try:
             incoming = _incoming(path, results)
@@ -165,8 +165,7 @@ def copy(records: Sequence[Incoming]) -> None:
                 holder = of_folder.holder(incoming.config)
                 raise UsageError(f"{incoming.target}: {holder} trains this run: wait for it, or stop it")
         for incoming in records:
-            content = incoming.path.read_bytes()
-            write_atomically(incoming.target, lambda file, content=content: file.write(content))
+            write_bytes(incoming.target, incoming.path.read_bytes())
 
 
 def tune(records: Sequence[Incoming]) -> list[Tuned]:

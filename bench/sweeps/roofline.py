@@ -100,7 +100,8 @@ class Work(NamedTuple):
         return float(np.maximum(SHORTEST, np.maximum(products, moves)).sum())
 
 
-class Cost(NamedTuple):
+@dataclass(frozen=True)
+class Cost:
     """What runs take on a GPU, all together."""
 
     runs: int
@@ -110,11 +111,23 @@ class Cost(NamedTuple):
     seconds: float
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(one + another for one, another in zip(self, other, strict=True)))
+        return Cost(
+            self.runs + other.runs,
+            self.launches + other.launches,
+            self.flops + other.flops,
+            self.bytes + other.bytes,
+            self.seconds + other.seconds,
+        )
 
     def times(self, factor: float) -> "Cost":
         """Of so many times the runs."""
-        return Cost(round(factor * self.runs), *(factor * number for number in self[1:]))
+        return Cost(
+            round(factor * self.runs),
+            factor * self.launches,
+            factor * self.flops,
+            factor * self.bytes,
+            factor * self.seconds,
+        )
 
 
 NOTHING = Cost(0, 0.0, 0.0, 0.0, 0.0)
@@ -122,7 +135,8 @@ NOTHING = Cost(0, 0.0, 0.0, 0.0, 0.0)
 
 def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | None = None) -> Cost:
     """Of runs that `workers` processes train, in programs as a sweep has them."""
-    parts, known = [], {}
+    parts: list[Cost] = []
+    known: dict[str, _Passes] = {}
     for program in programs(configs, _learner):
         largest = replace(max(program, key=_rank), seed=0, lr=0.0, weight_decay=0.0, feedback_rate=1.0)
         if largest.digest not in known:
@@ -132,10 +146,10 @@ def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | No
         parts += [passes.cost(len(part), gpu) for part in cut(program, min(population or room, room))]
     if not parts:
         return NOTHING
-    runs, launches, flops, moved, on_gpu = map(sum, zip(*parts, strict=True))
-    on_host = LAUNCH * launches / min(workers, len(parts))
+    whole = sum(parts, NOTHING)
+    on_host = LAUNCH * whole.launches / min(workers, len(parts))
     longest = max(max(part.seconds, LAUNCH * part.launches) for part in parts)
-    return Cost(runs, launches, flops, moved, max(on_gpu, on_host, longest))
+    return replace(whole, seconds=max(whole.seconds, on_host, longest))
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ def _passes(config: Config) -> _Passes:
         learner.loss(inputs, targets)
     size = sum(map(_bytes, parameters))
     state = STATE[config.optimiser]
-    training = _joined(batch.work(), gradients.work(), Work(*np.array([[0.0], [(3 + 2 * state) * size]]), 0.0))
+    training = _joined(batch.work(), gradients.work(), Work(np.array([0.0]), np.array([(3 + 2 * state) * size]), 0.0))
     memory = (2 + state) * size + gradients.work().written
     return _Passes(config, training, test.work(), memory)
 
@@ -224,7 +238,13 @@ class _Operations(TorchDispatchMode):
         """No: to skip the compiler, PyTorch would import it first."""
         return False
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         given = function(*args, **kwargs)
         if not function.is_view:

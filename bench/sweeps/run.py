@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from bench.config import Config
 from bench.records.index import is_missing
@@ -13,7 +14,7 @@ def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str])
     return [config for config in configs if not is_final(store.find(config, experiments))]
 
 
-def is_final(record: Record | None) -> bool:
+def is_final(record: Record | None) -> TypeGuard[Record]:
     """Whether a run has a result; one that failed is to be repeated."""
     return record is not None and not is_missing(record["status"])
 

@@ -57,23 +57,26 @@ def trials(
 
     def configs(number: int, centre: np.ndarray, width: np.ndarray) -> list[Config]:
         points = np.exp(centre + width * (_points(number)[:, : len(names)] - 0.5))
-        settings = [{name: float(f"{x:.2g}") for name, x in zip(names, point, strict=True)} for point in points]
+        settings: list[dict[str, Any]] = [
+            {name: float(f"{x:.2g}") for name, x in zip(names, point, strict=True)} for point in points
+        ]
         return [
             configure(model, rule, scale, choose=choose, results=None, rank=rank, **fixed, **setting)
             for setting in settings
         ]
 
     first = configs(0, ranges.mean(axis=0), np.ptp(ranges, axis=0))
-    if not all(map(is_final, records := [find(config) for config in first])):
+    ended = [record for config in first if is_final(record := find(config))]
+    if len(ended) < len(first):
         return [first]
-    best = first[_best(first, records)]
+    best = first[_best(first, ended)]
     return [first, configs(1, np.log([getattr(best, name) for name in names]), WIDTH * np.ptp(ranges, axis=0))]
 
 
 def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
     """Length and learning rates of a trial: it goes through the whole schedule of a run, in a third of its epochs."""
     epochs = math.ceil(settings["epochs"] * SHARE)
-    fixed = {"epochs": epochs, "split": "validation"}
+    fixed: dict[str, Any] = {"epochs": epochs, "split": "validation"}
     fixed |= {name: getattr(Config, name) for name in MEASURES if name in settings}
     if "gamma" in settings:
         fixed["gamma"] = float(f"{settings['gamma'] ** (settings['epochs'] / epochs):.3g}")
@@ -108,7 +111,7 @@ def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = 
     """
     rounds = trials(model, scale, rule, find, dataset)
     configs = [config for of_round in rounds for config in of_round]
-    records = [find(config) for config in configs]
+    records = [record for config in configs if is_final(record := find(config))]
     if not any(record["status"] == "ok" for record in records):
         raise UsageError(f"every trial of {rule} diverged, so nothing is chosen: lower lr in the protocol of {model}")
     names = SEARCHED if RULES.get(rule).own_feedback_rate else SEARCHED[:-1]

@@ -43,12 +43,12 @@ class Cluster:
         if self.executor == "debug":
             return submitit.DebugExecutor(folder)
         if self.executor == "local":
-            executor = submitit.LocalExecutor(folder, max_num_timeout=requeues)
-            executor.update_parameters(timeout_min=self.time, **_of_local(self.parameters))
-            return executor
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=requeues)
-        executor.update_parameters(job_name=name, **self.parameters)
-        return executor
+            local = submitit.LocalExecutor(folder, max_num_timeout=requeues)
+            local.update_parameters(timeout_min=self.time, **_of_local(self.parameters))
+            return local
+        slurm = submitit.SlurmExecutor(folder, max_num_timeout=requeues)
+        slurm.update_parameters(job_name=name, **self.parameters)
+        return slurm
 
 
 def _of_local(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,14 +73,15 @@ def read_cluster(path: Path) -> Cluster:
         raise UsageError(f"{path}: sbatch was not found, so there is no Slurm; expected: a machine that submits jobs")
     if "time" not in content:
         raise UsageError(f"{path}: key 'time' is missing; expected: minutes after which a job ends")
-    pack = content.get("pack", content["time"])
-    for key, value in (("time", content["time"]), ("pack", pack)):
+    time: Any = content["time"]
+    pack: Any = content.get("pack", time)
+    for key, value in (("time", time), ("pack", pack)):
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise UsageError(f"{path}: {key}: {shown(value)} is not allowed; expected: minutes, above 0")
-    if pack > content["time"]:
-        raise UsageError(f"{path}: pack: {pack:g} is above time: {content['time']:g}; expected: at most that")
+    if pack > time:
+        raise UsageError(f"{path}: pack: {pack:g} is above time: {time:g}; expected: at most that")
     parameters = {key: value for key, value in content.items() if key not in OWN}
-    return Cluster(path, executor, content["time"], pack, parameters)
+    return Cluster(path, executor, time, pack, parameters)
 
 
 def packed(

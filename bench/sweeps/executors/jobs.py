@@ -132,7 +132,8 @@ class Queue:
         self.cluster, self.say = cluster, say
         self.jobs: dict[str, list[Any]] = {}
         """Those of submitit by the name of the array, of this process."""
-        self.problem, self.states = "", Counter()
+        self.problem = ""
+        self.states: Counter[str] = Counter()
 
     def submit(self, store: Store, experiment: str, jobs: Sequence[Job]) -> Array:
         """Submits jobs as one array. It is written down first, so that none is submitted twice."""

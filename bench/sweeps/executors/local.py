@@ -157,7 +157,9 @@ def _start_worker() -> None:
     train_alone()
 
     def follow_parent() -> None:
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()

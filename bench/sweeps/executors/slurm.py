@@ -89,7 +89,7 @@ def _watch(
     def collect() -> None:
         for digest, config in list(waiting.items()):
             record = store.find(config, experiments)
-            if is_final(record) or record != before[digest]:
+            if record is not None and (is_final(record) or record != before[digest]):
                 del waiting[digest]
                 done(config, record)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _path(model: str) -> Path:
     if model in MODELS.built_in():
         return HERE / f"{model}.yaml"
     module = MODELS.module(model)
-    return Path(module.__file__).with_name(f"{module.__name__.rpartition('.')[2]}.yaml")
+    return Path(getfile(module)).with_name(f"{module.__name__.rpartition('.')[2]}.yaml")
 
 
 def tuned_path(model: str, scale: str, results: Path) -> Path:
@@ -165,7 +166,7 @@ def departures(config: Config, scale: str, results: Path = COMMITTED) -> dict[st
     Options are taken one by one, as `bench run --set` has them: `{"model_options.width": 64}`. None stands for an
     option of the protocol that is left out.
     """
-    kept = {"dataset": config.dataset, "rank": config.rank, "seed": config.seed}
+    kept: dict[str, Any] = {"dataset": config.dataset, "rank": config.rank, "seed": config.seed}
     standard = _flat(configure(config.model, config.rule, scale, choose=str, results=results, **kept))
     own = _flat(config)
     return {key: own.get(key) for key in sorted(own | standard) if own.get(key) != standard.get(key)}
