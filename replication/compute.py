@@ -53,7 +53,7 @@ def step_ratio(config: Config) -> float:
     return step_flops(config) / step_flops(replace(config, rule="bp", rank=None, rule_options={}))
 
 
-def authors_step(model: str, rule: str, rank: str) -> float:
+def authors_step(model: str, rule: str, rank: str | None) -> float:
     """The FLOPs of a step over those of `bp` on the authors' network, at their batch."""
     return step_ratio(configure(model, rule, "paper", rank=rank, choose=alternative(0)))
 

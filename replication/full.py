@@ -37,8 +37,7 @@ def costs() -> dict[str, Cost]:
 def cost_of(stage: Stage, trained: set[str]) -> Cost:
     """Of a stage whose runs, by digest, are not `trained` before; they are then."""
     gpu, workers = gpu_called(GPU), int(stage.option("--workers") or 1)
-    if stage.arguments[0] == "tune":
-        model = stage.option("--model")
+    if model := stage.option("--model"):
         dataset = protocol(model, SCALE).datasets[0]
         rules = [word for option, word in pairwise(stage.arguments) if option == "--rule"]
         first = [config for rule in rules for config in trials(model, SCALE, rule, dataset=dataset)[0]]

@@ -157,7 +157,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
 
 def _against(runs: Runs, bp: Runs | None) -> dict[str, Any]:
     shared = runs.paired_with(bp) if bp and bp is not runs else []
-    ours, theirs = runs.values, bp.values if shared else {}
+    ours, theirs = runs.values, bp.values if bp and shared else {}
     versus = compare({seed: ours[seed] for seed in shared}, theirs)
     judged = "" if runs.regression or not shared else str(versus.verdict)
     return {

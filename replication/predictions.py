@@ -54,7 +54,7 @@ def ode(record: Record) -> Trajectory:
         second = learner.layers["B1"]
         _solved[key] = _kept(
             teacher=teacher_of(record),
-            w1=learner.network.first.weight.detach().numpy(),
+            w1=learner.network.get_parameter("first.weight").detach().numpy(),
             w2=second.weight.detach().numpy(),
             p=second.feedback["P"].detach().numpy() if "P" in second.feedback else None,
             q=second.feedback["Q"].detach().numpy() if "Q" in second.feedback else None,

@@ -90,6 +90,7 @@ def describe(field: np.ndarray) -> tuple[Kind, Fit]:
 
     neither: it explains less than half of the variance, or is a blob: no surround, or no orientation.
     """
+    kind: Kind
     centred, oriented = fit_difference_of_gaussians(field), fit_gabor(field)
     if centred.aic < oriented.aic:
         kind, fit, shaped = "centre-surround", centred, _antagonism(centred.image) >= OPPOSED

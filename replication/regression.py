@@ -45,7 +45,9 @@ def grid(model: str) -> Experiment:
     """Every built-in rule that serves `model`, and both sources of `ldfa-direct`, as an experiment."""
     rules = {rule: RULES.get(rule) for rule in RULES.built_in()}
     rules = {rule: kind for rule, kind in rules.items() if kind().serves(MODELS.get(model).regression)}
-    runs = [{"rule": rule, **({"rank": RANKS[model]} if kind.ranked else {})} for rule, kind in rules.items()]
+    runs: list[dict[str, Any]] = [
+        {"rule": rule, **({"rank": RANKS[model]} if kind.ranked else {})} for rule, kind in rules.items()
+    ]
     runs += [run | {"rule_options": {"source": "hidden"}} for run in runs if run["rule"] == "ldfa-direct"]
     runs = [run | SETTINGS.get(model, {}) for run in runs]
     scales = {SCALE: Grid(SEEDS[model], runs=runs)}

@@ -123,7 +123,8 @@ def _sections(
 
     `tables` stand in the first section of their experiment; without them the sections say where they are.
     """
-    sections, shown_by = [], {}
+    sections: list[str] = []
+    shown_by: dict[tuple[str, str], Finding] = {}
     for finding in findings:
         details = finding.claim.details(*finding.results) if tables else None
         shown = [pipe_table(details.text)] if details else []

@@ -210,7 +210,7 @@ def results_of(found: Experiment, scale: str, folder: Path) -> Results:
         records = {run.seed: record for run, record in here if record is not None}
         cells.append(
             Cell(
-                label=replace(config, **own).setting,
+                label=replace(config, model_options=own["model_options"], rule_options=own["rule_options"]).setting,
                 config=config,
                 planned=len(here),
                 records=records,

@@ -81,7 +81,7 @@ def task_table(results: Results) -> Table:
             | {"ok": sum(cell.ok for cell in pool.cells), "planned": sum(cell.planned for cell in pool.cells)}
             | columns("accuracy", level)
             | ({} if is_bp else columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap))
-            | ({} if is_bp else {"minus_bp_iqm": versus.iqm, "power": versus.power} | columns("percent_of_bp", ratio))
+            | ({} if is_bp else {"minus_bp_iqm": versus.iqm, "power": versus.power, **columns("percent_of_bp", ratio)})
             | {"against_bp": "baseline" if is_bp else str(versus.verdict), "seeds_needed": versus.seeds_needed}
             | _rates(pool.cells[0])
         )
@@ -131,11 +131,11 @@ def mode_strength(record: Record) -> float:
     return 100 * float((strengths / singular_values(teacher_of(record))[: len(strengths)]).mean())
 
 
-def _rates(cell: Cell) -> dict[str, float]:
+def _rates(cell: Cell) -> dict[str, float | None]:
     return {name: getattr(cell.config, name) for name in ("lr", "weight_decay", "feedback_rate")}
 
 
-def columns(name: str, interval: Interval) -> dict[str, float]:
+def columns(name: str, interval: Interval) -> dict[str, float | None]:
     """An interval as columns of a table for machines; a bound that is infinite is left empty."""
     low, high = (bound if isfinite(bound) else None for bound in (interval.low, interval.high))
     return {name: interval.estimate, f"{name}_low": low, f"{name}_high": high}

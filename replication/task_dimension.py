@@ -89,8 +89,8 @@ class Task:
     @property
     def crossing(self) -> dict[int, float]:
         """The crossing rank by seed; empty unless every seed of `bp` crosses between two recorded ranks."""
-        found = {seed: self._crossing(seed) for seed in self.bp}
-        return {} if None in found.values() else found
+        found = {seed: rank for seed in self.bp if (rank := self._crossing(seed)) is not None}
+        return found if len(found) == len(self.bp) else {}
 
     def _crossing(self, seed: int) -> float | None:
         """None where no two recorded ranks are around it, or a rank lacks the seed."""
@@ -110,7 +110,8 @@ def tasks(results: Results) -> list[Task]:
     bp = {key_of(pool): pool.accuracy for pool in recorded if pool.config.rule == "bp"}
     ldfa: dict[tuple[int, int, str], dict[int, Accuracies]] = {task: {} for task in bp}
     others = [pool for pool in recorded if pool.config.rule == "ldfa" and key_of(pool) in bp]
-    for pool in sorted((pool for pool in others if pool.rank), key=lambda pool: pool.rank):
+    for pool in sorted((pool for pool in others if pool.rank), key=lambda pool: pool.rank or 0):
+        assert isinstance(pool.rank, int), "every rank of the experiment is a number"
         ldfa[key_of(pool)][pool.rank] = pool.accuracy
     full = {key_of(pool): pool.accuracy for pool in others if not pool.rank}
     return [Task(*task, bp[task], ldfa[task], full.get(task, {})) for task in sorted(bp)]
@@ -147,7 +148,7 @@ def exponents_of_needed(found: Sequence[Task]) -> tuple[Interval, Interval] | No
     design = _design(used)
     if design is None:
         return None
-    ranks = np.log([task.needed.rank for task in used])
+    ranks = np.log([task.needed.rank for task in used if task.needed.rank])
     solution = np.linalg.lstsq(design, ranks, rcond=None)[0]
     freedom = len(used) - design.shape[1]
     variance = np.square(ranks - design @ solution).sum() / freedom

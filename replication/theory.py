@@ -62,7 +62,7 @@ class Trajectory:
 
 def singular_values(teacher: ArrayLike) -> Array:
     """The teacher's singular values in descending order, shape (min(m, n),)."""
-    return np.linalg.svd(teacher, compute_uv=False)
+    return np.linalg.svd(np.asarray(teacher), compute_uv=False)
 
 
 def matrix_ode(
@@ -101,7 +101,7 @@ def matrix_ode(
     if rule not in _FEEDBACK:
         raise ValueError(f"unknown rule {rule!r}; the theory covers {', '.join(_FEEDBACK)}")
     if rule == "bp":
-        p, q = np.empty((len(w2), 0)), np.empty((0, len(w1)))
+        p, q = np.empty((np.shape(w2)[0], 0)), np.empty((0, np.shape(w1)[0]))
     elif p is None or q is None:
         raise ValueError(f"rule {rule!r} needs both feedback factors p and q")
     teacher = np.asarray(teacher, dtype=np.float64)
@@ -117,13 +117,13 @@ def matrix_ode(
         return [part.reshape(shape) for part, shape in zip(np.split(state, ends), shapes, strict=True)]
 
     def velocity(_: float, state: Array) -> Array:
-        w1, w2, p, q = parts = unpack(state)
+        w1, w2, p, q = unpack(state)
         d = target - w2 @ w1
         down = w2.T @ d if rule == "bp" else q.T @ (p.T @ d)
         dw1 = rate * down - decay * w1
         dw2 = rate * d @ w1.T - decay * w2
         feedback = [
-            feedback_rate * (move(*parts, d, c) - decay / rate * old) if move else np.zeros_like(old)
+            feedback_rate * (move(w1, w2, p, q, d, c) - decay / rate * old) if move else np.zeros_like(old)
             for move, old in zip(_FEEDBACK[rule], (p, q), strict=True)
         ]
         return np.concatenate([change.ravel() for change in (dw1, dw2, *feedback)])
@@ -158,6 +158,7 @@ def bp_mode(s: ArrayLike, u0: ArrayLike, rate: float, times: ArrayLike) -> Array
     """
     elapsed = 2 * rate * np.asarray(times, dtype=np.float64)
     exponent = -np.multiply(s, elapsed)
+    u0 = np.asarray(u0)
     return u0 / (np.exp(exponent) + u0 * elapsed * exprel(exponent))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -116,7 +117,7 @@ def _panel(ax: Axes, trials: pd.DataFrame, chosen: int) -> None:
     foot = top - SPAN
     low = trials["accuracy"] < foot
     color = sns.color_palette()[0]
-    dots = {"color": "0.45", "linewidths": 0, "zorder": 3}
+    dots: dict[str, Any] = {"color": "0.45", "linewidths": 0, "zorder": 3}
     ax.scatter(trials["trial"][~low], trials["accuracy"][~low], s=12, **dots)
     ax.scatter(trials["trial"][low], [foot + 0.03 * SPAN] * low.sum(), s=14, marker="v", **dots)
     ax.step(trials["trial"], trials["best"].clip(lower=foot), where="post", color=color, linewidth=1.2, zorder=2)

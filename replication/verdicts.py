@@ -30,7 +30,7 @@ NOISE = ("dropout", "drop_path")
 """Options of networks that act in training alone: without them it is the same network."""
 MEASURES = {"log_every": 1, "measure_every": 0, "test_every": 0, "measure_dimension": False}
 """Fields of `Config` that say what is measured along training, at their defaults."""
-BESIDE_TRAINING = {"seed": 0, "rank": None} | MEASURES
+BESIDE_TRAINING: dict[str, Any] = {"seed": 0, "rank": None} | MEASURES
 """Fields of `Config` that are no setting of the authors': what is varied, and what is measured on the way."""
 
 

@@ -30,8 +30,8 @@ class Ablation(Claim):
 
     def judge(self, results: Results) -> Judgement:
         def difference(rule: str, other: str, rank: int) -> Part:
-            pair = (results.accuracy(name, str(rank)) for name in (rule, other))
-            return above(f"{rule} minus {other}, r = {rank}", compare(*pair, margin=0.0))
+            ours, theirs = (results.accuracy(name, str(rank)) for name in (rule, other))
+            return above(f"{rule} minus {other}, r = {rank}", compare(ours, theirs, margin=0.0))
 
         from_error = compare(results.accuracy("ldfa", "2", output="error"), results.accuracy("ldfa", "2"))
         return Judgement(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf, nan
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
@@ -109,15 +109,17 @@ class Claim(ABC):
     deviations: ClassVar[tuple[str, ...]] = ()
     """How the runs differ from the paper's, beyond what their settings say."""
 
+    # A claim names its `Results` one by one; these signatures stand for any number of them.
+
     @abstractmethod
-    def reads(self, *found: Results) -> Sequence[Cell]:
+    def reads(self, *found: Any, **named: Any) -> Sequence[Cell]:
         """The settings that the criterion reads: the claim is judged where all have `MIN_SEEDS` seeds."""
 
     @abstractmethod
-    def judge(self, *found: Results) -> Judgement:
+    def judge(self, *found: Any, **named: Any) -> Judgement:
         """The verdict by the records of the claim's experiments."""
 
-    def details(self, *found: Results) -> Table | None:
+    def details(self, *found: Any, **named: Any) -> Table | None:
         """A table of the claim's own, beside that of its experiment."""
         return None
 

@@ -137,7 +137,7 @@ def _pairs(cnn: Results, vit: Results) -> dict[str, tuple[Cell, Cell]]:
 def _saves(vit: Results) -> Cell:
     """Of the ranks below full, the largest whose step is below the limit; the smallest where none is."""
     rule, _ = VIT
-    ranked = sorted((c for c in vit.cells if c.config.rule == rule and c.rank), key=lambda cell: cell.rank)
+    ranked = sorted((c for c in vit.cells if c.config.rule == rule and c.rank), key=lambda cell: cell.rank or 0)
     return next((cell for cell in reversed(ranked) if step_ratio(cell.config) < LIMIT), ranked[0])
 
 

@@ -51,7 +51,7 @@ class Representations(Claim):
         ours = {layer: over_bp(low, bp, layer) for layer in LAYERS}
         theirs = {layer: over_bp(narrow, bp, layer) for layer in LAYERS}
         width = narrow.config.model_options["width"]
-        lowest = min((c for c in results.cells if c.config.rule == "ldfa" and c.rank), key=lambda cell: cell.rank)
+        lowest = min((c for c in results.cells if c.config.rule == "ldfa" and c.rank), key=lambda cell: cell.rank or 0)
         others = [(cell, layer) for cell in (lowest, results.cell("ldfa", "full")) for layer in LAYERS]
         return Judgement(
             parts=(

@@ -1,5 +1,7 @@
 """L1: a linear network follows the theory's mode-by-mode dynamics, with low-rank feedback too."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bench.models.linear import BALANCED
@@ -65,7 +67,7 @@ def one_mode(record: Record) -> np.ndarray:
     return bp_mode(s, BALANCED, record["config"]["lr"], times(record)[:, None])
 
 
-def _gap(cell: Cell, theory: str, predict) -> Part:
+def _gap(cell: Cell, theory: str, predict: Callable[[Record], np.ndarray]) -> Part:
     gaps = cell.values(lambda record: largest_gap(record, predict(record)), otherwise=100.0)
     condition = f"{cell.label} on {cell.config.dataset} stays within {LIMIT:g}% of {theory}"
     part = bounded(condition, gaps.values(), below=LIMIT, unit="%")

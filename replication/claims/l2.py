@@ -32,7 +32,8 @@ class FixedFeedback(Claim):
     figure = "linear-rank"
 
     def reads(self, results: Results) -> list[Cell]:
-        return [cell for cell in results.cells if cell.config.rule in ("fa-lowrank", "ldfa-q") and cell.rank < OUTPUTS]
+        fixed = (cell for cell in results.cells if cell.config.rule in ("fa-lowrank", "ldfa-q"))
+        return [cell for cell in fixed if cell.rank is not None and cell.rank < OUTPUTS]
 
     def judge(self, results: Results) -> Judgement:
         return Judgement(

@@ -28,7 +28,7 @@ class LearnedFeedback(Claim):
 
     def reads(self, results: Results) -> list[Cell]:
         learned = (cell for cell in results.cells if cell.config.rule == "ldfa")
-        return [cell for cell in learned if cell.rank >= dimension(cell.config.dataset)]
+        return [cell for cell in learned if cell.rank is not None and cell.rank >= dimension(cell.config.dataset)]
 
     def judge(self, results: Results) -> Judgement:
         sizes = {dataset: dimension(dataset) for dataset in teachers(results)}

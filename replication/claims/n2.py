@@ -1,5 +1,7 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
+from typing import Any
+
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, agreeing, below, fa_fails, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
@@ -77,7 +79,9 @@ class AllLayers(Claim):
 def _pairs(results: Results) -> dict[str, tuple[Cell, Cell]]:
     """`ldfa` at r = 10 and `bp` on the same network: that of the protocol, and without its dropout if it has any."""
     dropout = results.cell("bp").config.model_options.get("dropout", 0.0)
-    pairs = {"": {}} if not dropout else {f", dropout {dropout:g}": {}, ", no dropout": {"dropout": 0.0}}
+    pairs: dict[str, dict[str, Any]] = {"": {}}
+    if dropout:
+        pairs = {f", dropout {dropout:g}": {}, ", no dropout": {"dropout": 0.0}}
     return {
         words: (results.cell("ldfa", "10", **options), results.cell("bp", **options))
         for words, options in pairs.items()

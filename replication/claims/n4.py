@@ -1,10 +1,12 @@
 """N4: direct low-dimensional feedback works."""
 
+from typing import Any
+
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark, told
 from replication.results import Cell, Results
 
-SOURCES = ({}, {"source": "hidden"})
+SOURCES: tuple[dict[str, Any], ...] = ({}, {"source": "hidden"})
 """Options of the rule: the error of the network's output, and that of its last hidden layer."""
 
 

@@ -113,8 +113,8 @@ class ReceptiveFields(Claim):
 
 def _lowest(results: Results, layer: str) -> Cell:
     """`ldfa` at the lowest rank of `layer`, or of all layers if empty."""
-    cells = [cell for cell in results.cells if cell.rank and (cell.config.rank.rpartition("=")[0] == layer)]
-    return min(cells, key=lambda cell: cell.rank)
+    cells = [cell for cell in results.cells if cell.rank and (cell.config.rank or "").rpartition("=")[0] == layer]
+    return min(cells, key=lambda cell: cell.rank or 0)
 
 
 def _means(cell: Cell, of: str, otherwise: float) -> dict[int, float]:

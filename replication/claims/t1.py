@@ -1,5 +1,6 @@
 """T1: on a vision transformer a modest rank is enough."""
 
+from bench.layers.ranks import Rank
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
@@ -70,7 +71,7 @@ class VisionTransformer(Claim):
         )
 
 
-def _ranks(results: Results) -> tuple[int, int, int]:
+def _ranks(results: Results) -> tuple[Rank, Rank, Rank]:
     """The lowest, the middle and the highest rank of `ldfa` below full rank."""
     ranks = sorted(cell.rank for cell in results.cells if cell.config.rule == "ldfa" and cell.rank)
     return ranks[0], ranks[len(ranks) // 2], ranks[-1]

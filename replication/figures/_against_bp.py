@@ -43,14 +43,14 @@ def over_the_rank(
     figure = Figure(figsize=(7.2 + 0.3 * len(beside), 3.4), layout="constrained")
     ranked = [cell.rank for cells in curves.values() for cell in cells]
     ranks = [rank for rank in ranked if rank]
-    full = 2 * float(max(ranks)) if None in ranked else None
+    full = 2 * float(max(ranks, default=1))
     if beside:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4.5, 0.9 + 0.3 * len(beside)))
     else:
         left, right = figure.subplots(), None
     for style, (label, cells) in enumerate(curves.items()):
         curve(left, cells, bp, full, label, style, shift=SHIFT ** (style - (len(curves) - 1) / 2))
-    rank_axis(left, ranks, full)
+    rank_axis(left, ranks, full if None in ranked else None)
     left.set(xlabel=xlabel, ylabel=POINTS)
     if right:
         for place, cell in enumerate(beside):
@@ -65,7 +65,7 @@ def over_the_rank(
 
 
 def curve(
-    ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float | None, label: str, style: int, shift: float
+    ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float, label: str, style: int, shift: float
 ) -> None:
     """The cells over their rank, those of full rank at `full`, all times `shift`."""
     runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full) * shift) for cell in cells if cell.records]

@@ -1,12 +1,15 @@
 """What the figures share: style, title line, marks and their legend, intervals, and files that stay the same."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,9 +23,9 @@ sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=STYLE)
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
-SEED = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
+SEED: dict[str, Any] = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
 """Of the point of one seed."""
-OUTSIDE = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
+OUTSIDE: dict[str, Any] = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
 BESIDE = 1.02
 """Of the rank, where the points of its seeds stand, so that its interval does not hide them."""
 SHIFT = 1.04
@@ -45,11 +48,11 @@ def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], leve
 
 def legend(figure: Figure, axes: Iterable[Axes], *signs: Line2D) -> None:
     """The marks of all axes, each name once, and the signs of seeds and intervals, to the right of the figure."""
-    handles = {}
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    handles |= {sign.get_label(): sign for sign in signs}
+    handles |= {str(sign.get_label()): sign for sign in signs}
     figure.legend(handles.values(), handles, **OUTSIDE)
 
 
@@ -83,7 +86,7 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
         interval_bar(ax, rank, mean_interval(values), color)
 
 
-def rank_axis(ax: Axes, ranks: Iterable[float], full: float | None = None) -> None:
+def rank_axis(ax: Axes, ranks: Iterable[int | Fraction], full: float | None = None) -> None:
     """A logarithmic axis with a tick at each rank, and one called full."""
     ticks = {float(rank): str(rank) for rank in sorted(set(ranks))} | ({full: "full"} if full else {})
     if ticks:

@@ -30,7 +30,8 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
     authors, *costs = figure.subplots(1, 3 if trained else 1, squeeze=False)[0]
     _authors(authors, steps.sort_values("authors_flops", ascending=False))
     if costs:
-        _costs(*costs, steps)
+        left, right = costs
+        _costs(left, right, steps)
     legend(figure, (authors, *costs))
     return figure, steps
 

@@ -5,6 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from bench.records.store import Record
 from replication.claims._linear import teachers
@@ -42,7 +43,11 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set_xlim(times(record)[1] / 1.2, times(record)[-1])
     seeds = sorted(cells[0].records)[:1] if cells else []
     axes[0].set_ylabel("mode strength" + "".join(f"\n{first}, seed {seed}" for seed in seeds))
-    theory = {"matrix ODE": ("-", "0.3"), "one-mode solution": ("--", "0.2"), "the teacher's": (":", "0.6")}
+    theory: dict[str, tuple[LineStyleType, str]] = {
+        "matrix ODE": ("-", "0.3"),
+        "one-mode solution": ("--", "0.2"),
+        "the teacher's": (":", "0.6"),
+    }
     lines = [Line2D([], [], linestyle=dash, color=color, label=name) for name, (dash, color) in theory.items()]
     legend(figure, axes, *lines)
     return figure, pd.concat(frames) if frames else pd.DataFrame()

@@ -1,9 +1,11 @@
 """Receptive fields of the retina's channels by the rank of the error that reaches them, and their indices (R1)."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,8 +22,8 @@ GREYS = ("0.15", "0.55", "0.85", "1.0")
 """Of the kinds of channel."""
 NOISE = {"centre_surround": 0.06, "orientation": 0.18}
 """Mean of each index over white noise."""
-FLOOR = {"linestyle": ":", "linewidth": 1, "color": "0.5"}
-SIGNS = {
+FLOOR: dict[str, Any] = {"linestyle": ":", "linewidth": 1, "color": "0.5"}
+SIGNS: dict[str, dict[str, Any]] = {
     "a channel": {"marker": "o", "color": "0.45", "markersize": 2.5, "alpha": 0.7, "markeredgewidth": 0},
     "mean of a seed": {"marker": "|", "color": "black", "markersize": 5},
     "mean, 95% interval": {"marker": "D", "color": "C0", "markersize": 4},
@@ -56,7 +58,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set_xticks(*TICKS)
     kinds.set(xlabel="share of channels", xlim=(0, 1))
     kinds.set_xticks(*TICKS)
-    signs = [Line2D([], [], linestyle="", label=label, **sign) for label, sign in SIGNS.items()]
+    signs: list[Artist] = [Line2D([], [], linestyle="", label=label, **sign) for label, sign in SIGNS.items()]
     signs.append(Line2D([], [], label="white noise", **FLOOR))
     signs += [
         Patch(facecolor=grey, edgecolor="0.3", linewidth=0.5, label=kind)
