@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; allowed: quick, cpu, gpu, paper)
 endif
 
-.PHONY: help repro report page replicate test soak light wheel lint format
+.PHONY: help repro report page replicate test soak light wheel lint typecheck format
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -47,6 +47,9 @@ wheel: $(INSTALLED)  ## Build the wheel and use it with its core dependencies al
 
 lint: $(INSTALLED)  ## Check the style, that imports go one way, and CITATION.cff
 	$(RUN) ruff check && ruff format --check && lint-imports --no-cache && cffconvert --validate
+
+typecheck: $(INSTALLED)  ## Check the types
+	$(RUN) mypy
 
 format: $(INSTALLED)  ## Format the code, and mend what can be mended by itself
 	$(RUN) ruff check --fix && ruff format

@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.repo import Repo
@@ -20,7 +21,7 @@ import bench.registry
 import bench.rules
 from bench.cli import main
 from bench.errors import UsageError
-from bench.records.store import Store
+from bench.records.store import Store, failed_record
 from bench.sweeps.executors import jobs, local, slurm
 from bench.sweeps.executors.cluster import Cluster, packed, read_cluster
 from replication import full
@@ -327,3 +328,16 @@ def test_the_keys_of_submitit_reach_it(tmp_path):
     (tmp_path / "c.yaml").write_text("executor: local\ntime: 7\ngpus_per_node: 0\nsignal_delay_s: 9\n")
     executor = read_cluster(tmp_path / "c.yaml").of_submitit(tmp_path / "jobs", "name", 3)
     assert executor.parameters == {"timeout_min": 7, "gpus_per_node": 0, "signal_delay_s": 9}
+
+
+def test_a_run_whose_failed_record_is_removed_is_waited_for(tmp_path):
+    first, second = (failed_record(CONFIG, "tiny", "quick", "cpu", reason) for reason in ("first", "second"))
+    store, reasons = Store(tmp_path), []
+
+    def submitted(arrays):
+        store.write(second, store.path("tiny", CONFIG))
+
+    queue = SimpleNamespace(submitted=submitted)
+    waiting, before = {CONFIG.digest: CONFIG}, {CONFIG.digest: first}
+    slurm._watch(waiting, before, store, ["tiny"], queue, [], lambda _, record: reasons.append(record["reason"]), print)
+    assert reasons == ["second"]
