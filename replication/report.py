@@ -47,10 +47,10 @@ def write_scale(scale: str) -> list[Finding]:
     costs = {f"{name}-costs": compute_table(found) for name, found in surveys.items()}
     for name, table in (tables | details | costs).items():
         _write_table(table, folder / "tables" / name)
-    for name, found in {f.claim.figure: f.results for f in findings if f.drawn}.items():
-        figure, numbers = FIGURES.get(name)(*found)
+    for name, of_claim in {f.claim.figure: f.results for f in findings if f.drawn}.items():
+        figure, numbers = FIGURES.get(name)(*of_claim)
         asking = [finding for finding in findings if finding.claim.figure == name]
-        titled(figure, [f.label for f in asking], found, [f.level for f in asking])
+        titled(figure, [f.label for f in asking], of_claim, [f.level for f in asking])
         save(figure, numbers, folder / "figures" / name)
     for name, found in surveys.items():
         if has_figure(found):
