@@ -11,41 +11,41 @@ import typer
 from bench.errors import UsageError, not_installed, one_line, unknown
 
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules, and record it."
+    add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules and record results."
 )
 
 TyperUsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Unknown options and the like; typer gives the class no public name."""
 
-Model = Annotated[str, typer.Option(help="Network, see `bench list models`.")]
+Model = Annotated[str, typer.Option(help="Network; see `bench list models`.")]
 Scale = Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")]
-Results = Annotated[Path, typer.Option(help="Folder of the results; a scale has a folder in it.")]
+Results = Annotated[Path, typer.Option(help="Results folder, with one subfolder per scale.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes at once. Default: one a core on the CPU, one on a GPU.", show_default=False),
+    typer.Option(min=1, help="Parallel processes. Default: one per core on the CPU, one on a GPU.", show_default=False),
 ]
 Population = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most runs a process trains as one program; they differ in seed and rank. Default: 1 on the CPU, what the "
-        "memory holds on a GPU.",
+        help="Most runs trained as one program (they differ only in seed and rank). Default: 1 on the CPU, as many as "
+        "fit into memory on a GPU.",
         show_default=False,
     ),
 ]
 Cluster = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Run in jobs of Slurm; docs/cluster.md has such a file.", show_default=False),
+    typer.Option(metavar="FILE", help="Run in Slurm jobs described by FILE; see docs/cluster.md.", show_default=False),
 ]
-Budget = Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the rest resumes.")]
+Budget = Annotated[float | None, typer.Option(min=0, help="Seconds after which to stop; the same command resumes.")]
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="rules, models, datasets or experiments; default: all.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="rules, models, datasets or experiments. Default: all.")] = None,
 ) -> int:
-    """Show which rules, models, datasets and experiments there are."""
+    """List rules, models, datasets and experiments."""
     from bench.commands.catalogue import show
 
     return show(kind)
@@ -54,19 +54,19 @@ def list_(
 @app.command()
 def run(
     model: Model,
-    rule: Annotated[str, typer.Option(help="Learning rule, see `bench list rules`.")],
+    rule: Annotated[str, typer.Option(help="Learning rule; see `bench list rules`.")],
     scale: Scale,
-    rank: Annotated[str | None, typer.Option(help="10, full, or a layer's: B1=10,B3=4. Default: full.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Default: that of the model at this scale.")] = None,
+    rank: Annotated[str | None, typer.Option(help="10, full, or per layer: B1=10,B3=4. Default: full.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Default: the model's dataset at this scale.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     results: Results = Path("results"),
     device: Device = "cpu",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a field: epochs=2, model_options.width=64. Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a field: epochs=2 or model_options.width=64. Repeatable."),
     ] = None,
-    save_weights: Annotated[Path | None, typer.Option(help="Train, and keep the network's state_dict there.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train even if it is recorded.")] = False,
+    save_weights: Annotated[Path | None, typer.Option(help="Train, and save the state_dict to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train even if the run is already recorded.")] = False,
 ) -> int:
     """Train one network and record it."""
     from bench.commands.run import train_one
@@ -92,18 +92,18 @@ def sweep(
     scale: Scale,
     results: Results = Path("results"),
     claims: Annotated[bool, typer.Option("--claims", help="Only the runs that claims read.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is missing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which runs are missing.")] = False,
     budget: Budget = None,
     workers: Workers = None,
     population: Population = None,
     device: Device = "cpu",
     cluster: Cluster = None,
-    submit_only: Annotated[bool, typer.Option("--submit-only", help="Do not wait for the jobs of --cluster.")] = False,
+    submit_only: Annotated[bool, typer.Option("--submit-only", help="Do not wait for the --cluster jobs.")] = False,
     estimate: Annotated[
-        str | None, typer.Option(metavar="GPU", help="Only show what the missing runs take: a100, h100 or h200.")
+        str | None, typer.Option(metavar="GPU", help="Only estimate the missing runs on a GPU: a100, h100 or h200.")
     ] = None,
 ) -> int:
-    """Run what an experiment lacks."""
+    """Train the missing runs of an experiment."""
     from bench.commands.sweep import sweep
     from bench.sweeps.experiments import experiment as find
 
@@ -112,7 +112,7 @@ def sweep(
 
         return show_estimate(find(experiment), scale, estimate, results=results, claims=claims, workers=workers or 1)
     if submit_only and not cluster:
-        raise UsageError("--submit-only: needs --cluster")
+        raise UsageError("--submit-only: requires --cluster")
     return sweep(
         find(experiment),
         scale,
@@ -136,7 +136,7 @@ def tune(
     device: Device = "cpu",
     cluster: Cluster = None,
 ) -> int:
-    """Choose the settings of rules on the validation split, and keep them."""
+    """Tune the settings of rules on the validation split."""
     from bench.commands.sweep import tune
     from bench.rules import RULES
 
@@ -146,16 +146,16 @@ def tune(
 
 @app.command()
 def compare(
-    rule: Annotated[str, typer.Argument(metavar="RULE", help="A rule, with its rank: ldfa@10, ldfa@1/4, ldfa@B1=10.")],
-    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="What it is compared with, written likewise.")],
-    task: Annotated[str, typer.Option(help="Network, with or without the version of the task: mlp, mlp/1.")],
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="Rule, with its rank: ldfa@10, ldfa@1/4, ldfa@B1=10.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="Rule to compare with, in the same form.")],
+    task: Annotated[str, typer.Option(help="Network, with or without the task's version: mlp, mlp/1.")],
     scale: Annotated[
         str | None, typer.Option(help="Default: the largest at which both are recorded.", show_default=False)
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Where both are recorded on several.", show_default=False)] = None,
+    dataset: Annotated[str | None, typer.Option(help="Required if several are recorded.", show_default=False)] = None,
     results: Results = Path("results"),
 ) -> int:
-    """Compare two rules by their recorded runs, at the settings of their protocols."""
+    """Compare two rules on their recorded runs with the protocol's settings."""
     from bench.commands.compare import compare
 
     return compare(rule, baseline, task, scale=scale, dataset=dataset, results=results)
@@ -165,9 +165,9 @@ def compare(
 def data(
     download: Annotated[str | None, typer.Option(metavar="NAME", help="Fetch a dataset into the data folder.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read and verify all files and the cache.")] = False,
-    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove the decoded images.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded images.")] = False,
 ) -> int:
-    """Show where the datasets are, and whether their files are right."""
+    """Show where the datasets are and whether their files are intact."""
     from bench.commands.catalogue import data
 
     return data(download, check, clear_cache)
@@ -176,7 +176,7 @@ def data(
 @app.command()
 def verify(
     results: Results = Path("results"),
-    golden: Annotated[bool, typer.Option(help="Check that the code still gives the golden trajectories.")] = True,
+    golden: Annotated[bool, typer.Option(help="Check that the code reproduces the golden trajectories.")] = True,
 ) -> int:
     """Check every record."""
     from bench.commands.verify import verify
@@ -187,11 +187,11 @@ def verify(
 @app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Results folder of another machine, or a .tar, .tar.gz or .zip of it.")
+        Path, typer.Argument(metavar="DIR", help="Results folder of another machine, or a .tar, .tar.gz or .zip.")
     ],
     results: Results = Path("results"),
 ) -> int:
-    """Bring in records made on another machine."""
+    """Import records made on another machine."""
     from bench.commands.import_ import import_
 
     return import_(source, results)
@@ -199,10 +199,10 @@ def import_(
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or does not exist.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder; must be empty or new.")],
     results: Results = Path("results"),
 ) -> int:
-    """Write the records as a dataset: Parquet and a dataset card."""
+    """Export the records as a dataset: Parquet files and a dataset card."""
     from bench.commands.export import export
 
     return export(folder, results)
@@ -212,7 +212,7 @@ def export(
 def submit_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of `bench sweep` and `bench tune`.")],
 ) -> int:
-    """Check that runs can join the standard table."""
+    """Check whether runs can join the standard table."""
     from bench.commands.submit_check import submit_check
 
     return submit_check(folder)
@@ -222,11 +222,11 @@ def submit_check(
 def speed(
     rows: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: all rows.", show_default=False)] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Keep all rows in this folder: speed/MACHINE.json.", show_default=False)
+        Path | None, typer.Option(help="Save all rows in this folder: speed/MACHINE.json.", show_default=False)
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> int:
-    """Measure what training costs on this machine, in minutes."""
+    """Measure what training costs on this machine (takes minutes)."""
     from bench.commands.speed import speed
 
     return speed(rows, results=results, as_json=json_)
@@ -240,7 +240,7 @@ def _where(cluster: Path | None, budget: float | None, workers: int | None, devi
     from bench.sweeps.executors.cluster import read_cluster
 
     if budget is not None:
-        raise UsageError(f"--budget {budget:g}: not with --cluster; expected: time in {cluster}")
+        raise UsageError(f"--budget {budget:g}: cannot be used with --cluster; expected: time in {cluster}")
     return {"budget": None, "workers": workers, "device": _named(device), "cluster": read_cluster(cluster)}
 
 
@@ -253,7 +253,7 @@ def _named(device: str) -> str:
 def _available(device: str) -> str:
     _named(device)
     if device == "cuda" and not _has_gpu():
-        raise UsageError("--device cuda: no GPU was found; allowed: cpu")
+        raise UsageError("--device cuda: no GPU found; expected: cpu")
     return device
 
 

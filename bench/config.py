@@ -81,16 +81,16 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and not least <= value < math.inf:
-                raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, {least} or more")
+                raise UsageError(f"{name}: {value!r} is not allowed; expected: finite, {least} or more")
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise UsageError(f"{name}: {value!r} is not allowed; allowed: finite, above 0")
+                raise UsageError(f"{name}: {value!r} is not allowed; expected: finite, above 0")
         for name in ("model_options", "rule_options"):
             for key, value in getattr(self, name).items():
                 if not isinstance(key, str) or not _is_plain(value):
                     raise UsageError(
-                        f"{name}: {shown(key)}: {shown(value)} is not allowed; expected: a name, and a number that is "
-                        "finite, true, false, a text, null, or a list of these"
+                        f"{name}: {shown(key)}: {shown(value)} is not allowed; expected: a name, and a finite number, "
+                        "true, false, a string, null, or a list of these"
                     )
 
     @property
@@ -193,7 +193,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     elif origin is dict and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     allowed = ", ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise UsageError(f"{where}: {shown(value)} is not allowed; allowed: {allowed}")
+    raise UsageError(f"{where}: {shown(value)} is not allowed; expected: {allowed}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -225,10 +225,10 @@ def parse_yaml(text: str, where: str) -> Any:
         inside = (value.values() if isinstance(value, dict) else value for value in level if not _is_scalar(value))
         level = list(islice(chain.from_iterable(inside), MOST + 1))
         if len(level) > MOST:
-            raise UsageError(f"{where}: holds too much; expected: at most {MOST:,} values on a level")
+            raise UsageError(f"{where}: too large; expected: at most {MOST:,} values per level")
         if not level:
             return content
-    raise UsageError(f"{where}: nested too deep; expected: at most {DEEPEST} levels")
+    raise UsageError(f"{where}: nested too deeply; expected: at most {DEEPEST} levels")
 
 
 def _is_scalar(value: Any) -> bool:

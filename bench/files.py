@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[BufferedRandom], object]) -> N
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines have the same process ids
     try:
         if not is_writable_name(path):
-            raise FileExistsError(errno.EEXIST, "it is no regular file")
+            raise FileExistsError(errno.EEXIST, "not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _held(temporary) as file:

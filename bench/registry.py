@@ -101,7 +101,7 @@ class Registry(Generic[T]):
             try:
                 offered[name] = self.get(name)
             except UsageError as error:
-                warning = f"warning: left out: {one_line(error)}"
+                warning = f"warning: skipped: {one_line(error)}"
                 if warning not in self._warnings:
                     print(warning, file=sys.stderr)
                 self._warnings.add(warning)

@@ -239,5 +239,5 @@ def test_a_module_that_reads_the_weights_of_its_layers_goes_through_them_once_re
 
 
 def test_only_types_of_modules_are_registered():
-    with pytest.raises(UsageError, match="register_reader: 3 is no type of module"):
+    with pytest.raises(UsageError, match="register_reader: 3 is not a module type"):
         bench.register_reader(3)

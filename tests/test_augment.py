@@ -101,7 +101,7 @@ def test_the_same_numbers_change_the_same_images_alike(spec):
 def test_an_augmentation_written_otherwise(spec):
     with pytest.raises(UsageError) as error:
         augmentation(spec)
-    assert str(error.value) == f"augment: {spec!r} is not allowed; allowed: {ALLOWED}"
+    assert str(error.value) == f"augment: {spec!r} is not allowed; expected: {ALLOWED}"
 
 
 def test_autoaugment_of_all_images_at_once_as_on_a_gpu_is_that_of_each(monkeypatch):

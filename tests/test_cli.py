@@ -105,7 +105,7 @@ def test_run_makes_one_record_once_and_prints_one_line(tmp_path, capsys):
     before = path.stat().st_mtime_ns
     assert main(command) == 0
     again, err = capsys.readouterr()
-    assert (again, path.stat().st_mtime_ns) == (out, before) and "recorded already" in err
+    assert (again, path.stat().st_mtime_ns) == (out, before) and "already recorded" in err
     assert main([*command, "--force"]) == 0
     assert path.stat().st_mtime_ns > before
 
@@ -139,7 +139,7 @@ def test_saved_weights_are_those_of_the_record(tmp_path):
 def test_a_run_equals_that_of_a_sweep_and_is_found_there(tiny, tmp_path, capsys):
     assert main([*RUN, "--seed", "1", "--results", str(tiny)]) == 0
     out, err = capsys.readouterr()
-    assert "recorded already" in err and "records/tiny/" in out
+    assert "already recorded" in err and "records/tiny/" in out
     assert main([*RUN, "--seed", "1", "--results", str(tmp_path / "alone")]) == 0
     (path,) = Store(tmp_path / "alone/quick").paths()
     record = json.loads(path.read_text())
@@ -176,8 +176,8 @@ def test_a_budget_stops_the_sweep(tiny, tmp_path, capsys):
     sweep = ["sweep", "tiny", "--scale", "quick", "--results"]
     assert main([*sweep, str(tmp_path / "new"), "--budget", "0"]) == 0
     out = capsys.readouterr().out
-    assert "no estimate: nothing of this model is recorded yet" in out
-    assert out.endswith("stopped by the budget, 4 missing\n")
+    assert "no estimate: no run of this model is recorded yet" in out
+    assert out.endswith("budget reached, 4 runs missing\n")
     next(Store(tiny / "quick").paths()).unlink()
     assert main([*sweep, str(tiny), "--budget", "0.001"]) == 2
     assert "--budget 0.001: too short for one run" in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkey
             os.killpg(process.pid, signal.SIGKILL)
             raise
     assert process.returncode == 130
-    assert err == "interrupted; 4 runs recorded, the rest resume\n"
+    assert err == "interrupted; 4 runs recorded; the same command resumes the rest\n"
     assert len(list(Store(tmp_path / "quick").paths())) == 4
 
 
@@ -229,7 +229,7 @@ def test_verify_names_what_is_wrong(tiny, capsys):
     assert main(verify) == 1
     lines = capsys.readouterr().out.splitlines()
     said = {path.name: [line for line in lines if path.name in line] for path in (cut, edited, gone, other)}
-    assert any("is cut short" in line for line in said[cut.name])
+    assert any("is truncated" in line for line in said[cut.name])
     assert any("was edited" in line for line in said[edited.name])
     assert any(line.startswith("missing") for line in said[gone.name])
     assert any("sha256" in line for line in said[other.name])
@@ -246,7 +246,7 @@ def test_verify_wants_one_version_of_a_dataset(tmp_path, capsys, monkeypatch, ma
     first, second = Store(tmp_path / "cpu").paths()
     assert main(["verify", "--results", str(tmp_path), "--no-golden"]) == 1
     *_, said, count = capsys.readouterr().out.splitlines()
-    assert f"{second}: cifar10 has another sha256 than in {first}" in said and "problems: 1" in count
+    assert f"{second}: cifar10 has a different sha256 than in {first}" in said and "problems: 1" in count
 
 
 YAMLS = {
@@ -272,7 +272,7 @@ BAD = {
     "rank of no layer": (["--rule", "ldfa", "--rank", "B9=3"], "--rank B9=3", "'B9'", "B1, B2, B3"),
     "network for other data": (["--model", "linear", "--dataset", "digits"], "--dataset digits", "regression"),
     "labels of a regression": (["--model", "linear", "--rule", "drtp"], "'drtp'", "class labels", "regression"),
-    "no GPU": (["--device", "cuda"], "--device cuda", "allowed: cpu"),
+    "no GPU": (["--device", "cuda"], "--device cuda", "expected: cpu"),
     "device": (["--device", "cdua"], "'cdua'", "did you mean 'cuda'"),
     "field": (["--set", "epoch=3"], "--set", "'epoch'", "did you mean 'epochs'"),
     "field's type": (["--set", "epochs=few"], "--set", "epochs", "'few'", "int"),
@@ -284,7 +284,7 @@ BAD = {
     "network's option's value": (["--set", "model_options.width=-3"], "'width': -3", "mlp"),
     "rule's option": (["--rule", "ldfa", "--set", "rule_options.output=x"], "'x'", "targets, error"),
     "augmentation": (["--set", "augment=[spin]"], "'spin'", "flip"),
-    "weights": (["--save-weights", "nowhere/w.pt"], "--save-weights nowhere/w.pt", "a folder that can"),
+    "weights": (["--save-weights", "nowhere/w.pt"], "--save-weights nowhere/w.pt", "a writable folder"),
     "option": (["--sede", "3"], "--sede", "--seed"),
     "seed": (["--seed", "x"], "--seed", "integer"),
 }

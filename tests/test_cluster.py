@@ -153,7 +153,7 @@ def test_what_slurm_kills_resumes_to_the_records_of_a_local_sweep(one_node, tmp_
 
     assert main([*SWEEP, "--cluster", "slurm.yaml"]) == 0
     said = capsys.readouterr().out
-    assert "joined: 2 runs are in jobs already" in said and "submitted: 1 runs in 1 jobs" in said
+    assert "joined: 2 runs are already in jobs" in said and "submitted: 1 runs in 1 jobs" in said
     assert len(files("results")) == 3 and files("results") == trained_here()
     assert not list(tmp_path.glob("results/quick/checkpoints/*.pt"))
 
@@ -290,15 +290,15 @@ def test_a_wrong_cluster_file_is_one_line(text, words, experiment, tmp_path, cap
 
 def test_what_does_not_go_with_jobs_is_one_line(here, capsys, monkeypatch):
     assert main([*SWEEP, "--submit-only"]) == 2
-    assert is_one_line(capsys.readouterr().err, "--submit-only: needs --cluster")
+    assert is_one_line(capsys.readouterr().err, "--submit-only: requires --cluster")
     assert main([*SWEEP, *here(), "--budget", "60"]) == 2
-    assert is_one_line(capsys.readouterr().err, "--budget 60: not with --cluster")
+    assert is_one_line(capsys.readouterr().err, "--budget 60: cannot be used with --cluster")
     Path("results").write_text("no folder")
     assert main([*SWEEP, *here()]) == 2
     assert is_one_line(capsys.readouterr().err, "--results: results/quick cannot be written")
     monkeypatch.setenv("PATH", "")
     assert main([*SWEEP, *here("slurm")]) == 2
-    assert is_one_line(capsys.readouterr().err, "here.yaml: sbatch was not found")
+    assert is_one_line(capsys.readouterr().err, "here.yaml: sbatch not found")
 
 
 def cluster(**keys):
@@ -320,7 +320,7 @@ def test_short_runs_are_packed_to_the_stated_time():
     assert sizes() == [[0], [1], [2, 3], [4, 5]]
     del seconds[configs[3].digest]
     assert sizes() == [[0], [1], [2], [3], [4, 5]]
-    with pytest.raises(UsageError, match=r"^c.yaml: time: 2 minutes are below one run; expected: 3 or more$"):
+    with pytest.raises(UsageError, match=r"^c.yaml: time: 2 minutes are too short for one run; expected: 3 or more$"):
         sizes(time=2)
 
 

@@ -59,7 +59,7 @@ def test_both_rules_and_their_difference(bench):
 
 @pytest.mark.parametrize(
     ("by", "verdict"),
-    [(-3.0, "below (the whole t interval lies below -1 point)"), (-0.8, "inconclusive (the t interval holds -1 point")],
+    [(-3.0, "below (the whole t interval lies below -1 point)"), (-0.8, "inconclusive (the t interval contains -1")],
 )
 def test_the_margin_decides(bench, made_up, by, verdict):
     for seed, accuracy in enumerate(LDFA):
@@ -74,7 +74,7 @@ def test_few_seeds_are_too_few_and_only_shared_ones_count(bench, recorded):
     recorded["bp", 4].unlink()
     status, out, _ = bench("ldfa@10", "bp", "--task", "mlp")
     assert status == 0 and "4 shared seeds" in out and "(seed 4)" not in out
-    assert out.endswith("verdict: too few seeds (4 shared seeds, and a verdict needs 5)")
+    assert out.endswith("verdict: too few seeds (4 shared seeds; a verdict needs 5)")
 
 
 def test_a_diverged_run_counts_as_chance(bench, made_up):
@@ -122,14 +122,14 @@ def other_data(recorded):
     [
         (["ldfq", "bp", "--task", "mlp"], None, ["'ldfq'", "did you mean 'ldfa-q'"]),
         (["ldfa", "bp", "--task", "mpl"], None, ["unknown task 'mpl'", "did you mean 'mlp/1'"]),
-        (["ldfa@10", "bp", "--task", "mlp/2"], None, ["--task mlp/2", "allowed: mlp/1"]),
+        (["ldfa@10", "bp", "--task", "mlp/2"], None, ["--task mlp/2", "expected: mlp/1"]),
         (["bp@10", "ldfa@10", "--task", "mlp"], None, ["bp@10", "has no rank"]),
-        (["ldfa", "bp", "--task", "mlp"], None, ["several ranks", "allowed: ldfa@10, ldfa@1/4"]),
+        (["ldfa", "bp", "--task", "mlp"], None, ["several ranks", "expected: ldfa@10, ldfa@1/4"]),
         (["ldfa@3", "bp", "--task", "mlp"], None, ["ldfa@3 and bp", "recorded: bp, ldfa@10, ldfa@1/4 at scale cpu"]),
-        (["bp", "bp", "--task", "mlp"], None, ["the same twice"]),
+        (["bp", "bp", "--task", "mlp"], None, ["both are the same"]),
         (["ldfa@10", "bp", "--task", "mlp", "--scale", "huge"], None, ["unknown scale 'huge'", "quick, cpu"]),
         (["ldfa@10", "bp", "--task", "mlp", "--scale", "gpu"], None, ["ldfa@10 and bp", "recorded: neither"]),
-        (["ldfa@10", "bp", "--task", "mlp", "--dataset", "digits"], None, ["--dataset digits", "allowed: cifar10"]),
+        (["ldfa@10", "bp", "--task", "mlp", "--dataset", "digits"], None, ["--dataset digits", "expected: cifar10"]),
         (["ldfa@10", "bp", "--task", "cnn"], None, ["not both recorded for cnn/1"]),
         (["ldfa@10", "bp", "--task", "mlp"], stale, ["not both recorded for mlp/1", "bench verify"]),
         (["ldfa@10", "bp", "--task", "mlp"], unpaired, ["no seed", "ldfa@10 has 2, 3, 4; bp has 0, 1"]),

@@ -89,7 +89,7 @@ def test_yaml_that_is_missing_or_broken_is_named(tmp_path):
 )
 def test_a_number_out_of_its_range(name, values):
     for value in values:
-        with pytest.raises(UsageError, match=rf"^{name}: {value} is not allowed; allowed: finite, [^\n]+$"):
+        with pytest.raises(UsageError, match=rf"^{name}: {value} is not allowed; expected: finite, [^\n]+$"):
             replace(CONFIG, **{name: value})
         with pytest.raises(UsageError, match=rf"^--set: {name}: {value} is not allowed"):
             parse(Config, {"model": "mlp", "dataset": "digits", "rule": "bp", name: value}, "--set")

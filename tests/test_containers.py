@@ -215,14 +215,14 @@ def test_a_changed_pixel_or_label_is_refused(cifar10, folder):
     image = np.array(Image.open(io.BytesIO(rows["img"][3]["bytes"])))
     image[5, 6, 1] ^= 1
     write_parquet(path, [*rows["img"][:3], encoded(image), *rows["img"][4:]], rows["label"], ("img", "label"))
-    refused(folder / "cifar10", "some of 40;", "'train'", SUMS["train"])
+    refused(folder / "cifar10", "some of 40 images", "'train'", SUMS["train"])
     labels = [(rows["label"][0] + 1) % 10, *rows["label"][1:]]
     write_parquet(path, rows["img"], labels, ("img", "label"))
-    refused(folder / "cifar10", "some of 40;", "'train'", SUMS["train"])
+    refused(folder / "cifar10", "some of 40 images", "'train'", SUMS["train"])
     write_parquet(path, rows["img"], rows["label"], ("img", "label"))
     assert is_right(load("cifar10"))
     write_parquet(path, rows["img"], labels, ("img", "label"))
-    with pytest.raises(UsageError, match="'train' that are not of cifar10: 1 of 40; "):
+    with pytest.raises(UsageError, match="1 of 40 images in the split 'train' are not of cifar10; "):
         load("cifar10")
 
 
@@ -254,8 +254,8 @@ WRONG = {
     "eps": (encoded(PICTURE, "EPS"), "none of PNG, WEBP, JPEG"),
     "cut": ({"bytes": encoded(PICTURE)["bytes"][:200], "path": None}, ""),
     "text": ({"bytes": b"image", "path": None}, "none of PNG, WEBP, JPEG"),
-    "empty": ({"bytes": None, "path": "elsewhere.png"}, "no bytes"),
-    "null": (None, "no bytes"),
+    "empty": ({"bytes": None, "path": "elsewhere.png"}, "no image bytes"),
+    "null": (None, "no image bytes"),
 }
 
 

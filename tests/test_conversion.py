@@ -53,7 +53,7 @@ def test_a_fraction_outside_0_to_1(spec):
 
 
 def test_a_layer_that_does_not_exist():
-    with pytest.raises(UsageError, match=r"^--rank B4=2: no layer 'B4'; allowed: B1, B2, B3$"):
+    with pytest.raises(UsageError, match=r"^--rank B4=2: no layer 'B4'; expected: B1, B2, B3$"):
         parse_ranks("B4=2", LABELS)
 
 
@@ -93,7 +93,7 @@ def test_a_rule_without_rank_has_no_note():
 
 
 def test_a_layer_has_one_rank():
-    with pytest.raises(UsageError, match="layer 'B1' is there twice"):
+    with pytest.raises(UsageError, match="layer 'B1' is given twice"):
         parse_ranks("B1=2,B1=3", LABELS)
 
 
@@ -179,7 +179,7 @@ def test_ranks_and_exclusions_by_name():
     ("arguments", "message"),
     [
         ({"rule": "fda"}, "unknown rule 'fda'"),
-        ({"rule": "ldfa", "rank": 0}, "^rank=0: a rank is a whole number from 1"),
+        ({"rule": "ldfa", "rank": 0}, "^rank=0: expected: a whole number from 1"),
         ({"rule": "fa", "rank": 3}, "^rank=3: rule 'fa' has no rank"),
         ({"rule": "ldfa", "rank": {"layer9": 2}}, "unknown layer 'layer9'"),
         ({"rule": "ldfa", "exclude": ["layer9"]}, "unknown layer 'layer9'"),
@@ -310,7 +310,7 @@ def test_the_report_says_what_is_under_the_rule_and_what_is_not_and_why():
     report = bench.conversion_report(network)
     assert report.under == {"2": ("Renamed", "LowDimensionalFeedback, rank 2", 4 * 2 + 2 * 4)}
     assert isinstance(network[2], Renamed) and report.feedback == 16
-    register = "bench.register_layer says how the weight of such a layer acts"
+    register = "bench.register_layer declares how such a layer's weight acts"
     assert {name: reason.split(":")[0] for name, (reason, _) in report.plain.items()} == {
         "0": "Embedding",
         "1": f"Standardised makes its own weight or forward pass; {register}",
@@ -367,7 +367,7 @@ def test_layers_of_ones_own():
     layer = Conv2d(3, 8, 3, padding=1, rule="ldfa", rank=2)
     assert isinstance(layer, nn.Conv2d) and layer.feedback["P"].shape == (8, 2)
     assert Linear(6, 4, bias=False, rule="kp").bias is None
-    with pytest.raises(UsageError, match="a direct rule needs the network around the layer"):
+    with pytest.raises(UsageError, match="a direct rule needs the whole network"):
         Linear(6, 4, rule="dfa")
 
 

@@ -24,7 +24,7 @@ def network(rule="dfa", **options):
 def test_a_pass_that_skips_the_output_is_refused_and_the_next_is_right(rule):
     under, other = network(rule), network(rule)
     under(X).sum().backward()
-    with pytest.raises(UsageError, match=r"^layer '2' hears no error: in this pass it does not lead to the output '3'"):
+    with pytest.raises(UsageError, match=r"^layer '2' receives no error: in this pass it does not lead to the output"):
         under[:3](X).sum().backward()
     for each in (under, other):
         each.zero_grad()
@@ -51,7 +51,7 @@ class TwoHeads(nn.Module):
 def test_a_second_head_is_named_and_can_be_left_out(first):
     under = bench.convert(TwoHeads(first), "dfa", output="policy")
     policy, value = under(X)
-    with pytest.raises(UsageError, match=r"layer 'value' hears no error"):
+    with pytest.raises(UsageError, match=r"layer 'value' receives no error"):
         (policy.square().sum() + value.sum()).backward()
     under = bench.convert(TwoHeads(first), "dfa", output="policy", exclude="value")
     policy, value = under(X)
@@ -99,7 +99,7 @@ def test_errors_that_do_not_add_up_are_refused():
 
 @pytest.mark.parametrize("output", [["policy", "value"], ("policy", "value"), 3])
 def test_a_direct_rule_takes_one_output(output):
-    with pytest.raises(UsageError, match=r"^output=.*expected: the name of one layer; a direct rule hears one output"):
+    with pytest.raises(UsageError, match=r"^output=.*expected: the name of one layer; a direct rule has one output"):
         bench.convert(TwoHeads("policy"), "dfa", output=output)
 
 
@@ -191,7 +191,7 @@ def test_targets_that_every_layer_is_told_stand_for_the_error():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (None, r"^layer '3' was told no targets; expected: bench\.tell\(network, one-hot labels \(N, 2\)\) before"),
+        (None, r"^layer '3' received no targets; expected: bench\.tell\(network, one-hot labels \(N, 2\)\) before"),
         (labels(classes=4), r"^targets of shape \(3, 4\); expected: one-hot labels \(N, 2\)$"),
         (labels(examples=5), r"^layer '3' received 3 rows, its targets have 5 examples"),
     ],

@@ -56,4 +56,4 @@ def test_a_folder_that_holds_something_is_left_alone(recorded, tmp_path, capsys)
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     assert main(["export", str(tmp_path / "new"), "--results", str(tmp_path / "none")]) == 2
-    assert "no valid records there" in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert "no valid records found" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -183,5 +183,5 @@ class Disputed(FeedbackAlignment):
 
 def test_a_rule_that_contradicts_itself_is_named():
     layer = Linear(6, 4, rule=Disputed())
-    with pytest.raises(UsageError, match=r"^Disputed says that B is fixed, and gives a gradient for it$"):
+    with pytest.raises(UsageError, match=r"^Disputed declares B fixed but returns a gradient for it$"):
         layer(torch.randn(3, 6)).sum().backward()

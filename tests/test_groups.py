@@ -78,7 +78,7 @@ def test_runs_go_one_by_one_where_their_memory_cannot_be_measured(tmp_path, monk
     monkeypatch.setattr(bench.sweeps.groups, "fitting", fails)
     (record,), said = train_first(seeds(3), tmp_path)
     assert record["status"] == "ok"
-    assert said == "runs at once failed, so they go on one by one: RuntimeError: vmap: no batching rule"
+    assert said == "training together failed, so the runs continue one by one: RuntimeError: vmap: no batching rule"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), torch.OutOfMemoryError()])

@@ -130,22 +130,22 @@ def with_data(path, **changes):
 
 REFUSED = {
     "edited": (edited, "was edited"),
-    "cut short": (cut_short, "is cut short"),
-    "renamed": (renamed, "another configuration than its name says"),
+    "cut short": (cut_short, "is truncated"),
+    "renamed": (renamed, "a different configuration than its name says"),
     "stale": (lambda path: rewrite(path, task=f"mlp/{MLP.version + 1}"), f"is stale: task mlp/{MLP.version + 1}"),
     "schema": (lambda path: rewrite(path, schema=SCHEMA + 1), f"has schema {SCHEMA + 1}"),
     "incomplete": (lambda path: rewrite(path, data={}), "data: key 'name' is missing"),
-    "misplaced": (misplaced, "is of experiment tiny at scale quick, not where it lies"),
-    "other scale": (lambda path: rewrite(path, scale="cpu"), "at scale cpu, not where it lies"),
-    "failed": (lambda path: fail(path), "failed there, so it has no result: no memory"),
-    "data": (lambda path: with_data(path, sha256={"train": "0" * 64, "test": "0" * 64}), "digits has another sha256"),
-    "part of the data": (lambda path: with_data(path, sha256={}), "digits has another sha256"),
+    "misplaced": (misplaced, "belongs to experiment tiny at scale quick, not to its folder"),
+    "other scale": (lambda path: rewrite(path, scale="cpu"), "at scale cpu, not to its folder"),
+    "failed": (lambda path: fail(path), "failed, so it has no result: no memory"),
+    "data": (lambda path: with_data(path, sha256={"train": "0" * 64, "test": "0" * 64}), "has a different sha256"),
+    "part of the data": (lambda path: with_data(path, sha256={}), "has a different sha256"),
     "data's name": (lambda path: with_data(path, name="digits:5"), "data: 'digits:5' is not allowed; expected: digits"),
     "no such data": (
         lambda path: rewrite(path, config={"dataset": "digit"}),
         "'digit', which is not installed",
     ),
-    "few losses": (lambda path: rewrite(path, first_losses=losses(path)[:2]), "holds those of 2 steps"),
+    "few losses": (lambda path: rewrite(path, first_losses=losses(path)[:2]), "first_losses: has 2 steps"),
     "another seed": (lambda path: rewrite(path, config={"seed": 9}), "loss of step 1 is"),
     "another rate": (lambda path: rewrite(path, config={"lr": 3e-3}), "loss of step 2 is"),
     "another rule": (lambda path: rewrite(path, config={"rule": "fa"}), "loss of step 2 is"),
@@ -177,7 +177,7 @@ def test_losses_differ_by_rounding_alone_and_a_setting_comes_in_whole_or_not(fac
     assert status == (not fits) and len(paths("results")) == (4 if fits else 2)
     if not fits:
         assert [line.split(": ")[0] for line in lines[:2]] == [f"refused   {p.relative_to(out)}" for p in (bp, second)]
-        assert f"the run {bp.stem} of its setting does not fit" in lines[1] and bp.stem not in lines[1].split(": ")[0]
+        assert f"the run {bp.stem} of its setting does not match" in lines[1] and bp.stem not in lines[1].split(": ")[0]
 
 
 def test_losses_are_not_checked_without_the_data(out, tmp_path, capsys, monkeypatch, made_up):
@@ -216,7 +216,7 @@ def test_where_all_are_refused_nothing_is_written(out, capsys):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("nowhere", "no such folder or file"), ("empty", "no records there"), ("text.tar.gz", "cannot be unpacked"),
+    [("nowhere", "no such folder or file"), ("empty", "no records found"), ("text.tar.gz", "cannot be unpacked"),
      ("text.zip", "cannot be unpacked"), ("cut.tar.gz", "cannot be unpacked"), ("text.json", "cannot be unpacked")],
 )  # fmt: skip
 def test_what_holds_no_records_is_bad_input(name, words, out, tmp_path, capsys):
@@ -239,7 +239,7 @@ def test_a_sweep_at_work_is_left_alone(out, capsys):
     with Claims(Store(Path("results/quick"))) as claims:
         assert claims.take(config) and main(["import", str(out)]) == 2
     error = capsys.readouterr().err
-    assert f"process {os.getpid()}" in error and "trains this run" in error and not paths("results")
+    assert f"process {os.getpid()}" in error and "is training this run" in error and not paths("results")
 
 
 # What other devices draw
@@ -367,7 +367,7 @@ def test_without_dvc_it_says_what_to_do(out, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "dvc.repo", None)
     Path(".dvc").mkdir()
     status, lines = bring(out, capsys)
-    assert status == 0 and lines[0].startswith("dvc       not installed here") and len(paths("results")) == 4
+    assert status == 0 and lines[0].startswith("dvc       not installed;") and len(paths("results")) == 4
 
 
 def status(targets):

@@ -150,7 +150,7 @@ def test_the_retina_sees_luminance():
 @pytest.mark.parametrize(
     ("name", "data", "options", "message"),
     [
-        ("cnn", pictures(1, 7, 9), {}, "images of 7 x 9 pixels are too small; allowed: 8 x 8 or more"),
+        ("cnn", pictures(1, 7, 9), {}, "images of 7 x 9 pixels are too small; expected: 8 x 8 or more"),
         ("mlp", DATA["digits"], {"dropout": 1}, "model mlp: dropout 1 is not allowed; expected: 0 or more, below 1"),
         ("mlp", DATA["digits"], {"dropout": -0.1}, "dropout -0.1 is not allowed"),
         ("vit", DATA["digits"], {"patch": 5}, "patch 5 does not divide images of 8 x 8 pixels"),

@@ -144,7 +144,7 @@ def test_a_record_whose_plug_in_is_gone_is_named_and_stops_nothing(
     assert main(["sweep", "plain", "--scale", "quick", "--dry-run", "--results", str(results)]) == 0
     out, err = capsys.readouterr()
     assert re.search(r"all +│ +│ +4 │ +3 │ +1 │", out) and "estimate: " in out
-    assert err == f"warning: left out: {results / 'quick/records/plain' / path.name}: {reason}\n"
+    assert err == f"warning: skipped: {results / 'quick/records/plain' / path.name}: {reason}\n"
     (tmp_path / "experiments/strange.yaml").unlink()
     assert results_of(experiment("plain"), "quick", results).recorded == 3
 
@@ -190,7 +190,7 @@ def test_a_broken_plug_in_is_left_out_and_named_once(kind, working, text, reason
     assert main(["list", kind]) == main(["list", kind]) == 0
     listed, warnings = capsys.readouterr()
     assert working in listed and "broken" not in listed
-    assert warnings.startswith(f"warning: left out: {kind[:-1]} 'broken': {reason}") and warnings.count("\n") == 1
+    assert warnings.startswith(f"warning: skipped: {kind[:-1]} 'broken': {reason}") and warnings.count("\n") == 1
     values = {"model": "mlp", "rule": "bp", "dataset": "digits"} | {kind[:-1]: "broken"}
     options = [word for name, value in values.items() for word in (f"--{name}", value)]
     assert f"error: {kind[:-1]} 'broken': {reason}" in refused(capsys, "run", "--scale", "quick", *options)

@@ -132,15 +132,15 @@ def unknown_setting(path):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (cut_short, "is cut short or is not JSON"),
-        (emptied, "is cut short or is not JSON"),
-        (no_object, "is JSON, but no object"),
+        (cut_short, "is truncated or not JSON"),
+        (emptied, "is truncated or not JSON"),
+        (no_object, "is JSON but not an object"),
         (better_accuracy, "was edited: its seal does not match its content"),
         (lost_seal, "was edited"),
-        (renamed, "holds another configuration than its name says"),
-        (other_seed, "holds another configuration than its name says"),
-        (stale, f"is stale: task mlp/{MLP.version - 1}, today mlp/{MLP.version}"),
-        (stale_rule, f"is stale: rule ldfa/1, today ldfa/{VERSION}"),
+        (renamed, "contains a different configuration than its name says"),
+        (other_seed, "contains a different configuration than its name says"),
+        (stale, f"is stale: task mlp/{MLP.version - 1}, current mlp/{MLP.version}"),
+        (stale_rule, f"is stale: rule ldfa/1, current ldfa/{VERSION}"),
         (other_schema, f"has schema {SCHEMA + 1}, not {SCHEMA}"),
         (unknown_setting, "unknown key 'momentum'"),
     ],
@@ -170,7 +170,7 @@ def test_a_raised_version_of_a_rule_makes_its_records_stale_and_its_checkpoints_
     configs = [CONFIG, kp, derived]
     before = [store.checkpoint([config]) for config in configs]
     monkeypatch.setattr(LowDimensionalFeedback, "version", VERSION + 1)
-    with pytest.raises(InvalidRecord, match=f"^is stale: rule ldfa/{VERSION}, today ldfa/{VERSION + 1}$"):
+    with pytest.raises(InvalidRecord, match=f"^is stale: rule ldfa/{VERSION}, current ldfa/{VERSION + 1}$"):
         read(path)
     assert [store.find(config, ["all"]) is None for config in configs] == [True, False, False]
     after = [store.checkpoint([config]) for config in configs]
@@ -182,7 +182,7 @@ def test_a_rule_inherits_no_version():
 
 
 def test_a_record_is_asked_for_by_its_configuration(path):
-    with pytest.raises(InvalidRecord, match="another configuration"):
+    with pytest.raises(InvalidRecord, match="a different configuration"):
         read(path, replace(CONFIG, seed=1))
 
 

@@ -81,10 +81,10 @@ WRONG = {
     "batch": (["--set", "batch_size=10000000000000000000000"], "below 2^63"),
     "seed": (["--seed", "1" + 400 * "0"], "below 2^63"),
     "long seed": (["--seed", 5000 * "1"], "--seed"),
-    "rank": (["--rank", 5000 * "1"], "a rank is"),
-    "rank in other digits": (["--rank", "٣"], "a rank is"),
-    "fraction": (["--rank", "0." + 5000 * "1"], "a rank is"),
-    "layer's rank": (["--rank", "B1=" + 5000 * "9"], "a rank is"),
+    "rank": (["--rank", 5000 * "1"], "expected: a whole number from 1"),
+    "rank in other digits": (["--rank", "٣"], "expected: a whole number from 1"),
+    "fraction": (["--rank", "0." + 5000 * "1"], "expected: a whole number from 1"),
+    "layer's rank": (["--rank", "B1=" + 5000 * "9"], "expected: a whole number from 1"),
     "classes": (["--dataset", "digits:" + 5000 * "1"], "digits:1"),
     "group": (["--dataset", "digits:5@" + 5000 * "1"], "digits:5"),
     "dataset": (["--dataset", 5000 * "x"], "unknown dataset"),
@@ -165,7 +165,7 @@ FILES = {
     "empty": (lambda path: path.write_text(""), "expected keys"),
     "deep": (lambda path: path.write_text(DEEP), "not YAML"),
     "itself": (lambda path: path.write_text("&a {title: *a}"), "nested too deep"),
-    "laughs": (lambda path: path.write_text("title: x\nmodel: mlp\nscales: " + LAUGHS), "holds too much"),
+    "laughs": (lambda path: path.write_text("title: x\nmodel: mlp\nscales: " + LAUGHS), "too large"),
     "control characters": (lambda path: path.write_text("title: \x07"), "not YAML"),
     "a number as key": (lambda path: path.write_text("1: 2"), "unknown key 1"),
 }
@@ -243,7 +243,7 @@ def test_a_plug_in_that_misbehaves_is_named_and_left_out(kind, working, name, te
     assert main(["list", f"{kind}s"]) == 0
     out, err = capsys.readouterr()
     assert working in out and "evil" not in out
-    assert err.startswith(f"warning: left out: {kind} '") and words.replace("{KIND}", kind.upper()) in err
+    assert err.startswith(f"warning: skipped: {kind} '") and words.replace("{KIND}", kind.upper()) in err
     assert err.count("\n") == 1 and err[:-1].isprintable()
 
 
@@ -293,7 +293,7 @@ def test_records_that_are_a_file_are_not_sound(tmp_path, capsys):
     (tmp_path / "quick").mkdir()
     (tmp_path / "quick/records").write_text("")
     assert main(["verify", "--no-golden", "--results", str(tmp_path)]) == 2
-    assert is_one_line(capsys.readouterr().err, "no records there")
+    assert is_one_line(capsys.readouterr().err, "no records found")
     (tmp_path / "cpu/records").mkdir(parents=True)
     assert main(["verify", "--no-golden", "--results", str(tmp_path)]) == 1
-    assert f"invalid   {tmp_path}/quick/records: is no folder" in capsys.readouterr().out
+    assert f"invalid   {tmp_path}/quick/records: is not a folder" in capsys.readouterr().out

@@ -177,7 +177,7 @@ def test_sigterm_to_a_command_is_one_line_and_143(to, experiment, tmp_path):
         (os.killpg if to == "all" else os.kill)(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert err == "terminated; 1 runs recorded, the rest resume\n" and "paused" in out
+    assert err == "terminated; 1 runs recorded; the same command resumes the rest\n" and "paused" in out
     assert len(list(Store(tmp_path / "results/quick").paths())) == 1
     assert len(list(tmp_path.glob("results/quick/checkpoints/*.pt"))) == 1
 
@@ -192,7 +192,7 @@ def test_sigterm_pauses_a_single_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bench.commands.run.run", terminated)
     command = [*RUN, "--set", "epochs=9"]
     assert main(command) == 143
-    assert capsys.readouterr().err.endswith("terminated; 0 runs recorded, the rest resume\n")
+    assert capsys.readouterr().err.endswith("terminated; 0 runs recorded; the same command resumes the rest\n")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert main(command) == 0
@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_line_of_the_command(experiment, capsys, monkeypatch)
 
     monkeypatch.setattr("bench.sweeps.executors.local.run_all", full)
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
-    assert is_one_line(capsys.readouterr().err, "No space left on device", "0 runs recorded, the rest resume")
+    assert is_one_line(capsys.readouterr().err, "No space left on device", "the same command resumes the rest")
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.EIO])
@@ -278,7 +278,7 @@ def test_a_folder_where_runs_cannot_be_claimed(number, experiment, capsys, monke
 
     monkeypatch.setattr(os, "link", link)
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
-    assert is_one_line(capsys.readouterr().err, "results/quick/claims: runs cannot be claimed", os.strerror(number))
+    assert is_one_line(capsys.readouterr().err, "results/quick/claims: cannot claim runs", os.strerror(number))
 
 
 def test_a_sweep_clears_what_killed_writers_left_and_nothing_else(tmp_path):
@@ -330,7 +330,7 @@ def test_what_is_no_file_and_has_the_name_of_a_record_is_named_before_anything_i
         kind(store.path("tiny", config))
     assert main(["sweep", "tiny", "--scale", "quick", "--workers", "1"]) == 2
     warning, error = capsys.readouterr().err.splitlines(True)
-    assert warning.startswith("warning: left out: ") and is_one_line(error, "and 1 more: not a regular file")
+    assert warning.startswith("warning: skipped: ") and is_one_line(error, "and 1 more: not a regular file")
 
 
 def test_tuning_names_the_trials_it_leaves_out(tmp_path, capsys, monkeypatch):
@@ -374,7 +374,7 @@ def test_weights_go_to_regular_files_alone(kind, tmp_path, capsys, monkeypatch):
     assert main([*RUN, "--save-weights", "w.pt"]) == 2
     assert is_one_line(capsys.readouterr().err, "--save-weights w.pt")
     assert os.lstat(target)[:3] == before[:3] and os.listdir(tmp_path) == ["w.pt"]
-    with pytest.raises(CannotWrite, match="no regular file"):
+    with pytest.raises(CannotWrite, match="not a regular file"):
         write_atomically(target, lambda file: file.write(b"x"))
     assert os.lstat(target)[:3] == before[:3]
 

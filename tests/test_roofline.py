@@ -60,7 +60,7 @@ def test_a_population_launches_as_one_and_processes_launch_side_by_side():
 
 
 def test_a_gpu_without_a_data_sheet_is_named():
-    with pytest.raises(UsageError, match=r"^unknown GPU 'h10' \(did you mean 'h100'\?\); allowed: a100, h100, h200$"):
+    with pytest.raises(UsageError, match=r"^unknown GPU 'h10' \(did you mean 'h100'\?\); expected: a100, h100, h200$"):
         gpu_called("h10")
 
 

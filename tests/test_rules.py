@@ -176,7 +176,7 @@ def test_wm_mirrors_the_noise_that_passes_through():
 @pytest.mark.parametrize("option", [("wm", "samples", 0), ("ldfa-track", "resets", -1)])
 def test_options_out_of_range_are_refused(option):
     rule, name, value = option
-    with pytest.raises(UsageError, match=f"^{name}: {value} is not allowed; allowed: . or more$"):
+    with pytest.raises(UsageError, match=f"^{name}: {value} is not allowed; expected: . or more$"):
         RULES.get(rule)(**{name: value})
 
 

@@ -72,7 +72,7 @@ def test_older_records_and_later_fields(write):
     assert read(write("ok", {"dimension": None}))["dimension"] is None
 
 
-HALF = "accuracy: 50.1 is not allowed; expected: that of a whole number of {} images"
+HALF = "accuracy: 50.1 is not allowed; expected: the share of a whole number of {} images"
 WRONG = {
     "status unknown": ("ok", {"status": "fine"}, "status: 'fine'"),
     "status of a run in progress": ("ok", {"status": "paused"}, "status: 'paused'"),
@@ -109,8 +109,8 @@ WRONG = {
     "measure in words": ("ok", {"history.2.layers.B1.error_angle": "right"}, "history: epoch 4"),
     "measure of the network missing": ("linear", {"history.2.mode_strengths": GONE}, "history: epoch 2"),
     "measure of the network in words": ("linear", {"history.2.mode_strengths": ["strong"]}, "history: epoch 2"),
-    "too few first losses": ("ok", {"first_losses.3": GONE}, "first_losses: holds those of 29 steps, expected: 30"),
-    "no first loss": ("ok", {"first_losses": []}, "first_losses: holds those of 0 steps"),
+    "too few first losses": ("ok", {"first_losses.3": GONE}, "first_losses: has 29 steps, expected: 30"),
+    "no first loss": ("ok", {"first_losses": []}, "first_losses: has 0 steps"),
     "first loss in words": ("ok", {"first_losses.0": "2.3"}, "first_losses: loss: '2.3'"),
     "first loss lost": ("ok", {"first_losses.0": None}, "first_losses: loss: None"),
     "regression that starts at nothing": ("linear", {"first_losses.0": 0.0}, "first_losses: 0.0"),
@@ -231,12 +231,12 @@ def unreadable(path):
 FILES = {
     nested: "is nested too deeply",
     nested_and_whole: "",
-    not_finite: "holds NaN or an infinite number",
-    too_large_a_number: "holds NaN or an infinite number",
-    utf16: "is cut short or is not JSON",
+    not_finite: "contains NaN or an infinite number",
+    too_large_a_number: "contains NaN or an infinite number",
+    utf16: "is truncated or not JSON",
     without_keys: "has schema None",
     folder: "cannot be read: Is a directory",
-    fifo: "is no regular file",
+    fifo: "is not a regular file",
     dangling: "cannot be read: No such file or directory",
     loop: "cannot be read: Too many levels of symbolic links",
     unreadable: "cannot be read: Permission denied",
@@ -297,7 +297,7 @@ def results(tmp_path, monkeypatch):
     record["final"]["accuracy"] = 1e9
     forged = whole.with_name("bp-forged.json")
     Store(results).write(record, forged)
-    return results, odd | {forged: "another configuration than its name says"}
+    return results, odd | {forged: "a different configuration than its name says"}
 
 
 def test_odd_files_are_named_and_skipped_by_every_command(results, tmp_path, capsys, monkeypatch):
@@ -315,8 +315,8 @@ def test_odd_files_are_named_and_skipped_by_every_command(results, tmp_path, cap
     assert lines[-1] == f"records: {len(odd) + 2}, problems: {len(odd)}"
     for command in (["sweep", "tiny", "--scale", "quick", "--dry-run"], ["compare", "kp", "bp", "--task", "mlp"]):
         lines, warnings = says(0, *command, "--results", str(folder))
-        assert lines and all(line.startswith("warning: left out: ") for line in warnings)
-        assert len(warnings) == len(set(odd.values())) and "is no regular file" in str(warnings)
+        assert lines and all(line.startswith("warning: skipped: ") for line in warnings)
+        assert len(warnings) == len(set(odd.values())) and "is not a regular file" in str(warnings)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").rename(tmp_path / "made")
     lines, _ = says(1, "import", str(tmp_path / "made"))

@@ -195,7 +195,7 @@ def test_populations_give_the_records_of_runs_one_by_one(tmp_path):
             assert other["first_losses"] == pytest.approx(record["first_losses"], rel=1e-4)
     said = [(tmp_path / folder / "said").read_text().splitlines() for folder in ("one", "many", "scarce")]
     assert said[:2] == [[], []]
-    assert sorted(said[2]) == [f"out of memory: {members} runs at once from here on" for members in (2, 3)]
+    assert sorted(said[2]) == [f"out of memory: {members} runs at a time from here on" for members in (2, 3)]
 
 
 def test_members_of_a_population_that_fails_run_one_by_one(tmp_path):
@@ -208,7 +208,7 @@ def test_members_of_a_population_that_fails_run_one_by_one(tmp_path):
     assert [record["status"] for record in found] == ["failed"] * 6 + ["ok"] * 2
     said = sorted((tmp_path / "results/said").read_text().splitlines())
     reasons = ["--rank 3: no such", "ValueError: no error goes down", "its process died"]
-    assert said == [f"runs at once failed, so they go on one by one: {reason}" for reason in reasons]
+    assert said == [f"training together failed, so the runs continue one by one: {reason}" for reason in reasons]
 
 
 LOSES = RAISES.replace(
@@ -406,10 +406,10 @@ def test_an_experiment_or_a_scale_that_does_not_exist(write):
     trial = write([{"rule": "bp"}])
     assert "trial" in names()
     with pytest.raises(
-        UsageError, match=r"^unknown experiment 'trail' \(did you mean 'trial'\?\); allowed: .*, trial, "
+        UsageError, match=r"^unknown experiment 'trail' \(did you mean 'trial'\?\); expected: .*, trial, "
     ):
         experiment("trail")
     with pytest.raises(UsageError, match=r"^unknown scale 'quik' \(did you mean 'quick'\?\)"):
         trial.configs("quik")
-    with pytest.raises(UsageError, match=r"^--scale gpu: experiment 'trial' has quick only$"):
+    with pytest.raises(UsageError, match=r"^--scale gpu: experiment 'trial' has no such scale; expected: quick$"):
         trial.configs("gpu")

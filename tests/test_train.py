@@ -337,7 +337,7 @@ def test_rotation_angles_cover_both_directions():
 
 @pytest.mark.parametrize("spec", ["", "flip:1", "rotate", "rotate:", "rotate:x", "Flip"])
 def test_an_augmentation_that_does_not_exist(spec):
-    with pytest.raises(UsageError, match=f"^augment: '{spec}' is not allowed; allowed: {ALLOWED}$"):
+    with pytest.raises(UsageError, match=f"^augment: '{spec}' is not allowed; expected: {ALLOWED}$"):
         augmentation(spec)
 
 

@@ -147,13 +147,13 @@ def write(results, content):
     ("content", "words"),
     [
         ('{"bp": {"chosen"', ["not JSON"]),
-        ([1], ["expected rules"]),
+        ([1], ["expected: rules"]),
         ({"bp": {"chosen": {"lr": 0.1}}}, ["bp", "'trials' is missing"]),
         ({"bp": {"chosen": {"lr": "fast"}, "trials": []}}, ["bp", "chosen.lr", "'fast'"]),
         ({"bp": {"chosen": {"lr": -0.1}, "trials": []}}, ["bp", "lr: -0.1"]),
         ({"bp": {"chosen": {"lrr": 0.1}, "trials": []}}, ["bp", "'lrr'", "did you mean 'lr'?"]),
         ({"bp": {"chosen": {"lr": 0.1}, "trials": [{"lr": 0.1}]}}, ["bp", "trial 1", "'accuracy' is missing"]),
-        ({"bp": {"chosen": {"lr": 0.1}, "trials": [trial()]}}, ["bp", "chosen", "none of its trials"]),
+        ({"bp": {"chosen": {"lr": 0.1}, "trials": [trial()]}}, ["bp", "chosen", "not one of its trials"]),
     ],
 )
 def test_a_broken_file_of_settings_is_named_in_one_line(content, words, tmp_path, capsys):
@@ -222,7 +222,7 @@ def test_a_budget_below_one_trial_is_refused_and_a_longer_one_stops_in_between(s
     assert not list(small.iterdir())
     monkeypatch.setattr("bench.commands.sweep.measured", lambda config, device: 0.0)
     assert main([*tune, "--budget", "0"]) == 0
-    assert capsys.readouterr().out.endswith("stopped by the budget, 3 trials missing, so nothing is chosen yet\n")
+    assert capsys.readouterr().out.endswith("budget reached, 3 trials missing, so nothing is chosen yet\n")
     assert not (small / "quick/tuned").exists()
 
 

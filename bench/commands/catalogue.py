@@ -28,8 +28,8 @@ def show(kind: str | None) -> int:
 
 
 TITLES = {
-    "rules": "rules; extra parameters over the weights, and error path FLOPs over those of bp, "
-    "of a 512 x 512 Linear layer (rank 10, batch 128, direct error 10 wide)"
+    "rules": "rules; extra parameters relative to the weights, and error path FLOPs relative to bp, "
+    "for a 512 x 512 Linear layer (rank 10, batch 128, direct error 10 wide)"
 }
 Rows = tuple[list[str], Iterable[Iterable[Any]]]
 
@@ -38,7 +38,7 @@ def rules() -> Rows:
     from bench.training.costs import example
 
     columns = ["version", "reads weights", "reads targets", "has a rank", "extra parameters", "error path FLOPs"]
-    return ["rule", "what it does", *columns], [
+    return ["rule", "description", *columns], [
         [
             name,
             _title(rule).removeprefix(f"`{name}`: "),
@@ -53,7 +53,7 @@ def rules() -> Rows:
 
 
 def models() -> Rows:
-    return ["model", "what it is", "task", "rules"], [
+    return ["model", "description", "task", "rules"], [
         [name, _title(MODELS.module(name)), f"{name}/{model.version}", _rules_for(model)]
         for name, model in MODELS.all().items()
     ]
@@ -64,11 +64,11 @@ def _rules_for(model: "type[Network]") -> str:
     rules = {name: rule() for name, rule in RULES.all().items()}
     lacking = {name for name, rule in rules.items() if rule.direct and not model.output_module}
     lacking |= {name for name, rule in rules.items() if not rule.serves(model.regression)}
-    return f"all but {', '.join(sorted(lacking))}" if lacking else "all"
+    return f"all except {', '.join(sorted(lacking))}" if lacking else "all"
 
 
 def datasets() -> Rows:
-    return ["dataset", "what it is", "outputs", "training", "test"], [
+    return ["dataset", "description", "outputs", "training", "test"], [
         [dataset.name, dataset.note, dataset.outputs, *dataset.sizes] for dataset in DATASETS.all().values()
     ]
 
@@ -101,7 +101,7 @@ def data(download: str | None, check: bool, clear_cache: bool) -> int:
     table("datasets", columns, ([row.name, row.where, _verified(row), *row[4:]] for row in rows))
     kept = sum(path.stat().st_size for path in _cache.files()) // 10**6
     typer.echo(
-        f"Decoded images: {kept} MB in {_cache.folder()} (BENCH_CACHE names another folder, --clear-cache clears it)"
+        f"Decoded images: {kept} MB in {_cache.folder()} (BENCH_CACHE sets the folder, --clear-cache deletes them)"
     )
     problems = [f"{row.name}: {row.problem}" for row in rows if row.problem]
     for problem in problems:

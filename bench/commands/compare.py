@@ -50,7 +50,7 @@ def compare(rule: str, baseline: str, task: str, *, scale: str | None, dataset: 
     if scale is not None and scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     if asked[0] == asked[1]:
-        raise UsageError(f"{rule} {baseline}: the same twice; allowed: two rules, or one at two ranks")
+        raise UsageError(f"{rule} {baseline}: both are the same; expected: two rules, or one rule at two ranks")
     refused: dict[Path, str] = {}
     scale, pair = _recorded(asked, model, [scale] if scale else SCALES[::-1], results, refused)
     where = f"{task_of(model)} at scale {scale}"
@@ -70,7 +70,7 @@ def _side(text: str) -> Side:
     if rule not in RULES.names():
         raise unknown("rule", rule, RULES.names())
     if at and not RULES.declared(rule, "ranked"):
-        raise UsageError(f"{text}: rule {rule!r} has no rank; allowed: {rule}")
+        raise UsageError(f"{text}: rule {rule!r} has no rank; expected: {rule}")
     return Side(rule, rank if at else None)
 
 
@@ -80,7 +80,7 @@ def _model(task: str) -> str:
     if model not in MODELS.names():
         raise unknown("task", task, tasks)
     if slash and task != task_of(model):
-        raise UsageError(f"--task {task}: is not today's version, whose records alone count; allowed: {task_of(model)}")
+        raise UsageError(f"--task {task}: not the current version, so no record counts; expected: {task_of(model)}")
     return model
 
 
@@ -95,9 +95,9 @@ def _recorded(
             return scale, found
         names = _sorted(runs for side in found for runs in side.recorded)
         there += [f"{_listed(names)} at scale {scale}"] if names else []
-    both = f"{sides[0]} and {sides[1]} are not both recorded for {task_of(model)} at one scale of {results}"
+    both = f"{sides[0]} and {sides[1]} are not both recorded for {task_of(model)} at the same scale in {results}"
     raise UsageError(
-        f"{both}, at the settings of its protocol; recorded: {'; '.join(there) or 'neither'} "
+        f"{both}, with the protocol's settings; recorded: {'; '.join(there) or 'neither'} "
         "(`bench verify` shows records that do not count)"
     )
 
@@ -117,20 +117,22 @@ def _runs(rule: str, model: str, scale: str, results: Path, refused: dict[Path, 
 def _dataset(pair: Sequence[Side], dataset: str | None, where: str) -> str:
     both = sorted(pair[0].datasets & pair[1].datasets)
     if dataset is not None and dataset not in both:
-        raise UsageError(f"--dataset {dataset}: not recorded for both on {where}; allowed: {_listed(both) or 'none'}")
+        raise UsageError(
+            f"--dataset {dataset}: not recorded for both rules, {where}; expected: {_listed(both) or 'none'}"
+        )
     if dataset is None and len(both) != 1:
-        raise UsageError(f"--dataset: {where} is recorded for both on {_listed(both) or 'no dataset'}; name one")
+        raise UsageError(f"--dataset: {where} is recorded for both rules on {_listed(both) or 'no dataset'}; name one")
     return dataset or both[0]
 
 
 def _one_rank(side: Side, found: Sequence[Runs], where: str) -> Runs:
     if len(found) > 1:
-        raise UsageError(f"{side}: several ranks are recorded for {where}; allowed: {_listed(_sorted(found))}")
+        raise UsageError(f"{side}: several ranks are recorded for {where}; expected: {_listed(_sorted(found))}")
     return found[0]
 
 
 def _show(ours: Runs, theirs: Runs, shared: Sequence[int], where: str) -> None:
-    columns = ["rule", ours.measure, "runs", "ok", "FLOPs a step", "FLOPs of a run", "median time"]
+    columns = ["rule", ours.measure, "runs", "ok", "FLOPs per step", "FLOPs per run", "median time"]
     columns += ["reads weights", "reads targets", "feedback parameters"]
     form, signed = (".3g", "+.3g") if ours.regression else (".2f", "+.2f")
     table(where, columns, (_costs(runs, form) for runs in (ours, theirs)))
@@ -145,7 +147,7 @@ def _show(ours: Runs, theirs: Runs, shared: Sequence[int], where: str) -> None:
     ]
     title = f"{_of(ours)} minus {_of(theirs)}, percentage points, {len(shared)} shared seeds"
     table(title, ["difference", ""], rows)
-    typer.echo("no verdict: the margin is one of accuracies" if ours.regression else _verdict(found))
+    typer.echo("no verdict: the margin applies to accuracies only" if ours.regression else _verdict(found))
 
 
 def _costs(runs: Runs, form: str) -> list:
@@ -163,8 +165,8 @@ def _verdict(found: Comparison) -> str:
     why = {
         Verdict.MATCHES: f"the whole t interval lies above {-MARGIN:g} point",
         Verdict.BELOW: f"the whole t interval lies below {-MARGIN:g} point",
-        Verdict.INCONCLUSIVE: f"the t interval holds {-MARGIN:g} point{more}",
-        Verdict.TOO_FEW: f"{n} shared seeds, and a verdict needs {MIN_SEEDS}",
+        Verdict.INCONCLUSIVE: f"the t interval contains {-MARGIN:g} point{more}",
+        Verdict.TOO_FEW: f"{n} shared seeds; a verdict needs {MIN_SEEDS}",
     }
     return f"verdict: {found.verdict} ({why[found.verdict]})"
 

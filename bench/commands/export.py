@@ -18,7 +18,7 @@ def export(folder: Path, results: Path) -> int:
     records = {scale: found for scale, found in read.items() if found}
     left_out(refused)
     if not records:
-        raise UsageError(f"--results {results}: no valid records there; expected: a folder with SCALE/records")
+        raise UsageError(f"--results {results}: no valid records found; expected: a folder with SCALE/records")
     write_dataset(folder, records)
     counts = ", ".join(f"{len(found)} at scale {scale}" for scale, found in records.items())
     typer.echo(f"{folder}: {counts}")

@@ -43,10 +43,10 @@ def train_one(
     store = Store(results / scale)
     record = None if force or save_weights else _recorded(config, store)
     if record is not None:
-        typer.echo("recorded already, so not trained again (--force does)", err=True)
+        typer.echo("already recorded, so not trained again (--force retrains)", err=True)
     else:
         if save_weights is not None and not _writable(save_weights):
-            raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a folder that can")
+            raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a writable folder")
         check([config])
         writable(store.path(EXPERIMENT, config).parent)
         store.check_names(EXPERIMENT, [config])
@@ -68,16 +68,16 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         key, dot, part = path.partition(".")
         written = f"--set {cut(assignment)}"
         if not equals:
-            raise UsageError(f"{written}: not allowed; allowed: KEY=VALUE")
+            raise UsageError(f"{written}: not allowed; expected: KEY=VALUE")
         if key in OWN_OPTION:
-            raise UsageError(f"{written}: {key} has an option of its own; allowed: --{key}")
+            raise UsageError(f"{written}: {key} has its own option; expected: --{key}")
         if not dot:
             values[key] = _value(text, written)
         elif isinstance(values.get(key), dict):
             values[key][part] = _value(text, written)
         else:
             parts = ", ".join(name for name, value in values.items() if isinstance(value, dict))
-            raise UsageError(f"{written}: {shown(key)} has no parts; allowed: {parts}")
+            raise UsageError(f"{written}: {shown(key)} has no parts; expected: {parts}")
     return parse(Config, values, "--set")
 
 

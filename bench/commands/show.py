@@ -54,7 +54,7 @@ def left_out(refused: Mapping[Path, str]) -> None:
         by_reason.setdefault(reason, []).append(path)
     for reason, (first, *others) in by_reason.items():
         more = f" and {len(others)} more" if others else ""
-        typer.echo(f"warning: left out: {first}{more}: {reason}", err=True)
+        typer.echo(f"warning: skipped: {first}{more}: {reason}", err=True)
 
 
 def duration(seconds: float) -> str:
@@ -77,5 +77,5 @@ def in_words(cost: "Cost") -> list[str]:
 def interrupted(by: KeyboardInterrupt, recorded: int) -> NoReturn:
     """Ends the command as Ctrl-C does, or SIGTERM."""
     word, status = ("terminated", 143) if isinstance(by, Terminated) else ("interrupted", 130)
-    typer.echo(f"{word}; {recorded} runs recorded, the rest resume", err=True)
+    typer.echo(f"{word}; {recorded} runs recorded; the same command resumes the rest", err=True)
     raise typer.Exit(status)

@@ -33,7 +33,7 @@ def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -
         if name not in ROWS:
             raise unknown("row", name, ROWS)
     if names and results:
-        raise UsageError("--results: all rows of a machine are kept together; allowed: without --rows")
+        raise UsageError("--results: all rows of a machine are saved together; expected: no --rows")
     if results:
         writable(results / "speed")
     train_alone()

@@ -60,9 +60,9 @@ def sweep(
     at_once = min(len(todo), cluster.at_once) if cluster else _here(workers, device)
     if estimates:
         total = duration(max(sum(estimates) / at_once, max(estimates)))
-        typer.echo(f"estimate: {total} with {at_once} at once")
+        typer.echo(f"estimate: {total} with {at_once} in parallel")
     else:
-        typer.echo("no estimate: nothing of this model is recorded yet")
+        typer.echo("no estimate: no run of this model is recorded yet")
     if dry_run:
         return 0
     settings: dict[str, Any] = {"device": device, "population": population, "reuses": found.reuses}
@@ -77,7 +77,7 @@ def sweep(
         return 0
     left = len(todo) - ended["ok"] - ended["diverged"] - ended["failed"]
     if left:
-        typer.echo(f"stopped by the budget, {left} missing")
+        typer.echo(f"budget reached, {left} runs missing")
     return int(ended["failed"] > 0)
 
 
@@ -88,7 +88,7 @@ def show_estimate(found: Experiment, scale: str, gpu: str, *, results: Path, cla
     device = gpu_called(gpu)
     configs = found.configs(scale, alternative(0), results, claims=claims)
     todo = missing(configs, Store(results / scale), [found.name, *found.reuses])
-    title = f"{found.name} at scale {scale} on one {device.name}, {workers} at once"
+    title = f"{found.name} at scale {scale} on one {device.name}, {workers} in parallel"
     table(title, COST_COLUMNS, [in_words(cost(todo, device, workers))])
     return 0
 
@@ -143,7 +143,7 @@ def tune(
             return 1
         if left := len(todo) - ended["ok"] - ended["diverged"]:
             later = sum(ROUNDS[number:]) * len(rules)
-            typer.echo(f"stopped by the budget, {left + later} trials missing, so nothing is chosen yet")
+            typer.echo(f"budget reached, {left + later} trials missing, so nothing is chosen yet")
             return 0
     status = 0
     for rule in rules:
@@ -192,8 +192,8 @@ def _usable(budget: float | None, todo: Sequence[Config], estimates: Sequence[fl
     if not estimates:
         return budget
     if budget < min(estimates):
-        least = f"allowed: {math.ceil(min(estimates))} and more"
-        raise UsageError(f"--budget {budget:g}: too short for one run, of about {duration(min(estimates))}; {least}")
+        least = f"expected: {math.ceil(min(estimates))} or more"
+        raise UsageError(f"--budget {budget:g}: too short for one run, about {duration(min(estimates))}; {least}")
     epochs = {c.digest: e * c.log_every / c.epochs for e, c in zip(estimates, todo, strict=True)}
     between_pauses = max(sum(epochs[config.digest] for config in part) for part in parts(todo, population))
     return budget - min(1.5 * between_pauses, budget / 2)
@@ -230,7 +230,9 @@ def _run(
             task = bar.add_task("", total=len(configs))
             execute(configs, store, name, scale, done=done, say=lambda line: out.print(line, soft_wrap=True))
     except CannotWrite as error:
-        raise CannotWrite(f"{error}; {ended['ok'] + ended['diverged']} runs recorded, the rest resume") from None
+        raise CannotWrite(
+            f"{error}; {ended['ok'] + ended['diverged']} runs recorded; the same command resumes the rest"
+        ) from None
     except KeyboardInterrupt as error:
         interrupted(error, ended["ok"] + ended["diverged"])
     return ended

@@ -18,8 +18,8 @@ def verify(results: Path, golden: bool) -> int:
     found = sorted(results.glob("*/records"))
     stores = [Store(path.parent) for path in found if path.is_dir()]
     if not stores:
-        raise UsageError(f"--results {results}: no records there; allowed: a folder with SCALE/records")
-    problems = [f"invalid   {path}: is no folder" for path in found if not path.is_dir()]
+        raise UsageError(f"--results {results}: no records found; expected: a folder with SCALE/records")
+    problems = [f"invalid   {path}: is not a folder" for path in found if not path.is_dir()]
     for store in stores:
         index = Index()
         problems += _invalid(store, index)
@@ -52,9 +52,9 @@ def _invalid(store: Store, index: Index) -> Iterator[str]:
         name, seed = name_and_seed(record)
         other, agreed = first.setdefault((name, seed), (path, found))
         if found != agreed:
-            yield f"data      {path}: {name} has another sha256 than in {other}"
+            yield f"data      {path}: {name} has a different sha256 than in {other}"
         elif differs(record):
-            yield f"data      {path}: {name} has another sha256 than the dataset"
+            yield f"data      {path}: {name} has a different sha256 than the dataset"
     for path, reason in index.refused.items():
         yield f"invalid   {path}: {reason}"
 
@@ -84,7 +84,7 @@ def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
         due = _missing(needed)
         lacking += [f"missing   {store.path(name, config)}" for config in due]
         if others := len(_missing(runs)) - len(due):
-            notes.append(f"open      {folder}: {others} of {len(runs)} runs, that no claim reads, have no record")
+            notes.append(f"open      {folder}: {others} of {len(runs)} runs have no record; no claim reads them")
         slugs = {config.slug for config, _ in runs}
         notes += [f"extra     {path}" for path in store.paths(name) if path.stem not in slugs]
     return lacking, notes

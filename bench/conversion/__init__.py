@@ -67,9 +67,9 @@ def convert(
     kept = _left(names, modules, [exclude] if isinstance(exclude, str) or callable(exclude) else list(exclude))
     if problems := problems_of(kept, modules):
         listed = "; ".join(f"layer {name!r}: {reason}" for name, reason in problems.items())
-        raise UsageError(f"{listed}. Leave layers out with exclude={list(problems)}")
+        raise UsageError(f"{listed}. Exclude layers with exclude={list(problems)}")
     if not kept:
-        raise UsageError(f"nothing to convert: no layer is left that can be under a rule\n{conversion_report(module)}")
+        raise UsageError(f"nothing to convert: no remaining layer can be put under a rule\n{conversion_report(module)}")
     ranks = _ranks(rank, kept)
     last = _output(modules, names, output)
     generator = Generator().manual_seed(seed)
@@ -79,7 +79,7 @@ def convert(
             tensor.data = tensor.data.contiguous()
     report = conversion_report(module)
     if report.share_plain > 0.5:
-        more = "print(bench.conversion_report(network)) names the layers and why"
+        more = "print(bench.conversion_report(network)) lists them with the reasons"
         warnings.warn(f"{report.share_plain:.0%} of the weights stay plain: {more}", stacklevel=2)
     return module
 
@@ -136,7 +136,7 @@ def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -
 
 def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
     if not isinstance(output, str | None):
-        raise UsageError(f"output={output!r}: expected: the name of one layer; a direct rule hears one output")
+        raise UsageError(f"output={output!r}: expected: the name of one layer; a direct rule has one output")
     if output is not None and output not in modules:
         raise UsageError(f"output: {unknown('layer', output, names)}")
     linear = [name for name in names if isinstance(modules[name], nn.Linear)]
@@ -166,7 +166,7 @@ def convert_layers(
         told = None if name == output and rule.source == "hidden" else source
         kind = layer_class(plain.__class__)
         if kind is None:
-            raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be under a rule")
+            raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be put under a rule")
         try:
             like = feedback_like(group_of(kind.operator_of(plain), getattr(plain, kind.MATRIX)), told)
             wanted, full = rank_for(ranks[label], like), full_rank(like)

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from bench.errors import UsageError
 from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
 
-REGISTER = "bench.register_layer says how the weight of such a layer acts"
+REGISTER = "bench.register_layer declares how such a layer's weight acts"
 ACCUMULATION = "'Accumulated gradients' in docs/your-own-network.md"
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule", "ScriptModule")
 
@@ -53,7 +53,9 @@ class ConversionReport:
         lines.append(f"{total}; {self.feedback:,} feedback parameters")
         if self.scale_free:
             names = " and ".join(sorted(self.scale_free))
-            lines.append(f"gradients of {names} do not grow with the loss; to accumulate or scale any: {ACCUMULATION}")
+            lines.append(
+                f"gradients of {names} do not grow with the loss; before accumulating or scaling, see {ACCUMULATION}"
+            )
         return "\n".join(lines)
 
 
@@ -135,12 +137,12 @@ def weight_of(layer: nn.Module) -> Tensor | None:
 def problem_of(layer: nn.Module) -> str | None:
     """Why a convertible layer cannot be put under a rule, None where it can."""
     if isinstance(layer, RuleLayer):
-        return "is under a rule already; bench.revert takes it back"
+        return "is already under a rule; bench.revert restores it"
     if parametrize.is_parametrized(layer):
         return "is parametrized; convert first and parametrize afterwards"
     weight = weight_of(layer)
     if weight is None:
-        return "has a weight that a hook makes (weight_norm, spectral_norm, prune); convert first and add it afterwards"
+        return "has a weight computed by a hook (weight_norm, spectral_norm, prune); convert first, then add it"
     if is_lazy(weight):
         return "is lazy; run a batch through the network first"
     if type(weight) is not nn.Parameter:
@@ -150,7 +152,7 @@ def problem_of(layer: nn.Module) -> str | None:
     except UsageError as error:
         return str(error)
     if taken := [name for name in RuleLayer.OWN if hasattr(layer, name)]:
-        return f"has attributes of its own called {', '.join(taken)}"
+        return f"has its own attributes called {', '.join(taken)}"
     return None
 
 

@@ -86,8 +86,8 @@ def parse_name(name: str) -> tuple[str, Part | None]:
     if not colon:
         return base, None
     if not (found := re.fullmatch(r"([1-9][0-9]{,9})(?:@([1-9][0-9]{,9}))?", suffix)):
-        allowed = "a whole number from 1, or for a later group of classes size@index, as in 10@1"
-        raise UsageError(f"dataset {shown(name)}: after the colon comes {allowed}, not {shown(suffix)}")
+        allowed = "a whole number from 1, or size@index for a later group of classes, as in 10@1"
+        raise UsageError(f"dataset {shown(name)}: expected after the colon: {allowed}; found: {shown(suffix)}")
     return base, Part(*(int(number) for number in found.groups(default="0")))
 
 
@@ -123,7 +123,7 @@ def _found(names: str | Sequence[str]) -> tuple[str, Path]:
             return name, folder
     ways = "; ".join(f"{name}: {dataset.how_to_get}" for name, dataset in datasets.items())
     looked = ", ".join(map(str, folders()))
-    raise UsageError(f"no files of {' or '.join(names)} in {looked} (data folders come from BENCH_DATA); {ways}")
+    raise UsageError(f"no files of {' or '.join(names)} in {looked} (BENCH_DATA sets the data folders); {ways}")
 
 
 def is_drawn(name: str) -> bool:

@@ -86,7 +86,7 @@ class _Plain(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] not in ("numpy", "_codecs") or name not in self.allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no batch of images does")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no batch of images uses")
         return self.allowed[name]
 
 

@@ -120,4 +120,4 @@ def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) ->
         write_atomically(file(name), save)
     except (CannotWrite, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        print(f"warning: {name} is decoded at each start: its cache cannot be written: {reason}", file=sys.stderr)
+        print(f"warning: {name} is decoded on every start: its cache cannot be written: {reason}", file=sys.stderr)

@@ -105,8 +105,8 @@ class Cifar(ImageFiles):
         total = hashlib.sha256(b"".join(found[row] for row in order)).hexdigest()
         if total != self.sha256[kind]:
             raise UsageError(
-                f"{place}: images in the split {kind!r} that are not of {self.name}: {self._wrong(kind, found)} of "
-                f"{size:,}; content sum {total}, expected: {self.sha256[kind]}"
+                f"{place}: {self._wrong(kind, found)} of {size:,} images in the split {kind!r} are not of {self.name}; "
+                f"content sum {total}, expected: {self.sha256[kind]}"
             )
         return split.take(torch.tensor(order))
 

@@ -46,9 +46,7 @@ class ImageFiles(Dataset):
             return
         _cache.write(self.name, self.sha256, states, splits)
         if kept is not None:
-            raise UsageError(
-                f"{_cache.file(self.name)} was altered; it is made again, and runs that used it are in doubt"
-            )
+            raise UsageError(f"{_cache.file(self.name)} was altered and is rebuilt; runs that used it are in doubt")
 
 
 class ParquetImages(ImageFiles):

@@ -72,11 +72,11 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
 def _decoded(encoded: bytes | None) -> Image.Image:
     """The image, its size and mode compared before its pixels are decoded."""
     if not isinstance(encoded, bytes):
-        raise ValueError("there are no bytes of an image")
+        raise ValueError("there are no image bytes")
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise ValueError(f"the image is none of {', '.join(FORMATS)}") from None
+        raise ValueError(f"the image format is none of {', '.join(FORMATS)}") from None
     if (image.mode, image.size) != ("RGB", SIZE):
         raise ValueError(
             f"the image is {image.mode} of {image.width} x {image.height} pixels, expected: RGB of 32 x 32"

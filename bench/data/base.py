@@ -103,10 +103,10 @@ class Data:
         name = f"{self.name}:{part}"
         first = part.group * part.size
         if part.size > self.outputs:
-            raise UsageError(f"dataset {name!r}: the number of classes is 1 to {self.outputs}")
+            raise UsageError(f"dataset {name!r}: expected: 1 to {self.outputs} classes")
         if first + part.size > self.outputs:
             last = self.outputs // part.size - 1
-            raise UsageError(f"dataset {name!r}: of {self.outputs} classes the last group of {part.size} is {last}")
+            raise UsageError(f"dataset {name!r}: the last group of {part.size} of its {self.outputs} classes is {last}")
 
         def cut(split: Split) -> Split:
             taken = split.take((first <= split.targets) & (split.targets < first + part.size))
@@ -188,4 +188,4 @@ def check_file(path: Path, expected: str, algorithm: str = "sha256") -> None:
         raise UsageError(f"{path} is missing")
     found = file_digest(path, algorithm)
     if found != expected:
-        raise UsageError(f"{path} is truncated or altered: {algorithm} {found}, expected {expected}")
+        raise UsageError(f"{path} is truncated or altered: {algorithm} {found}, expected: {expected}")

@@ -10,7 +10,7 @@ class TinyImagenet32(ParquetImages):
         "DhanashriPalodkar/imageet32x32; the test split is the labelled validation split. ImageNet's terms: "
         "non-commercial research."
     )
-    how_to_get = "copy train.parquet and test.parquet into tiny-imagenet-32/ of a data folder"
+    how_to_get = "copy train.parquet and test.parquet into tiny-imagenet-32/ in a data folder"
     outputs = 200
     sizes = (100_000, 10_000)
     balanced = True

@@ -43,7 +43,7 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
     @staticmethod
     def operator_of(plain: Any) -> PackedOperator:
         if not plain._qkv_same_embed_dim:
-            raise UsageError("kdim or vdim differ from embed_dim, so that its weights are not packed")
+            raise UsageError("kdim or vdim differ from embed_dim, so its weights are not packed")
         return PackedOperator()
 
     def forward(  # type: ignore[override]

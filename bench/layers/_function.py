@@ -61,7 +61,7 @@ class Mapped(torch.autograd.Function):
         sent, gradients = layer.respond(signals, feedback)
         if disputed := gradients.keys() & fixed & layer.fixed:
             named = ", ".join(sorted(disputed))
-            raise UsageError(f"{type(layer.rule).__name__} says that {named} is fixed, and gives a gradient for it")
+            raise UsageError(f"{type(layer.rule).__name__} declares {named} fixed but returns a gradient for it")
         if layer.clip is not None:
             sent = sent.clamp(-layer.clip, layer.clip)
         dW = operator.native(signals.dW) if ctx.needs_input_grad[3] else None

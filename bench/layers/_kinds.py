@@ -100,6 +100,6 @@ def register_layer(kind: type[nn.Module], operator_of: Callable[[Any], Operator]
     the operator's.
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise UsageError(f"register_layer: {kind!r} is no type of module")
+        raise UsageError(f"register_layer: {kind!r} is not a module type")
     LAYERS[kind] = class_of(kind, RuleLayer, operator_of)
     layer_class.cache_clear()

@@ -60,7 +60,7 @@ class RuleLayer(nn.Module, ABC):
         name = f"rule {rule!r}" if isinstance(rule, str) else type(rule).__name__
         rule = RULES.get(rule)() if isinstance(rule, str) else rule
         if rule.direct:
-            raise UsageError("a direct rule needs the network around the layer; allowed: bench.convert")
+            raise UsageError("a direct rule needs the whole network; expected: bench.convert")
         check_ranked(rule, rank, name)
         asked = parse_rank(rank, "rank=")
         check_clip(clip)

@@ -64,14 +64,14 @@ class Source:
         errors = [error for leads_here, error in self.heard if current and id(node) in leads_here]
         if not errors:
             raise UsageError(
-                f"layer {layer.label!r} hears no error: in this pass it does not lead to the output {self.name!r}, "
-                "from which a direct rule takes it; leave it out with `exclude`, or name another `output`"
+                f"layer {layer.label!r} receives no error: in this pass it does not lead to the output {self.name!r}, "
+                "where a direct rule takes the error; exclude it with `exclude`, or name another `output`"
             )
         if len(shapes := {tuple(error.shape) for error in errors}) > 1:
             written = ", ".join(map(str, sorted(shapes)))
             raise UsageError(
                 f"layer {layer.label!r} leads to the output {self.name!r} in calls of shapes {written}, whose errors "
-                "do not add up: leave it out with `exclude`"
+                "cannot be added: exclude it with `exclude`"
             )
         return at_rows(sum(errors[1:], errors[0]), layer, x, f"the output {self.name!r} has")
 
@@ -83,7 +83,7 @@ class Told(Source):
         """The targets for a layer that received x. Raises `UsageError` where it was told none, or of another width."""
         if targets is None:
             raise UsageError(
-                f"layer {layer.label!r} was told no targets; expected: bench.tell(network, one-hot labels "
+                f"layer {layer.label!r} received no targets; expected: bench.tell(network, one-hot labels "
                 f"(N, {self.width})) before each forward pass"
             )
         if targets.shape[-1] != self.width:
@@ -110,7 +110,7 @@ def at_rows(signal: Tensor, layer: "RuleLayer", x: Tensor, whose: str) -> Tensor
     if len(signal) != len(x):
         raise UsageError(
             f"layer {layer.label!r} received {len(x)} rows, {whose} {len(signal)} examples; a direct rule needs the "
-            "examples along the first dimension everywhere: leave it out with `exclude`"
+            "examples along the first dimension everywhere: exclude it with `exclude`"
         )
     return signal.flatten(1, -2).mean(1) if signal.ndim > 2 else signal
 

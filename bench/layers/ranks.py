@@ -28,9 +28,9 @@ def parse_ranks(spec: int | str | None, labels: Sequence[str]) -> dict[str, Rank
     for part in str(spec).split(","):
         label, _, value = part.partition("=")
         if label not in ranks:
-            raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; allowed: {', '.join(labels)}")
+            raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; expected: {', '.join(labels)}")
         if ranks[label] is not None:
-            raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is there twice; allowed: once")
+            raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is given twice; expected: once")
         ranks[label] = parse_rank(value)
     return ranks
 
@@ -48,7 +48,7 @@ def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
             return fraction
     allowed = "a whole number from 1, a fraction in (0, 1] such as 1/4 or 0.25, 'full'"
     each = ", or LAYER=RANK[,LAYER=RANK]" if name == FLAG else ", or a mapping from layers to these"
-    raise UsageError(f"{name}{cut(text)}: a rank is {allowed}{each}")
+    raise UsageError(f"{name}{cut(text)}: expected: {allowed}{each}")
 
 
 def check_ranked(rule: Rule, rank: object, called: str) -> None:

@@ -31,7 +31,7 @@ def register_reader(kind: type[nn.Module]) -> None:
     A subclass is a type of its own.
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise UsageError(f"register_reader: {kind!r} is no type of module")
+        raise UsageError(f"register_reader: {kind!r} is not a module type")
     READERS.add(_name(kind))
 
 

@@ -68,9 +68,9 @@ def _message(layer: "RuleLayer", never_called: bool) -> str:
     few = ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     calls = "the layers were not called" if never_called else "not by their own layer alone"
     return (
-        f"the weights of {few} are read by other code, {calls}: there they train by backpropagation, not by the rule. "
-        "Name a module that reads its layers with F.linear to bench.register_reader, or leave the layers out with "
-        "`exclude`; put a penalty on weights into the optimiser's weight decay"
+        f"the weights of {few} are read by other code, {calls}, where they would train by backpropagation. "
+        "Register a module that reads its layers with F.linear with bench.register_reader, or exclude the layers with "
+        "`exclude`; replace a weight penalty by the optimiser's weight decay"
     )
 
 

@@ -30,7 +30,7 @@ class CNN(Network):
         channels, *size = data.train.inputs.shape[1:]
         if min(size) < 8:
             pixels = " x ".join(map(str, size))
-            raise UsageError(f"model cnn: images of {pixels} pixels are too small; allowed: 8 x 8 or more")
+            raise UsageError(f"model cnn: images of {pixels} pixels are too small; expected: 8 x 8 or more")
         sizes = [channels, *(width * 2**stage for stage in range(4) for _ in range(2))]
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(below, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU(inplace=True))

@@ -68,9 +68,9 @@ class ViT(Network):
         channels, *size = data.train.inputs.shape[1:]
         if patch < 1 or any(side % patch for side in size):
             pixels = " x ".join(map(str, size))
-            raise UsageError(f"model vit: patch {patch} does not divide images of {pixels} pixels; allowed: a divisor")
+            raise UsageError(f"model vit: patch {patch} does not divide images of {pixels} pixels; expected: a divisor")
         if heads < 1 or width < 1 or width % heads:
-            raise UsageError(f"model vit: {heads} heads do not divide width {width}; allowed: a divisor")
+            raise UsageError(f"model vit: {heads} heads do not divide width {width}; expected: a divisor")
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         tokens = (size[0] // patch) * (size[1] // patch)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))

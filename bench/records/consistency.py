@@ -60,7 +60,7 @@ class _Run:
         first = 0 if self.config.measure_every or history[0].get("epoch") == 0 else 1
         for n, entry in enumerate(history, first):
             if before == self.config.epochs:
-                raise UsageError(f"history: goes on after epoch {before}, the last")
+                raise UsageError(f"history: continues after epoch {before}, the last")
             epoch = min(n * self.config.log_every, self.config.epochs)
             if type(entry.get("epoch")) is not int or entry["epoch"] != epoch:
                 raise _wrong("history: epoch", entry.get("epoch"), f"{epoch}")
@@ -114,7 +114,7 @@ class _Run:
             steps = math.ceil(self.epoch / (self.config.batch_size or self.train)) * self.record["history"][-1]["epoch"]
             least = most = min(steps, FIRST_LOSSES)
         if not least <= len(losses) <= most:
-            raise UsageError(f"first_losses: holds those of {len(losses)} steps, expected: {least} to {most}")
+            raise UsageError(f"first_losses: has {len(losses)} steps, expected: {least} to {most}")
         for loss in losses:
             if not (self.diverged and loss is None):
                 _check_loss("first_losses", loss)
@@ -146,7 +146,7 @@ def _check_accuracy(where: str, accuracy: Any, images: int | None) -> None:
     if images is not None:
         correct = accuracy * images / 100
         if abs(correct - round(correct)) > AN_IMAGE:
-            raise _wrong(f"{where}: accuracy", accuracy, f"that of a whole number of {images} images")
+            raise _wrong(f"{where}: accuracy", accuracy, f"the share of a whole number of {images} images")
 
 
 def _is_number(value: Any) -> bool:

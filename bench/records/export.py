@@ -1,4 +1,4 @@
-"""Records as a dataset: a Parquet file for each scale, and the card that says what is in it."""
+"""Records as a dataset: one Parquet file per scale, and a dataset card that describes them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ configs:
 
 # Records of training runs
 
-A row is one training run of the benchmark of learning rules that replicates "Training Large Neural Networks With
-Low-Dimensional Error Feedback" (arXiv:2502.20580). A split is a scale: networks and schedules differ between scales.
+Each row is one training run of the benchmark of learning rules that replicates "Training Large Neural Networks With
+Low-Dimensional Error Feedback" (arXiv:2502.20580). Each split is a scale: networks and schedules differ between scales.
 
 ```python
 from datasets import load_dataset
@@ -40,7 +40,7 @@ runs.groupby(["task", "dataset", "rule", "rank"], dropna=False)["accuracy"].agg(
 ```
 
 A run that diverged or failed has no final numbers; the benchmark counts it as chance. Rows whose `judged_on` is
-`validation` are trials of a search for settings, and no results.
+`validation` are tuning trials, not results.
 
 | split | runs | tasks | rules |
 | --- | --- | --- | --- |
@@ -48,24 +48,24 @@ A run that diverged or failed has no final numbers; the benchmark counts it as c
 
 ## Columns
 
-| column | type | what it is |
+| column | type | description |
 | --- | --- | --- |
 {columns}
 
 ## Versions
 
-Benchmark {benchmark}, schema of the records {schema}. Only rows of one `task` and one `rule_version`, at one scale
-and on one `dataset`, compare.
+Benchmark {benchmark}, record schema {schema}. Compare only rows with the same `task`, `rule_version`, scale and
+`dataset`.
 
 ## Licence and citation
 
 CC-BY-4.0. Cite the paper, the benchmark by its version, and a number by the seals of its rows: SHA-256 of the seals,
-sorted, a line each, of which the benchmark's leaderboard shows the first 16 digits as `records`.
+sorted, one per line. The benchmark's leaderboard shows its first 16 digits as `records`.
 """
 
 
 class Column(NamedTuple):
-    """A column: its type, as Arrow calls it, what it is, and how a record has it."""
+    """A column: its Arrow type, its description, and how to get its value from a record."""
 
     type: str
     what: str
@@ -77,7 +77,7 @@ def _config(name: str) -> Callable[[Record], Any]:
 
 
 def _at(*keys: str) -> Callable[[Record], Any]:
-    """What lies under keys of a record, None where one is missing."""
+    """The value under nested keys of a record; None if one is missing."""
 
     def value(record: Record) -> Any:
         found: Any = record
@@ -91,38 +91,34 @@ def _at(*keys: str) -> Callable[[Record], Any]:
 
 
 COLUMNS = {
-    "experiment": Column("string", "the experiment that it was run for; others may share it", _at("experiment")),
-    "task": Column("string", "network and version of the task", _at("task")),
-    "dataset": Column("string", "name of the data", _config("dataset")),
+    "experiment": Column("string", "experiment it was run for; other experiments may share it", _at("experiment")),
+    "task": Column("string", "network and task version", _at("task")),
+    "dataset": Column("string", "name of the dataset", _config("dataset")),
     "rule": Column("string", "learning rule", _config("rule")),
     "rule_version": Column("int64", "version of the rule", lambda record: record.get("rule_version", 1)),
-    "rank": Column(
-        "string", "rank of the feedback, of all layers or layer by layer; null without one", _config("rank")
-    ),
+    "rank": Column("string", "rank of the feedback, for all layers or per layer; null without one", _config("rank")),
     "seed": Column("int64", "seed of data order, augmentation and initial weights", _config("seed")),
     "status": Column("string", "ok, diverged or failed", _at("status")),
     "judged_on": Column(
         "string", "test, or validation for a trial", lambda record: record["config"].get("split", "test")
     ),
-    "accuracy": Column("double", "accuracy at the end, percent; null for a regression", _at("final", "accuracy")),
-    "loss": Column("double", "loss at the end, on the split that judges", _at("final", "loss")),
-    "seconds": Column("double", "time of the training", _at("seconds")),
+    "accuracy": Column("double", "final accuracy, percent; null for regression", _at("final", "accuracy")),
+    "loss": Column("double", "final loss, on the split in `judged_on`", _at("final", "loss")),
+    "seconds": Column("double", "training time", _at("seconds")),
     "device": Column("string", "name of the processor", _at("device", "name")),
-    "flops_step": Column("int64", "floating-point operations of the matrix products of a step", _at("flops_step")),
+    "flops_step": Column("int64", "floating-point operations in the matrix products of one step", _at("flops_step")),
     "feedback_parameters": Column("int64", "entries of the feedback tensors", _at("parameters", "feedback")),
-    "peak_memory_bytes": Column("int64", "most memory in use", _at("peak_memory_bytes")),
+    "peak_memory_bytes": Column("int64", "peak memory", _at("peak_memory_bytes")),
     "reads_weights": Column(
         "string", "whether the rule reads the weights: no, sign or yes", _at("rule", "reads_weights")
     ),
     "reads_targets": Column("bool", "whether the feedback learns from the targets", _at("rule", "reads_targets")),
-    "epochs": Column(
-        "list<int64>", "epochs that the next three columns are of", lambda record: _history(record, "epoch")
-    ),
-    "train_loss": Column("list<double>", "loss while training", lambda record: _history(record, "loss")),
-    "train_accuracy": Column("list<double>", "accuracy while training, percent", lambda r: _history(r, "accuracy")),
+    "epochs": Column("list<int64>", "epochs of the next three columns", lambda record: _history(record, "epoch")),
+    "train_loss": Column("list<double>", "training loss", lambda record: _history(record, "loss")),
+    "train_accuracy": Column("list<double>", "training accuracy, percent", lambda r: _history(r, "accuracy")),
     "test_accuracy": Column(
         "list<double>",
-        "accuracy along training, percent; that at the end is `accuracy`",
+        "accuracy on the split in `judged_on`, percent; the final one is `accuracy`",
         lambda r: _history(r, "test", "accuracy"),
     ),
     "first_losses": Column("list<double>", "losses of the first steps", _at("first_losses")),

@@ -35,7 +35,7 @@ def disagreement(config: Config, recorded: Sequence[float | None]) -> str:
     losses = [math.nan if loss is None else loss for loss in recorded]
     here = first_losses(config)
     if len(losses[:STEPS]) != len(here):
-        return f"holds the losses of {len(losses)} steps, expected at least {len(here)}"
+        return f"has the losses of {len(losses)} steps, expected: at least {len(here)}"
     if not (step := _first_apart(losses, here, config.precision)):
         return ""
     draws = np.array([here, *(first_losses(config, f"draw {n}") for n in range(1, DRAWS))])

@@ -136,7 +136,7 @@ class Store:
         """Raises `UsageError` where something that is no file, a folder for example, has the name of a record to be."""
         if taken := [path for config in configs if not is_writable_name(path := self.path(experiment, config))]:
             more = f" and {len(taken) - 1} more" if taken[1:] else ""
-            raise UsageError(f"{taken[0]}{more}: not a regular file, where a record is to be written; move it away")
+            raise UsageError(f"{taken[0]}{more}: not a regular file, but a record would be written there; move it away")
 
     def write(self, record: Record, path: Path) -> None:
         """Seals and writes a record, atomically."""
@@ -176,12 +176,12 @@ def read(path: Path, config: Config | None = None) -> Record:
             registry.check(name)
         named = path.stem == found.slug and config in (None, found)
         if not named or record["digest"] != found.digest:
-            raise InvalidRecord("holds another configuration than its name says")
+            raise InvalidRecord("contains a different configuration than its name says")
         task, rule = task_of(found.model), rule_of(found.rule)
         if record["task"] != task:
-            raise InvalidRecord(f"is stale: task {record['task']}, today {task}")
+            raise InvalidRecord(f"is stale: task {record['task']}, current {task}")
         if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
-            raise InvalidRecord(f"is stale: rule {recorded}, today {rule}")
+            raise InvalidRecord(f"is stale: rule {recorded}, current {rule}")
         check_numbers(record, found)
     except RecursionError:
         raise InvalidRecord("is nested too deeply") from None
@@ -204,7 +204,7 @@ def _content(path: Path) -> Record:
     try:
         with open(path, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidRecord("is no regular file")
+                raise InvalidRecord("is not a regular file")
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise InvalidRecord(f"cannot be read: {error.strerror}") from None
@@ -213,13 +213,13 @@ def _content(path: Path) -> Record:
     try:
         record = json.loads(content.decode())
     except ValueError:
-        raise InvalidRecord("is cut short or is not JSON") from None
+        raise InvalidRecord("is truncated or not JSON") from None
     if not isinstance(record, dict):
-        raise InvalidRecord("is JSON, but no object")
+        raise InvalidRecord("is JSON but not an object")
     try:
         sound = record.get("seal") == seal(record)
     except ValueError:
-        raise InvalidRecord("holds NaN or an infinite number, which JSON has not") from None
+        raise InvalidRecord("contains NaN or an infinite number, which JSON does not have") from None
     if not sound:
         raise InvalidRecord("was edited: its seal does not match its content")
     return record
@@ -247,4 +247,4 @@ def writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror
     if reason:
-        raise UsageError(f"--results: {folder} cannot be written ({reason}); allowed: a folder that can")
+        raise UsageError(f"--results: {folder} cannot be written ({reason}); expected: a writable folder")

@@ -23,7 +23,7 @@ class LowDimensionalFeedbackTrack(Rule):
 
     def __post_init__(self) -> None:
         if self.resets < 0:
-            raise UsageError(f"resets: {self.resets} is not allowed; allowed: 0 or more")
+            raise UsageError(f"resets: {self.resets} is not allowed; expected: 0 or more")
 
     def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
         return svd_factors(W, rank)

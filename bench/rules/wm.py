@@ -22,7 +22,7 @@ class WeightMirror(FeedbackAlignment):
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise UsageError(f"samples: {self.samples} is not allowed; allowed: 1 or more")
+            raise UsageError(f"samples: {self.samples} is not allowed; expected: 1 or more")
 
     def fixed(self, feedback: Feedback) -> set[str]:
         return set()

@@ -58,4 +58,4 @@ def _run(config: Config, data: Data, rounds: Rounds) -> None:
     rounds.cpu.append(cpu)
 
 
-ROWS = [Row("outside", "MLP, a run of a minute: share of the time outside the steps of ldfa", share, 0.03, 0.0)]
+ROWS = [Row("outside", "MLP, a one-minute run: share of the time outside the steps of ldfa", share, 0.03, 0.0)]

@@ -39,7 +39,7 @@ def extract(source: Path, folder: Path) -> None:
     roots, written = set(), 0
     for number, (name, file) in enumerate(_zipped(source) if _is_zip(source) else _tarred(source)):
         if number == MEMBERS:
-            raise BadArchive(f"it holds more than {MEMBERS:,} files")
+            raise BadArchive(f"it contains more than {MEMBERS:,} files")
         if not (match := MEMBER.fullmatch(name)):
             continue
         if file is None:
@@ -47,7 +47,7 @@ def extract(source: Path, folder: Path) -> None:
         root, place = match.groups()
         roots.add(root)
         if len(roots) > 1:
-            raise BadArchive("it holds several results folders")
+            raise BadArchive("it contains several results folders")
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -55,7 +55,7 @@ def extract(source: Path, folder: Path) -> None:
                 shutil.copyfileobj(file, target)
                 written += target.tell()
         except FileExistsError:
-            raise BadArchive(f"it holds {_shown(name)} twice") from None
+            raise BadArchive(f"it contains {_shown(name)} twice") from None
         _check_whole(written)
 
 
@@ -116,7 +116,7 @@ class _Header(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in the stubs
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"damaged or cut short: {error}") from None
+            raise tarfile.ReadError(f"damaged or truncated: {error}") from None
 
 
 class _Stream(io.BufferedIOBase):

@@ -55,7 +55,7 @@ class Holder:
         return self.machine == me.machine and _started(self.pid) != self.started
 
 
-UNKNOWN = Holder(machine="", host="a machine unknown", pid=0, started=0, job="", restarts=0)
+UNKNOWN = Holder(machine="", host="an unknown machine", pid=0, started=0, job="", restarts=0)
 
 
 def this_process() -> Holder:
@@ -194,8 +194,8 @@ class Claims:
             clear_leftovers(self.store.folder)
 
     def _unusable(self, error: OSError) -> UsageError:
-        expected = "expected: a file system with hard links that can be written"
-        return UsageError(f"{self.folder}: runs cannot be claimed there ({error.strerror}); {expected}")
+        expected = "expected: a writable file system with hard links"
+        return UsageError(f"{self.folder}: cannot claim runs there ({error.strerror}); {expected}")
 
 
 def _read(path: Path) -> tuple[Holder, os.stat_result] | None:

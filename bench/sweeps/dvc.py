@@ -35,7 +35,7 @@ def commit(store: Store, names: Iterable[str]) -> list[Stage]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
     except ImportError:
-        raise UsageError("not installed here: install it, then the same import again records them") from None
+        raise UsageError("not installed; install it and run the same import again to record them") from None
     changed = {(store.folder / "records" / name).resolve(): name for name in names}
     changed |= {
         tuned_path(name.removeprefix(TUNING), store.folder.name, store.folder.parent).resolve(): name

@@ -78,11 +78,13 @@ class Experiment:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
         if scale not in self.scales:
-            raise UsageError(f"--scale {scale}: experiment {self.name!r} has {', '.join(self.scales)} only")
+            raise UsageError(
+                f"--scale {scale}: experiment {self.name!r} has no such scale; expected: {', '.join(self.scales)}"
+            )
         choose = _once(choose)
         grid = self.scales[scale]
         if claims and not grid.claims:
-            raise UsageError(f"--claims: no claim reads experiment {self.name!r} at scale {scale}; leave it out")
+            raise UsageError(f"--claims: no claim reads experiment {self.name!r} at scale {scale}; omit it")
         found = protocol(self.model, scale)
         first = [
             configure(
@@ -134,7 +136,7 @@ class Experiment:
         for number in (*_listed(run.get("classes", 1)), run.get("among", 1)):
             if not isinstance(number, int) or number < 1:
                 raise UsageError(
-                    f"{self.name}.yaml: run {shown(run)}: {shown(number)} classes are not allowed; allowed: 1 or more"
+                    f"{self.name}.yaml: run {shown(run)}: {shown(number)} classes are not allowed; expected: 1 or more"
                 )
         return run
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.training.learner import Learner
 
-ONE_BY_ONE = "runs at once failed, so they go on one by one: {}"
+ONE_BY_ONE = "training together failed, so the runs continue one by one: {}"
 SHARE = 0.8
 """Of the memory of a GPU that a process has, what a population may take."""
 
@@ -154,7 +154,7 @@ def train_first(
                 raise
             if isinstance(error, torch.OutOfMemoryError):
                 members = math.ceil(members / 2)
-                said = f"out of memory: {members} runs at once from here on"
+                said = f"out of memory: {members} runs at a time from here on"
             else:
                 members = 1
                 said = ONE_BY_ONE.format(_reason(error))

@@ -81,7 +81,7 @@ def unpacked(source: Path) -> Iterator[Path]:
                 raise UsageError(f"{source}: cannot be unpacked ({error}); {ALLOWED}") from None
         inside = [folder for folder in (root, *sorted(root.iterdir())) if _files(folder)]
         if not inside:
-            raise UsageError(f"{source}: no records there; {ALLOWED}")
+            raise UsageError(f"{source}: no records found; {ALLOWED}")
         yield inside[0]
 
 
@@ -113,7 +113,7 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
         if not problem:
             found.fit.append(incoming)
         else:
-            other = "" if sample == incoming.path else f"the run {sample.stem} of its setting does not fit: "
+            other = "" if sample == incoming.path else f"the run {sample.stem} of its setting does not match: "
             found.refused.append((incoming.path, other + problem))
     found.refused.sort()
     return found
@@ -125,13 +125,13 @@ def _incoming(path: Path, results: Path) -> Incoming:
     config = parse(Config, record["config"], str(path))
     scale, experiment = path.parts[-4], path.parts[-2]
     if scale not in SCALES:
-        raise Misfit(f"is of no scale: {scale}; expected: {', '.join(SCALES)}")
+        raise Misfit(f"has no known scale: {scale}; expected: {', '.join(SCALES)}")
     if (record["scale"], record["experiment"]) != (scale, experiment):
-        raise Misfit(f"is of experiment {record['experiment']} at scale {record['scale']}, not where it lies")
+        raise Misfit(f"belongs to experiment {record['experiment']} at scale {record['scale']}, not to its folder")
     if record["status"] == "failed":
-        raise Misfit(f"failed there, so it has no result: {record['reason']}")
+        raise Misfit(f"failed, so it has no result: {record['reason']}")
     if differs(record):
-        raise Misfit(f"was trained on other data: {config.dataset} has another sha256 than the dataset")
+        raise Misfit(f"was trained on other data: {config.dataset} has a different sha256 than the dataset")
     return Incoming(path, record, config, Store(results / scale), experiment)
 
 
@@ -141,7 +141,7 @@ def _is_here(incoming: Incoming) -> bool:
     if found is None or found["status"] == "failed":
         return False
     if found["seal"] != incoming.record["seal"]:
-        raise Misfit(f"conflicts with {incoming.target}, another record of the run, which is kept")
+        raise Misfit(f"conflicts with {incoming.target}, a different record of the run, which is kept")
     return True
 
 
@@ -163,7 +163,7 @@ def copy(records: Sequence[Incoming]) -> None:
             of_folder = claims[incoming.store.folder]
             if not of_folder.take(incoming.config):
                 holder = of_folder.holder(incoming.config)
-                raise UsageError(f"{incoming.target}: {holder} trains this run: wait for it, or stop it")
+                raise UsageError(f"{incoming.target}: {holder} is training this run; wait for it or stop it")
         for incoming in records:
             write_bytes(incoming.target, incoming.path.read_bytes())
 

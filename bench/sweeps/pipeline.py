@@ -45,7 +45,7 @@ def stages(file: str) -> list[Stage]:
     try:
         from dvc.repo import Repo
     except ImportError:
-        raise UsageError("the pipeline is in DVC, which is not installed") from None
+        raise UsageError("the pipeline needs DVC, which is not installed") from None
     with Repo() as repo:
         graph = repo.index.graph
         all_of_file = [stage for stage in repo.index.stages if stage.path_in_repo == file]
@@ -97,4 +97,4 @@ def _ready(todo: Iterable[Stage], ended: dict[str, int]) -> bool:
 def last_line(log: Path) -> str:
     """The last line of a log that says something."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

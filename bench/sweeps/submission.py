@@ -50,7 +50,7 @@ def check(folder: Path) -> tuple[list[Setting], list[str]]:
                 continue
             found = experiment(name)
             if scale not in found.scales:
-                problems.append(f"{where}: {name}.yaml has {', '.join(found.scales)} only")
+                problems.append(f"{where}: {name}.yaml has no such scale; expected: {', '.join(found.scales)}")
                 continue
             of_experiment = list(_settings(found, scale, store))
             settings += [setting for setting, _ in of_experiment if setting.runs.records]

@@ -32,12 +32,12 @@ def restore(path: Path, runs: dict[str, Any], state: dict[str, Any], outcomes: "
         with open_checked(path) as file:
             saved = torch.load(file, map_location="cpu", weights_only=True)
         if saved["runs"] != runs:
-            raise ValueError("it is of other runs or other data")
+            raise ValueError("it belongs to other runs or other data")
         for name, part in state.items():
             part.load_state_dict(saved["states"][name])
         for tensor, moments in state["optimiser"].state.items():
             if any(torch.is_tensor(m) and m.shape not in ((), tensor.shape) for m in moments.values()):
-                raise ValueError("the optimiser's state has other shapes")
+                raise ValueError("the optimiser's state has different shapes")
         for outcome, kept in zip(outcomes, saved["outcomes"], strict=True):
             for name in KEPT:
                 setattr(outcome, name, kept[name])

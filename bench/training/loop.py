@@ -85,7 +85,7 @@ def train_together(
         return attempt()
     except UnusableCheckpoint as error:
         aside = checkpoint.replace(checkpoint.with_suffix(".broken"))
-        words = f"{checkpoint.name} cannot be used ({error}) and is now {aside.name}; its runs start anew"
+        words = f"{checkpoint.name} cannot be used ({error}) and is now {aside.name}; its runs start from the beginning"
         print("warning: checkpoint", one_line(words), file=sys.stderr)
     return attempt()
 

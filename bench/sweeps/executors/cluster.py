@@ -70,7 +70,7 @@ def read_cluster(path: Path) -> Cluster:
     if executor not in EXECUTORS:
         raise UsageError(f"{path}: {unknown('executor', executor, EXECUTORS)}")
     if executor == "slurm" and not shutil.which("sbatch"):
-        raise UsageError(f"{path}: sbatch was not found, so there is no Slurm; expected: a machine that submits jobs")
+        raise UsageError(f"{path}: sbatch not found; expected: a machine that can submit Slurm jobs")
     if "time" not in content:
         raise UsageError(f"{path}: key 'time' is missing; expected: minutes after which a job ends")
     time: Any = content["time"]
@@ -99,7 +99,9 @@ def packed(
     longest = max((seconds[config.digest] for config in configs if config.digest in seconds), default=0.0)
     if longest > 60 * cluster.time:
         least = math.ceil(longest / 60)
-        raise UsageError(f"{cluster.path}: time: {cluster.time:g} minutes are below one run; expected: {least} or more")
+        raise UsageError(
+            f"{cluster.path}: time: {cluster.time:g} minutes are too short for one run; expected: {least} or more"
+        )
     room = 60 * cluster.pack * workers
     jobs: list[list[Config]] = []
     left = 0.0

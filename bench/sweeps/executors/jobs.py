@@ -54,7 +54,7 @@ class Job:
         except Terminated as error:
             if error.signal == signal.SIGUSR2:
                 os.kill(os.getpid(), signal.SIGUSR2)  # of submitit, which requeues the job
-            sys.exit("terminated; the runs resume where Slurm requeues the job, or where they are submitted again")
+            sys.exit("terminated; the runs resume when Slurm requeues the job or they are submitted again")
         except UsageError as error:
             print("error:", one_line(error), file=sys.stderr)
             sys.exit(2)
@@ -116,7 +116,7 @@ class Array:
         log = self.folder / f"{self.ids[number]}_0_log.err" if number < len(self.ids) else self.folder
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
         said = [line.strip() for line in lines if line.strip() and not line.startswith("srun:")]
-        return f"{one_line(said[-1]) if said else 'it said nothing'} (log: {log})"
+        return f"{one_line(said[-1]) if said else 'no output'} (log: {log})"
 
 
 def arrays_of(store: Store) -> list[Array]:
@@ -188,7 +188,7 @@ class Queue:
         if answer.returncode:
             problem = "squeue: " + (answer.stderr.strip().splitlines() or ["no answer"])[-1]
             if problem != self.problem:
-                self.say(f"{problem}; progress is seen from the records alone")
+                self.say(f"{problem}; progress comes from the records alone")
             self.problem = problem
             return None
         self.problem = ""

@@ -112,7 +112,7 @@ def run_all(
                     if not waiting:
                         waiting, first = True, elsewhere[0][0][0]
                         runs = sum(len(program) for program, _ in elsewhere)
-                        say(f"waits for {runs} runs that other sweeps train, {first.slug} by {claims.holder(first)}")
+                        say(f"waiting for {runs} runs that other sweeps train, {first.slug} by {claims.holder(first)}")
                     time.sleep(PATIENCE)
                     continue
                 for future in wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:

@@ -46,10 +46,10 @@ def run_all(
     arrays = [array for array in arrays_of(store) if array.experiment in experiments]
     submitted = queue.submitted(arrays)
     if submitted is None:
-        raise UsageError(f"{cluster.path}: {queue.problem}; which jobs are queued is not known, so none is submitted")
+        raise UsageError(f"{cluster.path}: {queue.problem}; cannot tell which jobs are queued, so none is submitted")
     rest = [config for config in configs if config.digest not in submitted]
     if joined := len(configs) - len(rest):
-        say(f"joined: {joined} runs are in jobs already")
+        say(f"joined: {joined} runs are already in jobs")
     at_once = workers or (1 if device == "cuda" else cluster.parameters.get("cpus_per_task", 1))
     before = {config.digest: store.find(config, experiments) for config in configs}
     if rest:
@@ -66,7 +66,7 @@ def run_all(
     try:
         _watch(waiting, before, store, experiments, queue, arrays, done, say)
     except KeyboardInterrupt:
-        say("the jobs go on; the same command joins them")
+        say("the jobs continue; the same command joins them")
         raise
 
 
@@ -104,7 +104,7 @@ def _watch(
         gone.update(ended)
         if lost and not waiting.keys() & submitted.keys():
             words = next(reversed(lost.values()))
-            raise UsageError(f"{words}; the same command submits the {len(waiting)} runs that are left")
+            raise UsageError(f"{words}; the same command submits the remaining {len(waiting)} runs")
 
     asked = -math.inf
     collect()

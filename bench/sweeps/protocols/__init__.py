@@ -65,7 +65,7 @@ class Choice:
             if lacking := [name for name in (*self.chosen, "accuracy") if name not in trial]:
                 raise UsageError(f"trial {number}: key {lacking[0]!r} is missing")
         if not any(self.chosen.items() <= trial.items() for trial in self.trials):
-            raise UsageError(f"chosen: {self.chosen} is none of its trials")
+            raise UsageError(f"chosen: {self.chosen} is not one of its trials")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def protocol(model: str, scale: str) -> Scale:
     path = _path(model)
     scales = read_yaml(path)
     if scale not in scales:
-        raise UsageError(f"--scale {scale}: model {model!r} has no such scale; allowed: {', '.join(scales)}")
+        raise UsageError(f"--scale {scale}: model {model!r} has no such scale; expected: {', '.join(scales)}")
     return parse(Scale, scales[scale], f"{path.name}: {scale}")
 
 
@@ -123,7 +123,7 @@ def _searches(path: Path, text: str) -> dict[str, Choice]:
     except ValueError as error:
         raise UsageError(f"{path}: not JSON: {error}; restore it, or delete it and run `bench tune` again") from None
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected rules with their trials, found {content!r:.40}")
+        raise UsageError(f"{path}: expected: rules with their trials, found {content!r:.40}")
     return {rule: parse(Choice, choice, f"{path}: {rule}") for rule, choice in content.items()}
 
 

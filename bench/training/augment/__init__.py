@@ -31,7 +31,7 @@ def augmentation(spec: str) -> Augmentation:
                 return Rotate(_degrees(argument))
     except ValueError:
         pass
-    raise UsageError(f"augment: {shown(spec)} is not allowed; allowed: {ALLOWED}")
+    raise UsageError(f"augment: {shown(spec)} is not allowed; expected: {ALLOWED}")
 
 
 def _pixels(text: str) -> int:
