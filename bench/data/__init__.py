@@ -1,4 +1,4 @@
-"""The datasets by name: `load`, what the suffix of a name takes, and where files are looked for."""
+"""The datasets by name: loading, the suffixes of names, and the data folders."""
 
 import os
 import re
@@ -17,9 +17,9 @@ DATASETS: "Registry[Dataset]" = Registry("dataset", "bench.data", "Dataset", cla
 
 
 class Part(NamedTuple):
-    """What a suffix takes: `:10` the first 10 classes (or the teacher of rank 10), `:10@3` group 3 of 10 classes.
+    """The part that a suffix selects: `:10` the first 10 classes (or a teacher of rank 10), `:10@3` group 3.
 
-    The groups of a size are consecutive classes and disjoint; group 0 is the first classes, and written without @.
+    Groups of one size are disjoint runs of consecutive classes; group 0 is the first classes and is written without @.
     """
 
     size: int
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Classes (or output dimension) and examples of a dataset or a part of it."""
+    """Number of classes (or output dimension) and of examples of a dataset or a part of it."""
 
     outputs: int
     train: int
@@ -40,8 +40,8 @@ class Sizes(NamedTuple):
 class Status(NamedTuple):
     """A row of `bench data`.
 
-    where: the data folder, 'built in' or None. verified: whether its files are known to be right, None without files.
-    problem: what a check has found wrong.
+    where: the data folder, 'built in' or None. verified: whether its files are known to be intact, None without files.
+    problem: what a check found wrong.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Status(NamedTuple):
 def load(name: str, seed: int = 0) -> "Data":
     """The dataset called `name`, its files verified, or unchanged since they were.
 
-    A suffix takes a part: 'cifar100:50' is the first 50 classes, 'cifar100:10@3' classes 30 to 39, relabelled 0 to 9,
-    'linear-teacher:8' the teacher of rank 8. `seed` matters to the linear teacher only. Raises `UsageError` for a bad
-    name or suffix, and for missing or altered files.
+    A suffix selects a part: 'cifar100:50' is the first 50 classes, 'cifar100:10@3' classes 30 to 39, relabelled 0 to 9,
+    'linear-teacher:8' the teacher of rank 8. `seed` only affects the linear teacher. Raises `UsageError` for a bad name
+    or suffix, and for missing or altered files.
     """
     name, folder = _found(name)
     dataset, part = _dataset(name)
@@ -67,7 +67,7 @@ def load(name: str, seed: int = 0) -> "Data":
 
 
 def load_once(name: str, seed: int = 0) -> "Data":
-    """As `load`; read or drawn once a process, files once for all parts of their dataset."""
+    """Like `load`, but data are read or drawn once per process, and files once for all parts of their dataset."""
     dataset, part = _dataset(name)
     if dataset.drawn:
         return _loaded(name, seed)
@@ -81,7 +81,7 @@ def _loaded(name: str, seed: int) -> "Data":
 
 
 def parse_name(name: str) -> tuple[str, Part | None]:
-    """The dataset that `name` names, and the part of it. Raises `UsageError` for a suffix that is none."""
+    """The dataset named by `name`, and the part of it. Raises `UsageError` for an invalid suffix."""
     base, colon, suffix = name.partition(":")
     if not colon:
         return base, None
@@ -94,14 +94,14 @@ def parse_name(name: str) -> tuple[str, Part | None]:
 def groups(base: str, classes: int, among: int | None = None) -> list[str]:
     """The names of the disjoint groups of `classes` classes of a dataset: 'digits:5', 'digits:5@1'.
 
-    They are taken from the first `among` of its classes, or from all; there are none where it has fewer than `classes`.
+    They cover the first `among` of its classes, or all; the list is empty if there are fewer than `classes`.
     """
     outputs = DATASETS.get(base).outputs
     return [f"{base}:{Part(classes, group)}" for group in range(min(among or outputs, outputs) // classes)]
 
 
 def sizes(name: str) -> Sizes:
-    """Sizes of the dataset called `name`, of a part in proportion to its classes; no file need be here."""
+    """Sizes of the dataset called `name`, for a part in proportion to its classes; needs no files."""
     dataset, part = _dataset(name)
     train, test = dataset.sizes
     if part is None or dataset.drawn:
@@ -110,7 +110,9 @@ def sizes(name: str) -> Sizes:
 
 
 def resolve(names: str | Sequence[str]) -> str:
-    """The first of `names` (one, or alternatives in order of preference) that is here. Raises `UsageError` if none."""
+    """The first of `names` (one, or alternatives in order of preference) that is present. Raises `UsageError` if none
+    is.
+    """
     return _found(names)[0]
 
 
@@ -127,17 +129,19 @@ def _found(names: str | Sequence[str]) -> tuple[str, Path]:
 
 
 def is_drawn(name: str) -> bool:
-    """Whether the dataset called `name` is drawn at random, from a seed."""
+    """Whether the dataset called `name` is drawn at random from a seed."""
     return _dataset(name)[0].drawn
 
 
 def folders() -> list[Path]:
-    """The data folders: those of the environment variable BENCH_DATA (separated as in PATH), else 'data'."""
+    """The data folders: those in the environment variable BENCH_DATA (separated as in PATH), or 'data' if it is not
+    set.
+    """
     return [Path(folder) for folder in os.environ.get("BENCH_DATA", "").split(os.pathsep) if folder] or [Path("data")]
 
 
 def status(check: bool = False) -> list[Status]:
-    """What is here of every dataset; with `check`, its files and what is cached of them are read and verified anew."""
+    """What is present of each dataset; with `check`, its files and cached images are read and verified again."""
     return [_status(dataset, check) for dataset in DATASETS.all().values()]
 
 

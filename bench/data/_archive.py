@@ -1,4 +1,4 @@
-"""The official archives of CIFAR, python version: batches of images, each a pickled dictionary."""
+"""The official archives of CIFAR, Python version: batches of images, each a pickled dictionary."""
 
 import codecs
 import io
@@ -17,9 +17,9 @@ from bench.errors import UsageError
 
 @dataclass(frozen=True)
 class Archive:
-    """The names in an official archive, which lies in a data folder extracted or packed.
+    """The names inside an official archive, which is in a data folder either extracted or packed.
 
-    folder: that of the batches. train, test: the batches of a split. labels: the key of a batch's labels.
+    folder: the folder of the batches. train, test: the batches of each split. labels: the key of a batch's labels.
     """
 
     file: str
@@ -33,12 +33,12 @@ class Archive:
         return f"https://www.cs.toronto.edu/~kriz/{self.file}"
 
     def sources(self, folder: Path) -> list[Path]:
-        """The batches of the extracted archive, else the packed archive; none where `folder` has neither."""
+        """The batches of the extracted archive, or the packed archive; empty if `folder` has neither."""
         batches = [folder / self.folder / batch for batch in self.train + self.test]
         return [path for path in batches if path.is_file()] or [path for path in [folder / self.file] if path.is_file()]
 
     def read(self, folder: Path, outputs: int) -> tuple[Split, Split]:
-        """The training and the test split, in the archive's order. Raises `UsageError` naming what is wrong."""
+        """The training and the test split, in the archive's order. Raises `UsageError` naming the problem."""
         import torch
 
         first, *_ = sources = self.sources(folder)
@@ -61,7 +61,7 @@ class Archive:
         try:
             batch = _Plain(io.BytesIO(pickled), encoding="latin1").load()
             pixels, labels = np.asarray(batch["data"]), np.asarray(batch[self.labels])
-        except Exception as error:  # whatever damaged bytes make the unpickler raise
+        except Exception as error:  # damaged bytes can make the unpickler raise anything
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise UsageError(f"{path} is truncated or altered: {reason}") from None
         if pixels.dtype != np.uint8 or pixels.shape != (len(pixels), 3072) or labels.shape != (len(pixels),):
@@ -91,7 +91,7 @@ class _Plain(pickle.Unpickler):
 
 
 def _members(path: Path, names: list[str]) -> dict[str, bytes]:
-    """The bytes of regular files of a tar archive, by their last names. Nothing is written to disk."""
+    """The bytes of regular files in a tar archive, by the last part of their names. Nothing is written to disk."""
     try:
         with tarfile.open(path) as archive:
             return {

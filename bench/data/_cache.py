@@ -1,9 +1,9 @@
 """Decoded images, kept on disk for processes to map.
 
-One file per dataset, which `torch.load` maps: its pages are read when they are used, and processes share them. The file
-says which sources it was made of (path, size and time of change), which checksums it stands for, and its own time of
-change. Where any of that is not as it was, or the file is damaged, it counts as absent. A byte that is altered with the
-time of change set back is noticed by `bench data --check` alone.
+One file per dataset, mapped by `torch.load`: pages are read when they are used, and processes share them. The file
+records which sources it was made from (path, size and modification time), which checksums it stands for, and its own
+modification time. If any of these has changed, or the file is damaged, it counts as absent. Only `bench data --check`
+detects a byte altered with the modification time set back.
 """
 
 import os
@@ -22,13 +22,13 @@ from bench.files import write_atomically
 FORMAT = 1
 SUFFIX = ".images"
 CHECKSUMS = "checksums.json"
-"""Those of data that the program makes, see `bench.data._checksums`."""
+"""Checksums of generated data, see `bench.data._checksums`."""
 States = dict[str, list[int]]
 Splits = tuple[Split, Split]
 
 
 def folder() -> Path:
-    """BENCH_CACHE, else a folder of this program in the user's cache: XDG_CACHE_HOME, else ~/.cache."""
+    """BENCH_CACHE, or this program's folder in the user's cache: XDG_CACHE_HOME, or ~/.cache."""
     if chosen := os.environ.get("BENCH_CACHE"):
         return Path(chosen)
     try:
@@ -38,32 +38,32 @@ def folder() -> Path:
 
 
 def file(name: str) -> Path:
-    """Where the images of the dataset called `name` are kept."""
+    """The file for the images of the dataset called `name`."""
     return folder() / f"{name}{SUFFIX}"
 
 
 def files() -> list[Path]:
-    """What is in the cache, with what an interrupted process has left."""
+    """The files in the cache, including those left by interrupted processes."""
     names = (SUFFIX, CHECKSUMS)
     return sorted(path for name in names for form in (f"*{name}", f".*{name}.*.tmp") for path in folder().glob(form))
 
 
 def clear() -> None:
-    """Remove the files of the cache. A process that has mapped one keeps what it has."""
+    """Removes the files of the cache. Processes that have mapped one keep their data."""
     for path in files():
         path.unlink(missing_ok=True)
 
 
 def states(sources: Iterable[Path]) -> States:
-    """Size and time of change of each source, by its path."""
+    """Size and modification time of each source, by path."""
     found = {str(path.resolve()): path.stat() for path in sources}
     return {path: [state.st_size, state.st_mtime_ns] for path, state in found.items()}
 
 
 def read(name: str, sha256: dict[str, str], sources: States | None = None) -> Splits | None:
-    """The training and the test split that stand for the checksums, made of the sources, or of any for None.
+    """The training and the test split for the checksums, made from the sources, or from any sources if None.
 
-    They are mapped privately: what is written to them never reaches the file.
+    They are mapped privately: writing to them never changes the file.
     """
     import torch
 
@@ -71,13 +71,13 @@ def read(name: str, sha256: dict[str, str], sources: States | None = None) -> Sp
         kept = torch.load(file(name), mmap=True, weights_only=True)
         if _counts(kept, name, sha256, sources):
             return Split(*kept["train"]), Split(*kept["test"])
-    except Exception:  # no file, or whatever a damaged one makes torch raise: the sources are decoded again
+    except Exception:  # no file, or a damaged one that makes torch raise anything: the sources are decoded again
         return None
     return None
 
 
 def holds(name: str, sha256: dict[str, str], sources: States) -> bool:
-    """Whether `read` would give splits, told without torch by what the file says of itself."""
+    """Whether `read` would return splits, determined without torch from the file's own description."""
     try:
         with zipfile.ZipFile(file(name)) as kept:
             (said,) = (member for member in kept.namelist() if member.endswith("/data.pkl"))
@@ -87,14 +87,14 @@ def holds(name: str, sha256: dict[str, str], sources: States) -> bool:
 
 
 def _counts(kept: dict[str, Any], name: str, sha256: dict[str, str], sources: States | None) -> bool:
-    """Whether what is kept stands for the checksums, was made of the sources and was not written to since."""
+    """Whether the cached file stands for the checksums, was made from the sources and has not been modified since."""
     changed = file(name).stat().st_mtime_ns
     said = kept["format"], kept["sha256"], kept["changed"]
     return said == (FORMAT, sha256, changed) and sources in (None, kept["sources"])
 
 
 class _WithoutTensors(pickle.Unpickler):
-    """Unpickles what `torch.save` wrote, with None for each tensor."""
+    """Unpickles a `torch.save` file, with None for each tensor."""
 
     def persistent_load(self, pid: object) -> None:
         return None
@@ -104,9 +104,9 @@ class _WithoutTensors(pickle.Unpickler):
 
 
 def write(name: str, sha256: dict[str, str], sources: States, splits: Splits) -> None:
-    """Keep the splits, in place of what was kept. A folder that cannot be written is a warning."""
+    """Saves the splits, replacing the previous file. If the folder cannot be written, prints a warning."""
     train, test = ((split.inputs, split.targets) for split in splits)
-    changed = int(time.time()) * 10**9  # whole seconds, which every file system keeps
+    changed = int(time.time()) * 10**9  # whole seconds, which every file system preserves
 
     def save(file: BinaryIO) -> None:
         import torch

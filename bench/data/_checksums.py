@@ -1,7 +1,6 @@
-"""Checksums of data that the program makes, kept on disk: to draw a linear teacher takes longer than to check a record.
+"""Checksums of generated data, kept on disk because drawing a linear teacher takes longer than checking a record.
 
-One file of the cache. What it says of a dataset counts for the code and the libraries that made the data; for others it
-is absent.
+One file in the cache. An entry is valid for the code and libraries that made the data; with others it counts as absent.
 """
 
 import json
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def checksums(dataset: "Dataset", name: str, seed: int) -> dict[str, str]:
-    """Those of the data called `name` that `dataset` makes from `seed`, with its code and libraries (`made_with`)."""
+    """Checksums of the data called `name` made by `dataset` from `seed`, with its code and libraries (`made_with`)."""
     code = file_digest(Path(getfile(type(dataset))))
     key = " ".join([name, f"seed={seed}", *(f"{each}={version(each)}" for each in dataset.made_with), f"code={code}"])
     kept = _kept()
     if key not in kept:
         kept[key] = load_once(name, seed).sha256
         content = json.dumps(kept, indent=1)
-        with suppress(UsageError):  # no folder to keep it in: the data are made again
+        with suppress(UsageError):  # no folder to keep them in: the data are made again
             write_text(folder() / CHECKSUMS, content)
     return kept[key]
 

@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 share: one set of pixels in several containers."""
+"""What CIFAR-10 and CIFAR-100 share: the same pixels in several containers."""
 
 import hashlib
 import os
@@ -13,17 +13,17 @@ from bench.data.base import Split
 from bench.errors import UsageError
 
 PARQUET = ("{}.parquet", "{}-*-of-*.parquet", "*/{}-*-of-*.parquet", "*/{}/*.parquet")
-"""The files of a split below NAME/: one, or shards as the hub lays them out."""
+"""The files of a split below NAME/: one file, or shards with the hub's file names."""
 
 
 class Cifar(ImageFiles):
-    """The official archive, extracted or packed, in a data folder; else Parquet files in NAME/, of any lossless format.
+    """The official archive, extracted or packed, in a data folder, or Parquet files in NAME/ in any lossless format.
 
-    Whatever the container, the images stand in the order of their digests: SHA-256 of the label, one byte, and of the
-    3072 bytes of the pixels, channel first. So one seed gives one run from each container. (Images of equal digests are
-    equal in pixels and label, so that their order does not matter.)
+    Whatever the container, images are in the order of their digests: SHA-256 of the label, one byte, and of the 3072
+    bytes of the pixels, channel first. A seed therefore gives the same run from each container. (Images with equal
+    digests have equal pixels and labels, so their order does not matter.)
 
-    sha256: content sum of each split, SHA-256 of the sorted digests in a row. hub, revision: the hub's name and the
+    sha256: content sum of each split, SHA-256 of the concatenated sorted digests. hub, revision: the hub's name and the
     commit of its copy.
     """
 
@@ -54,7 +54,7 @@ class Cifar(ImageFiles):
         return train, test
 
     def download(self, folder: Path) -> None:
-        """The official archive, or where that fails the hub's copy, kept if its content sums are right."""
+        """Fetches the official archive or, if that fails, the hub's copy; keeps it if its content sums match."""
         if self.present(folder):
             self.read(folder)
             return
@@ -67,7 +67,7 @@ class Cifar(ImageFiles):
                     self.decode(Path(incoming))
                     fetched.rename(folder / fetched.name)
                     return
-            except Exception as error:  # whatever the network and two libraries may raise
+            except Exception as error:  # the network and two libraries may raise anything
                 failures.append(f"{type(error).__name__} {error}")
         reasons = " ".join("; then from the hub: ".join(failures).split())
         raise UsageError(f"dataset {self.name!r} could not be downloaded: {reasons}")
@@ -111,7 +111,7 @@ class Cifar(ImageFiles):
         return split.take(torch.tensor(order))
 
     def _wrong(self, kind: str, found: list[bytes]) -> str:
-        """How many images are others than in the cache; 'some' where that has never held the right ones."""
+        """How many images differ from the cached ones; 'some' if there are no cached ones."""
         kept = _cache.read(self.name, self.sha256)
         if kept is None:
             return "some"
@@ -120,7 +120,7 @@ class Cifar(ImageFiles):
 
 
 def digests(split: Split) -> list[bytes]:
-    """SHA-256 of the label, one byte, and the pixels of each image; the images are uint8 (N, C, H, W)."""
+    """SHA-256 of each image's label, one byte, and pixels; the images are uint8 (N, C, H, W)."""
     import torch
 
     rows = torch.cat([split.targets.to(torch.uint8)[:, None], split.inputs.flatten(1)], 1).numpy()

@@ -11,7 +11,7 @@ from bench.errors import UsageError
 class ImageFiles(Dataset):
     """RGB images of 32 x 32 pixels in files of a data folder.
 
-    sha256: what proves that the data are the right ones; it stands in their records.
+    sha256: the checksums that identify the data; they are written to records.
     """
 
     in_files = True
@@ -19,11 +19,11 @@ class ImageFiles(Dataset):
 
     @abstractmethod
     def sources(self, folder: Path) -> list[Path]:
-        """The files in `folder` that the images are read from; none where it does not hold the dataset."""
+        """The files in `folder` that the images are read from; empty if the dataset is not there."""
 
     @abstractmethod
     def decode(self, folder: Path) -> tuple[Split, Split]:
-        """The training and the test split from the sources, verified. Raises `UsageError` naming what is wrong."""
+        """The training and the test split from the sources, verified. Raises `UsageError` naming the problem."""
 
     def present(self, folder: Path) -> bool:
         return bool(self.sources(folder))
@@ -50,7 +50,7 @@ class ImageFiles(Dataset):
 
 
 class ParquetImages(ImageFiles):
-    """`NAME/train.parquet` and `NAME/test.parquet` below a data folder, of known SHA-256, in the order of their rows.
+    """`NAME/train.parquet` and `NAME/test.parquet` below a data folder, with known SHA-256, in the order of their rows.
 
     sha256: hex digest by file name.
     """

@@ -15,7 +15,7 @@ from bench.data.base import Split
 from bench.errors import UsageError
 
 COLUMNS = (("image", "label"), ("img", "label"), ("img", "fine_label"))
-"""Of the images and of the labels, as `datasets` names them by itself and as the hub's CIFAR-10 and CIFAR-100 do."""
+"""Column names of images and labels: the defaults of `datasets`, and those of the hub's CIFAR-10 and CIFAR-100."""
 
 FORMATS = ("PNG", "WEBP", "JPEG")
 SIZE = (32, 32)
@@ -24,7 +24,7 @@ SIZE = (32, 32)
 def read_split(paths: Sequence[Path], outputs: int) -> Split:
     """The rows of one or more files: RGB images of 32 x 32 pixels in PNG, WebP or JPEG, and labels below `outputs`.
 
-    60,000 images take some five seconds on one core. Raises `UsageError` naming the file, and the row from 0.
+    60,000 images take about five seconds on one core. Raises `UsageError` naming the file and the row, from 0.
     """
     parts = [_read(path, outputs) for path in paths]
     pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -45,7 +45,7 @@ def _read(path: Path, outputs: int) -> tuple[np.ndarray, np.ndarray]:
         for row, image in enumerate(images.to_pylist()):
             try:
                 pixels[row] = np.asarray(_decoded((image or {}).get("bytes")))
-            except Exception as error:  # whatever Pillow makes of damaged bytes
+            except Exception as error:  # Pillow may raise anything for damaged bytes
                 raise UsageError(f"{path}: row {row}: {' '.join(str(error).split())}") from None
     for row, label in enumerate(labels.to_pylist()):
         if label is None or not 0 <= label < outputs:
@@ -54,7 +54,7 @@ def _read(path: Path, outputs: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
-    """The names of the columns of the images and of the labels."""
+    """The names of the image and label columns."""
     for image, label in COLUMNS:
         if image in schema.names and label in schema.names:
             content, kind = schema.field(image).type, schema.field(label).type
@@ -70,7 +70,7 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def _decoded(encoded: bytes | None) -> Image.Image:
-    """The image, its size and mode compared before its pixels are decoded."""
+    """The image; its size and mode are checked before its pixels are decoded."""
     if not isinstance(encoded, bytes):
         raise ValueError("there are no image bytes")
     try:

@@ -1,4 +1,4 @@
-"""What a dataset is: tensors in two splits, and where they come from."""
+"""The interface of a dataset: tensors in two splits, and where they come from."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -32,14 +32,14 @@ class Split:
         return len(self.targets)
 
     def take(self, rows: "Tensor") -> "Split":
-        """The examples that `rows`, indices or a mask, selects."""
+        """The examples selected by `rows`, indices or a mask."""
         return Split(self.inputs[rows], self.targets[rows])
 
     def to(self, device: "torch.device | str") -> "Split":
         return Split(self.inputs.to(device), self.targets.to(device))
 
     def equals(self, other: "Split") -> bool:
-        """Whether both have the same examples, to the bit."""
+        """Whether both have identical examples, to the bit."""
         return self.inputs.equal(other.inputs) and self.targets.equal(other.targets)
 
 
@@ -48,9 +48,9 @@ class Data:
     """A loaded dataset.
 
     name: with its suffix, such as 'cifar10', 'tiny-imagenet-32:10@3' or 'linear-teacher:8'.
-    outputs: number of classes, or in regression the output dimension.
-    sha256: hex digest of the content of each split, by 'train' and 'test'; of a dataset known by the bytes of its files
-    alone, of each file, by its name.
+    outputs: number of classes, or the output dimension in regression.
+    sha256: hex digest of the content of each split, by 'train' and 'test'; for a dataset identified by the bytes of
+    its files, the digest of each file, by its name.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Data:
         """For choosing hyperparameters: 90% of the training split as `train`, the other 10% as `test`.
 
         The cut is the same on every call; the test split is left out. Raises `UsageError` in regression, where the
-        few training points stand for all samples only together.
+        training points represent the samples only as a whole.
         """
         import torch
 
@@ -96,9 +96,9 @@ class Data:
         return replace(self, train=self.train.take(order[judged:]), test=self.train.take(order[:judged]))
 
     def classes(self, part: Part) -> "Data":
-        """Both splits cut to a group of consecutive classes, relabelled from 0; the rest of the data is not kept.
+        """Both splits restricted to a group of consecutive classes, relabelled from 0; the other data are dropped.
 
-        Group g of size d holds the labels g d to g d + d - 1. Raises `UsageError` where there are fewer classes.
+        Group g of size d holds the labels g d to g d + d - 1. Raises `UsageError` if there are too few classes.
         """
         name = f"{self.name}:{part}"
         first = part.group * part.size
@@ -123,14 +123,14 @@ class Data:
 
 
 class Dataset(ABC):
-    """Where the data of one name comes from: a subclass a module, its instance called `DATASET`.
+    """Where the data of one name come from: one subclass per module, with an instance called `DATASET`.
 
-    name: the module's, with hyphens. note: what it is, and its licence. how_to_get: one line for whoever lacks it.
-    outputs: number of classes or output dimension. sizes: examples in the training and the test split.
-    balanced: whether every class has as many examples in the training split, and in the test split.
-    in_files: whether it is read from files of a data folder; else the program makes it. drawn: whether it is drawn at
-    random, from a seed. made_with: the distributions that with the dataset's module decide what is made; where they
-    are named, its checksums are kept on disk.
+    name: that of the module, with hyphens. note: what it is, and its licence. how_to_get: one line for users who do not
+    have it. outputs: number of classes or output dimension. sizes: examples in the training and the test split.
+    balanced: whether all classes have the same number of examples within each split. in_files: whether it is read from
+    files in a data folder; otherwise the program generates it. drawn: whether it is drawn at random from a seed.
+    made_with: the distributions that, with the dataset's module, determine the generated data; if they are named, its
+    checksums are kept on disk.
     """
 
     name: str
@@ -144,32 +144,32 @@ class Dataset(ABC):
     made_with: tuple[str, ...] = ()
 
     def present(self, folder: Path) -> bool:
-        """Whether `folder` holds the files, whatever is in them."""
+        """Whether `folder` has the files, whatever they contain."""
         return True
 
     def unchanged(self, folder: Path) -> bool:
-        """Whether the files are known to be right: verified once, and of the same size and time of change since."""
+        """Whether the files are known to be intact: verified once, with the same size and modification time since."""
         return False
 
     def check(self, folder: Path) -> None:
-        """Verify the files whatever is known of them. Raises `UsageError` naming what is wrong."""
+        """Verifies the files, even if they are known to be intact. Raises `UsageError` naming the problem."""
         self.read(folder)
 
     @abstractmethod
     def read(self, folder: Path) -> Data:
-        """All of it, verified, from a folder where it is `present`."""
+        """The whole dataset, verified, from a folder where it is `present`."""
 
     def read_part(self, folder: Path, part: Part, seed: int) -> Data:
-        """What the suffix of the name means: a group of classes. Only data drawn at random may mean something else."""
+        """The part that a suffix selects: a group of classes. Only data drawn at random may redefine this."""
         return self.read(folder).classes(part)
 
     def download(self, folder: Path) -> None:
-        """Fetch the files into `folder`. Raises `UsageError` where that fails or cannot be done."""
+        """Downloads the files into `folder`. Raises `UsageError` if that fails or is not possible."""
         raise UsageError(f"dataset {self.name!r} cannot be downloaded; {self.how_to_get}")
 
 
 def digest(*tensors: "Tensor") -> str:
-    """SHA-256 of the tensors' bytes, one after the other, in hex."""
+    """SHA-256 of the concatenated bytes of the tensors, in hex."""
     sha = hashlib.sha256()
     for tensor in tensors:
         sha.update(tensor.contiguous().numpy().data)
@@ -183,7 +183,7 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def check_file(path: Path, expected: str, algorithm: str = "sha256") -> None:
-    """Raise `UsageError` unless the file is there and has the checksum `expected`."""
+    """Raises `UsageError` unless the file exists and has the checksum `expected`."""
     if not path.is_file():
         raise UsageError(f"{path} is missing")
     found = file_digest(path, algorithm)

@@ -1,10 +1,10 @@
 """Regression on a random linear teacher of rank s: T = A B / sqrt(64), A ~ N(0,1)^{64 x s}, B ~ N(0,1)^{s x 128}.
 
 A split is N = 100,000 samples X ~ N(0, I_128), Y = X T'. A linear network trained full batch on the mean squared error,
-and the rules' feedback as well, see only the mean and the second moments of (X, Y), so each split is exchanged for 129
-points with the same ones: with R'R = [1 X]'[1 X] / N (Cholesky) and U orthogonal with first column 1 / sqrt(129), the
-points are [1 X~] = sqrt(129) U R, whose first column is 1 exactly, and Y~ = X~ T'. Whatever is a function of averages
-of those moments is unchanged but for rounding; a part of the points, or a minibatch, means nothing.
+and the rules' feedback, depend only on the mean and second moments of (X, Y). Each split is therefore replaced by 129
+points with the same moments: with R'R = [1 X]'[1 X] / N (Cholesky) and U orthogonal with first column 1 / sqrt(129),
+the points are [1 X~] = sqrt(129) U R, whose first column is exactly 1, and Y~ = X~ T'. Any function of averages of
+those moments is unchanged except for rounding; a subset of the points, or a minibatch, has no meaning.
 
 Everything is float64. The digests are those of the teacher and of the raw samples rounded to half precision: they
 follow the random stream (which may change with the torch version), not the last bits of a machine's BLAS or libm.
@@ -55,7 +55,7 @@ DATASET = LinearTeacher()
 
 
 def teacher(s: int, seed: int) -> "Tensor":
-    """The teacher T (64, 128) of rank `s` that 'linear-teacher:s' has with this seed, in float64."""
+    """The teacher T (64, 128) of rank `s` of 'linear-teacher:s' for this seed, in float64."""
     return _teacher(s, _generator(s, seed))
 
 
@@ -76,7 +76,7 @@ def pseudo_samples(samples: "Tensor") -> "Tensor":
 
 
 def _generator(s: int, seed: int) -> "Generator":
-    """Keyed by a digest, so that a network's weights started from the same `seed` are independent of the teacher."""
+    """Keyed by a digest, so that network weights drawn from the same `seed` are independent of the teacher."""
     import torch
 
     key = hashlib.sha256(f"linear-teacher:{s}:{seed}".encode()).digest()

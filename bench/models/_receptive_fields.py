@@ -1,7 +1,7 @@
-"""Receptive fields of units that see a small grey image: what drives them up, and what they answer to in noise.
+"""Receptive fields of units that see a small grey image: what excites them most, and their response to noise.
 
-A pixel is in units of its standard deviation over the training set, and 0 is a blank grey. A record keeps a field as
-whole numbers, in thousandths of its largest absolute pixel; one that is zero everywhere stays zero.
+Pixels are in units of their standard deviation over the training set; 0 is a blank grey. Records store a field as
+integers, in thousandths of its largest absolute pixel; a field that is zero everywhere stays zero.
 """
 
 from collections.abc import Callable
@@ -11,28 +11,28 @@ from torch import Generator, Tensor
 
 STEPS = 20
 SAMPLES = 16
-"""Noise images about the image of a step."""
+"""Noise images around the image at each step."""
 PAIRS = 8192
-"""Noise images of the linear response, each beside its negative."""
+"""Noise images for the linear response, each paired with its negative."""
 CHUNK = 512
 SEED = 0
 SCALE = 1000
 
 Units = Callable[[Tensor], Tensor]
-"""Images (N, 1, size, size), float64, to the responses (N, units), before any rectification."""
+"""Maps images (N, 1, size, size), float64, to the responses (N, units) before any rectification."""
 
 
 def by_ascent(units: Units, count: int, size: int) -> Tensor:
-    """The images (count, size, size) that gradient ascent from a blank one finds for each of `count` units.
+    """The images (count, size, size) found by gradient ascent from a blank image, one for each of `count` units.
 
     x <- x + g / (STEPS |g|), with g = d E[f(x + n)] / d x over Gaussian white noise n of one standard deviation, and
     |g| its root mean square over the pixels: `STEPS` steps, up to a contrast of one standard deviation (activation
     maximisation, Erhan, Bengio, Courville and Vincent 2009; for this network Lindsey, Ocko, Ganguli and Deny 2019,
     arXiv:1901.00945). A unit without a gradient has a zero field.
 
-    The response f is that before rectification, and the gradient a mean over `SAMPLES` noise images (Smilkov et al.
-    2017, arXiv:1706.03825), because a blank image may silence a rectified unit, or all of the units before it: the
-    gradient there is 0, though natural images drive the unit.
+    f is the response before rectification, and the gradient is averaged over `SAMPLES` noise images (Smilkov et al.
+    2017, arXiv:1706.03825), because a blank image may silence a rectified unit, or all units before it: the gradient is
+    0 there although natural images drive the unit.
     """
     generator = Generator().manual_seed(SEED)
     own = torch.arange(count)
@@ -54,7 +54,7 @@ def by_noise(units: Units, count: int, size: int) -> Tensor:
     """The linear response (count, size, size) of each unit to Gaussian white noise of one standard deviation.
 
     E[x f(x)], as in reverse correlation (Chichilnisky 2001, A simple white noise analysis of neuronal light responses),
-    over pairs x and -x, in which what is even in f cancels.
+    over pairs x and -x, in which the even part of f cancels.
     """
     generator = Generator().manual_seed(SEED)
     total = torch.zeros(count, size * size, dtype=torch.float64)

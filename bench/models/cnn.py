@@ -1,4 +1,4 @@
-"""Convolutional network in the manner of VGG: eight 3x3 convolutions in four stages, then a classifier of two layers.
+"""VGG-like convolutional network: eight 3x3 convolutions in four stages, then a classifier of two layers.
 
 Stages of width, 2 width, 4 width and 8 width channels; BatchNorm and ReLU after each convolution; a 2x2 max pool
 between the stages, and the mean over positions after the last. arXiv:2502.20580, section on convolutional networks:
@@ -19,7 +19,7 @@ class CNN(Network):
     """B1 to B7 are the feedbacks of the second to eighth convolution; the first sends no error down.
 
     The classifier, 8 width - 4 width - outputs with ReLU and dropout, stays under backpropagation. Raises `UsageError`
-    for images smaller than 8 x 8, of which the pools leave nothing.
+    for images smaller than 8 x 8, which the pools would reduce to nothing.
     """
 
     version = 1
@@ -44,7 +44,7 @@ class CNN(Network):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last; under vmap there is no such memory format
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last; vmap does not support this memory format
         for index, block in enumerate(self.blocks):
             x = block(x if index not in POOLED else F.max_pool2d(x, 2))
         return self.classifier(x.mean((2, 3)))
@@ -54,6 +54,6 @@ class CNN(Network):
 
 
 POOLED = (2, 4, 6)
-"""The blocks that begin a further stage."""
+"""The blocks that start a new stage."""
 
 MODEL = CNN

@@ -15,9 +15,9 @@ from bench.models.base import Network
 class LinearNetwork(Network):
     """B1 is the feedback of W2; W1 sends no error down.
 
-    `start`: `random` has entries of standard deviation 1/hidden (W1) and 1/outputs (W2); `balanced` is
-    W1 = a R V', W2 = a U R' for the bases U, V of the teacher's modes, random orthonormal columns R and a^2 = 0.001,
-    from where the modes evolve one by one (Saxe, McClelland and Ganguli 2013, arXiv:1312.6120).
+    `start`: `random` has entries of standard deviation 1/hidden (W1) and 1/outputs (W2); `balanced` is W1 = a R V', W2
+    = a U R' for the bases U, V of the teacher's modes, random orthonormal columns R and a^2 = 0.001, from which the
+    modes evolve one by one (Saxe, McClelland and Ganguli 2013, arXiv:1312.6120).
     """
 
     version = 1
@@ -47,7 +47,7 @@ class LinearNetwork(Network):
         return {"B1": "second"}
 
     def measure(self, data: Data) -> dict[str, list[float]]:
-        """Mode strengths diag(U' W2 W1 V), of the teacher's nonzero modes, strongest first, to six digits."""
+        """Mode strengths diag(U' W2 W1 V) for the teacher's nonzero modes, strongest first, to six digits."""
         U, Vh = self.bases
         product = self.second.weight.detach() @ self.first.weight.detach()
         strengths = ((U.T @ product) * Vh).sum(1).tolist()

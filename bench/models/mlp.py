@@ -17,7 +17,7 @@ from bench.models.base import Network
 class MLP(Network):
     """B1, B2, B3 are the feedbacks of the second, third and output layer; the first layer sends no error down.
 
-    Raises `UsageError` for a rate of dropout that leaves nothing.
+    Raises `UsageError` for a dropout rate out of range.
     """
 
     version = 1

@@ -1,8 +1,9 @@
 """Model of the early visual system: a retina of two convolutions, a ventral stream of three, a classifier.
 
-All convolutions are 9x9 and keep the size of the image; BatchNorm and ReLU follow each. The paper names no BatchNorm
-here, but without it feedback that is learned from a random start diverges. After Lindsey, Ocko, Ganguli and Deny 2019,
-arXiv:1901.00945. arXiv:2502.20580, section on receptive fields: 32 channels and a classifier 32768-1024-10 on CIFAR-10.
+All convolutions are 9x9 and keep the image size; each is followed by BatchNorm and ReLU. The paper mentions no
+BatchNorm here, but without it, feedback learned from a random start diverges. After Lindsey, Ocko, Ganguli and Deny
+2019, arXiv:1901.00945. arXiv:2502.20580, section on receptive fields: 32 channels and a classifier 32768-1024-10 on
+CIFAR-10.
 """
 
 from typing import Any
@@ -20,12 +21,12 @@ from bench.models.base import Network
 class Retina(Network):
     """B1 is the feedback of the second retinal convolution; the first sends no error down.
 
-    B2 is that of the first convolution after the retina, through which all error to the retina passes. B3 and B4 are
-    those of the other convolutions, B5 and B6 of the hidden and the output layer of the classifier (dropout 0.5).
+    B2 is the feedback of the first convolution after the retina, through which all error to the retina passes. B3 and
+    B4 belong to the other convolutions, B5 and B6 to the hidden and the output layer of the classifier (dropout 0.5).
 
-    `bottleneck` is the number of channels that the retina sends on, `channels` if None. Colour images become their
-    luminance, of the channels as normalised over the training set, each to mean 0 and variance 1.
-    `retina` maps grey images (N, 1, H, W) to the retina's output.
+    `bottleneck` is the number of channels that the retina sends on; None means `channels`. Colour images are converted
+    to luminance from channels normalised over the training set to mean 0 and variance 1. `retina` maps grey images (N,
+    1, H, W) to the retina's output.
     """
 
     version = 1
@@ -67,10 +68,10 @@ class Retina(Network):
         return F.conv2d(hidden, *_merged(second, second_norm, images.dtype)).flatten(1)
 
     def measure_trained(self, inputs: Tensor) -> dict[str, Any]:
-        """Of each channel of the retina's last layer: two receptive fields, and how often it is active.
+        """For each channel of the retina's last layer: two receptive fields, and how often it is active.
 
-        `ascent` and `noise` as `bench.models._receptive_fields` gives them, on the CPU; `active` is the share of the
-        images and positions of `inputs` where the ReLU lets it pass.
+        `ascent` and `noise` are those of `bench.models._receptive_fields`, computed on the CPU; `active` is the share
+        of images and positions of `inputs` at which the ReLU is active.
         """
         fields = {"ascent": by_ascent, "noise": by_noise}
         with torch.no_grad():
@@ -88,7 +89,7 @@ def _convolution(below: int, above: int) -> list[nn.Module]:
 
 
 def _merged(layer: nn.Module, norm: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight and bias, on the CPU, of the one convolution that a convolution and its batch norm are in eval mode."""
+    """Weight and bias, on the CPU, of the convolution equivalent to a convolution and its batch norm in eval mode."""
     assert isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     weight, bias = fuse_conv_bn_weights(layer.weight, layer.bias, mean, variance, norm.eps, norm.weight, norm.bias)
@@ -96,7 +97,7 @@ def _merged(layer: nn.Module, norm: nn.Module, dtype: torch.dtype) -> tuple[Tens
 
 
 SEEN = 17
-"""Pixels along a side of the image that a unit of the retina's last layer sees, through two 9x9 convolutions."""
+"""Side, in pixels, of the image seen by a unit of the retina's last layer, through two 9x9 convolutions."""
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 

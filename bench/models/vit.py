@@ -1,7 +1,7 @@
 """Vision transformer on small images (Dosovitskiy et al. 2020, arXiv:2010.11929), pre-norm, without a class token.
 
-Each patch becomes a token, to which a learned embedding of its position is added. A block is x + attention(norm(x)),
-then x + MLP(norm(x)), with GELU in an MLP of twice the width. The head reads the mean over tokens after a last norm.
+Each patch becomes a token, plus a learned embedding of its position. A block computes x + attention(norm(x)), then x +
+MLP(norm(x)), with GELU in an MLP of twice the width. The head reads the mean over tokens after a final norm.
 arXiv:2502.20580, section on transformers: patch 4, width 384, depth 8, 8 heads on CIFAR-10.
 """
 
@@ -15,10 +15,10 @@ from bench.models.base import Network
 
 
 class Block(nn.Module):
-    """Tokens (N, T, width) to tokens. qkv gives queries, keys and values of all heads at once.
+    """Tokens (N, T, width) to tokens. qkv computes queries, keys and values of all heads at once.
 
-    `dropout` acts on the attention's weights, inside the MLP, and on what either adds to x. `drop_path` is the rate at
-    which an example skips either (stochastic depth, Huang et al. 2016, arXiv:1603.09382).
+    `dropout` acts on the attention weights, inside the MLP, and on what attention and MLP add to x. `drop_path` is the
+    rate at which an example skips either (stochastic depth, Huang et al. 2016, arXiv:1603.09382).
     """
 
     def __init__(self, width: int, heads: int, dropout: float, drop_path: float) -> None:
@@ -48,7 +48,7 @@ class ViT(Network):
 
     A rank given as a number is tripled for qkv, which stands for three layers. Position embeddings start as a truncated
     normal of standard deviation 0.02; dropout also acts on the embedded patches. Raises `UsageError` for images that
-    the patches do not tile, and a width that the heads do not share evenly.
+    the patches do not tile, and for a width that the heads do not divide.
     """
 
     version = 1

@@ -1,8 +1,8 @@
 """The contract of a learning rule.
 
-A layer y = W x + b receives the error G = dL/dY (rows, out). Its own weight always gets the exact local gradient
-dW = G'X. The rule decides the rest: which feedback tensors the layer holds, what error goes down, and what gradient
-each feedback tensor gets. "Gradient" is what the optimiser descends.
+A layer y = W x + b receives the error G = dL/dY (rows, out). Its own weight always gets the exact local gradient dW =
+G'X. The rule decides the rest: which feedback tensors the layer has, which error is sent down, and the gradient of each
+feedback tensor. "Gradient" is what the optimiser descends.
 """
 
 from abc import ABC, abstractmethod
@@ -26,13 +26,13 @@ Response = tuple[Tensor, Feedback]
 class Signals:
     """What a layer knows in its backward pass.
 
-    op: its linear map. W: forward weight. x: input. g: error at the output, dL/dY. targets: one-hot labels or
-    regression targets (rows, out) at the output layer of a rule that is told them there; one-hot labels
-    (examples, classes) at every layer of a rule that is told them everywhere; else None. direct: under a rule with a
-    source the error there, (examples, width of the source); None at the layer that gives the source its error. fixed:
-    names of the feedback tensors whose gradient nobody asks for.
+    op: the layer's linear map. W: forward weight. x: input. g: error at the output, dL/dY. targets: one-hot labels or
+    regression targets (rows, out) at the output layer if the rule is told them there; one-hot labels (examples,
+    classes) at every layer if it is told them everywhere; else None. direct: for a rule with a source, the error there,
+    (examples, width of the source); None at the layer that produces that error. fixed: names of the feedback tensors
+    whose gradient is not needed.
 
-    The two that may be None are typed `Any` as well, so that a rule that is given them need not ask.
+    The two that may be None are also typed `Any`, so that a rule that receives them need not check for None.
     """
 
     op: Operator
@@ -45,42 +45,46 @@ class Signals:
 
     @cached_property
     def dW(self) -> Tensor:
-        """The weight gradient G'X. A rule that does not ask for it has x and g in the cache when it is computed."""
+        """The weight gradient G'X. If a rule does not use it, x and g are still in the cache when it is computed."""
         return self.op.outer(self.g, self.x)
 
 
 @dataclass_transform(frozen_default=True)
 class Rule(ABC):
-    """A learning rule. A subclass is a frozen dataclass, undecorated, and its annotated fields are the rule's options.
+    """A learning rule. Subclasses become frozen dataclasses without a decorator; their annotated fields are options.
 
-    `reads_weights`, `told`, `source` and `resets` are set in the class, or, where they depend on the options, a field
-    or a property of it.
+    `reads_weights`, `told`, `source` and `resets` are set in the class or, if they depend on the options, as a field or
+    a property.
     """
 
     version: ClassVar[int] = 1
-    """Raised where a change moves the rule's numbers on purpose; never inherited: a rule that says none has 1."""
+    """Raised when a change moves the rule's numbers on purpose. Not inherited: a rule that does not set it has version
+    1.
+    """
     reads_weights: Literal["no", "sign", "yes"] = "no"
-    """Whether the error path, the feedback's learning or its initial values read W, or its sign."""
+    """Whether the error path, the learning of the feedback or its initial values read W or its sign."""
     told: Literal["output", "all"] | None = None
-    """Which layers are told the targets: the output layer, or all, which takes class labels; None: no layer."""
+    """Which layers receive the targets: the output layer, or all layers, which take class labels; None for none.
+    """
     ranked: ClassVar[bool] = False
     """Whether the feedback has a rank."""
     own_feedback_rate: ClassVar[bool] = False
-    """Whether the feedback learns at a rate of its own, to be tuned."""
+    """Whether the feedback has its own learning rate, to be tuned."""
     scale_free: ClassVar[Set[str]] = frozenset()
-    """Names of the feedback tensors whose gradient does not grow with the loss; `error` where what is sent down does
-    not."""
+    """Names of the feedback tensors whose gradient does not grow with the loss; `error` if the error sent down does
+    not.
+    """
     draws: ClassVar[bool] = False
     """Whether its backward pass draws random numbers."""
     source: Literal["output", "hidden"] | None = None
-    """Where the error that reaches every layer directly comes from: the network's output, or its last hidden layer."""
+    """Where the error that directly reaches every layer comes from: the network's output or its last hidden layer."""
     resets: int = 0
-    """How often an epoch `reset` is called."""
+    """How many times per epoch `reset` is called."""
 
     def __init_subclass__(cls) -> None:
         cls.version = vars(cls).get("version", 1)
         dataclass(frozen=True)(cls)
-        del cls.__setattr__, cls.__delattr__  # those below hold, so that a subclass may be decorated all the same
+        del cls.__setattr__, cls.__delattr__  # the methods below must stay, so that subclasses may also be decorated
 
     def __setattr__(self, name: str, value: object) -> None:
         raise FrozenInstanceError(f"cannot assign to {name!r} of a rule")
@@ -90,45 +94,45 @@ class Rule(ABC):
 
     @property
     def reads_targets(self) -> bool:
-        """Whether any layer is told the targets."""
+        """Whether any layer receives the targets."""
         return self.told is not None
 
     def serves(self, regression: bool) -> bool:
-        """Whether it trains networks of this kind: targets that every layer is told are class labels."""
+        """Whether it can train such networks: targets that every layer receives must be class labels."""
         return not (regression and self.told == "all")
 
     @property
     def direct(self) -> bool:
-        """Whether the layers hear the source's error or the targets, so that feedback stands for a map to these."""
+        """Whether layers receive the source's error or the targets, so that feedback replaces a map to one of these."""
         return self.source is not None or self.told == "all"
 
     @abstractmethod
     def init_feedback(self, W: Tensor, rank: int, generator: Generator) -> Feedback:
-        """The layer's feedback tensors at their initial values, by name.
+        """The layer's initial feedback tensors, by name.
 
-        Under a direct rule W stands for a map from the layer's input channels to what it hears, (width, in).
+        Under a direct rule, W stands for a map from the layer's input channels to the signal it receives, (width, in).
         """
 
     def fixed(self, feedback: Feedback) -> Set[str]:
-        """Names of the feedback tensors, given at their initial values, that never change; by default all learn."""
+        """Names of the feedback tensors that never change, given their initial values; by default all of them learn."""
         return frozenset()
 
     @abstractmethod
     def backward(self, signals: Signals, feedback: Feedback) -> Response:
         """The error sent down, in the shape of the input, and the gradient of each feedback tensor that learns.
 
-        That of one in `signals.fixed` is asked for by nobody, and need not be computed.
+        Gradients of tensors in `signals.fixed` are not used and need not be computed.
         """
 
     def feedback_matrix(self, W: Tensor, feedback: Feedback) -> Tensor | None:
-        """The tensor in the shape of W that stands where W stands in backpropagation.
+        """The tensor, in the shape of W, that replaces W on the way down.
 
-        None where no one tensor does. Not asked under a direct rule.
+        None if no single tensor does. Not called for direct rules.
         """
         return None
 
     def reset(self, W: Tensor, feedback: Feedback) -> None:  # noqa: B027
-        """Sets feedback tensors anew, in place."""
+        """Reinitialises feedback tensors in place."""
 
 
 def full_rank(W: Tensor) -> int:
@@ -137,20 +141,20 @@ def full_rank(W: Tensor) -> int:
 
 
 def like_weight(W: Tensor, rows: int, generator: Generator) -> Tensor:
-    """A tensor (rows, *W.shape[1:]) as PyTorch starts a weight: Kaiming uniform, U(+-1/sqrt(fan-in))."""
+    """A tensor (rows, *W.shape[1:]) initialised like PyTorch weights: Kaiming uniform, U(+-1/sqrt(fan-in))."""
     bound = W[0].numel() ** -0.5
     return torch.empty(rows, *W.shape[1:], dtype=W.dtype).uniform_(-bound, bound, generator=generator)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor, in float32 where it is in half precision, of which sums and decompositions lose too much."""
+    """The tensor, in float32 if it is in half precision, which is too coarse for sums and decompositions."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def column_variances(matrix: Tensor) -> Tensor:
-    """Variance of each column of a matrix (rows, columns), over its rows, not corrected."""
+    """Variance of each column of a matrix (rows, columns) over its rows, uncorrected."""
     mapped = torch._C._are_functorch_transforms_active()
-    if matrix.is_cpu and not mapped:  # where the statistics of batch norm are several times as fast as Tensor.var
+    if matrix.is_cpu and not mapped:  # where batch norm's statistics are several times as fast as Tensor.var
         return torch.batch_norm_update_stats(matrix, None, None, 0.0)[1]
     return matrix.var(0, correction=0)
 

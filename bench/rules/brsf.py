@@ -1,6 +1,6 @@
 """Batchwise random-magnitude sign-concordant feedback (Liao, Leibo and Poggio 2016, arXiv:1510.05067).
 
-Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming uniform| drawn anew for each batch.
+Error sent down: G B, B = M sign(W) elementwise, with magnitudes M = |Kaiming uniform| redrawn for each batch.
 """
 
 import torch
@@ -10,9 +10,9 @@ from bench.rules.base import Feedback, Response, Rule, Signals
 
 
 class BatchMagnitudeSign(Rule):
-    """`brsf`: the feedback has the signs of the forward weights, and magnitudes redrawn each batch.
+    """`brsf`: the feedback has the signs of the forward weights and magnitudes redrawn for each batch.
 
-    The magnitudes come from PyTorch's own generator of the device, which the training loop seeds each epoch.
+    The magnitudes come from PyTorch's default generator of the device, which the training loop seeds each epoch.
     """
 
     reads_weights = "sign"

@@ -2,9 +2,9 @@
 
 Error sent down: e B, with e the error at the network's output (N, C) and B (C, in) random and fixed.
 
-A convolution's or a token layer's input gets e B at every position alike, over the number of positions: what a global
-average pool above it would send. It is the broadcast of one error vector to all units of Clark, Abbott and Chung (2021,
-arXiv:2106.04089); Nokland has a row of B for each channel and position instead.
+The input of a convolution or a token layer gets e B divided by the number of positions, the same at every position:
+what a global average pool above it would send. One error vector is thus broadcast to all units, as in Clark, Abbott and
+Chung (2021, arXiv:2106.04089); Nokland has a row of B for each channel and position instead.
 """
 
 from bench.rules.base import Feedback, Response, Signals

@@ -1,9 +1,9 @@
 """Direct Kolen-Pollack (Webster, Choi and Ahn 2020, "Learning the connections in direct feedback alignment").
 
-Error sent down: e B, with e the error at the network's output (N, C) and B (C, in). Gradient of B: e'H, H the layer's
-input, so that at the output layer, with the same optimiser and the same decay, B and W converge as in `kp`.
+Error sent down: e B, with e the error at the network's output (N, C) and B (C, in). Gradient of B: e'H, with H the
+layer's input, so that at the output layer, with the same optimiser and decay, B and W converge as in `kp`.
 
-In a convolution and on tokens e B goes to every position alike, and H is the mean over positions, as in `dfa`.
+In convolutions and on tokens, e B goes to every position alike and H is the mean over positions, as in `dfa`.
 """
 
 from bench.rules.base import Feedback, Response, Signals

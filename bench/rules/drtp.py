@@ -1,9 +1,9 @@
 """Direct random target projection (Frenkel, Lefebvre and Bol 2021, arXiv:1909.01311).
 
 Error sent down: t B, with B (C, in) random and fixed, and t = -(one-hot labels) / N: the part of the error at the
-network's output, (softmax - one-hot labels) / N, that is known before there is an output. It serves classification.
+network's output, (softmax - one-hot labels) / N, that is known before the output is. For classification only.
 
-In a convolution and on tokens t B goes to every position alike, as in `dfa`.
+In convolutions and on tokens, t B goes to every position alike, as in `dfa`.
 """
 
 from bench.rules.base import Feedback, Response, Signals

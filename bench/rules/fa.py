@@ -1,6 +1,6 @@
 """Feedback alignment (Lillicrap, Cownden, Tweed and Akerman 2016, Nature Communications 7:13276).
 
-Error sent down: G B, with B random, shaped like W, fixed.
+Error sent down: G B, with B random, shaped like W, and fixed.
 """
 
 from torch import Generator, Tensor

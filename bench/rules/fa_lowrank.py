@@ -11,7 +11,7 @@ from bench.rules.base import Feedback, Response, Rule, Signals, like_weight, ort
 
 
 class LowRankFeedbackAlignment(Rule):
-    """`fa-lowrank`: r numbers an example travel down, through fixed random factors P and Q."""
+    """`fa-lowrank`: r numbers per example travel down, through fixed random factors P and Q."""
 
     ranked = True
 

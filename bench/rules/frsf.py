@@ -1,6 +1,6 @@
 """Fixed random-magnitude sign-concordant feedback (Moskovitz, Litwin-Kumar and Abbott 2018, arXiv:1812.06488).
 
-Error sent down: G B, B = M sign(W) entry by entry, with magnitudes M = |Kaiming uniform|, fixed.
+Error sent down: G B, B = M sign(W) elementwise, with fixed magnitudes M = |Kaiming uniform|.
 """
 
 from torch import Generator, Tensor
@@ -9,7 +9,7 @@ from bench.rules.base import Feedback, Response, Rule, Signals, like_weight
 
 
 class FixedMagnitudeSign(Rule):
-    """`frsf`: the feedback has the signs of the forward weights, and random magnitudes that stay."""
+    """`frsf`: the feedback has the signs of the forward weights and fixed random magnitudes."""
 
     reads_weights = "sign"
 

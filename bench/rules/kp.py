@@ -1,6 +1,6 @@
 """Kolen-Pollack, or adaptive feedback alignment (Kolen and Pollack 1994; Akrout et al. 2019, arXiv:1904.05391).
 
-Error sent down: G B. Gradient of B: dW, so that with the same optimiser and the same decay B and W converge.
+Error sent down: G B. Gradient of B: dW, so that B and W converge with the same optimiser and decay.
 """
 
 from bench.rules.base import Feedback, Response, Signals

@@ -1,10 +1,10 @@
 """Direct low-dimensional feedback (arXiv:2502.20580).
 
-Error sent down: S P Q, with S the error at the source (N, width), P (width, r), Q (r, in). Gradient of Q: (S P)'H, H
-the layer's input. Gradient of P: Oja's subspace rule on S, as in `ldfa-p`. The source is the network's output, or, as
+Error sent down: S P Q, with S the error at the source (N, width), P (width, r), Q (r, in). Gradient of Q: (S P)'H, with
+H the layer's input. Gradient of P: Oja's subspace rule on S, as in `ldfa-p`. The source is the network's output or, as
 in the authors' runs, its last hidden layer, which gets its error through the output layer's own `ldfa` feedback.
 
-In a convolution and on tokens S P Q goes to every position alike, and H is the mean over positions, as in `dfa`.
+In convolutions and on tokens, S P Q goes to every position alike and H is the mean over positions, as in `dfa`.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ from bench.rules.ldfa_p import oja
 
 
 class DirectLowDimensionalFeedback(LowDimensionalFeedback):
-    """`ldfa-direct`: r numbers an example reach each layer directly, through factors that learn."""
+    """`ldfa-direct`: r numbers per example reach each layer directly, through factors that learn."""
 
     version = 2
 

@@ -12,7 +12,7 @@ from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 
 
 class LowDimensionalFeedbackHebb(LowRankFeedbackAlignment):
-    """`ldfa-hebb`: P and Q each descend the loss that the product P Q would descend in place of W."""
+    """`ldfa-hebb`: P and Q each descend the loss that the network would have with the product P Q in place of W."""
 
     initial: Literal["orthonormal", "uniform", "svd"] = "orthonormal"  # type: ignore[assignment]
     """Initial P and Q: as in `ldfa`, or the rank-r SVD of W, which is weight transport."""

@@ -1,12 +1,12 @@
-"""Low-dimensional feedback of which only P learns (arXiv:2502.20580).
+"""Low-dimensional feedback in which only P learns (arXiv:2502.20580).
 
 Error sent down: G P Q. Gradient of P: Oja's subspace rule (Oja 1989, International Journal of Neural Systems 1:61),
 
-    -(I - P P') (S'S / rows) P,   S = signal centred a column, over its largest column standard deviation + 1e-8.
+    -(I - P P') (S'S / rows) P,   S = signal, columns centred, over its largest column standard deviation + 1e-8.
 
-The signal is the layer's error G; at the output layer it is the targets, or the error, as `output` says. Q is fixed.
+The signal is the layer's error G; at the output layer it is the targets or the error, as `output` says. Q is fixed.
 
-A square P (rank = out) that starts orthonormal is fixed as well: there the gradient is zero, and in floating point
+A square P (rank = out) that starts orthonormal is also fixed: there the gradient is zero, and in floating point it is
 rounding noise, which Adam would scale up to steps of the full learning rate.
 """
 
@@ -21,8 +21,8 @@ from bench.rules.fa_lowrank import LowRankFeedbackAlignment
 def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
     """Gradient (out, r) of P under Oja's subspace rule, from the signal (rows, out) and projected = signal P.
 
-    Written as -(S'T - P T'T) / rows with the scores T = S P, where the columns of T sum to zero, so that the signal
-    itself can stand for the centred one in S'T. The sums are in float32 where the signal is in half precision.
+    Computed as -(S'T - P T'T) / rows with the scores T = S P. The columns of T sum to zero, so the signal need not be
+    centred in S'T. The sums are in float32 if the signal is in half precision.
     """
     given = P.dtype
     P, signal, projected = map(at_least_float32, (P, signal, projected))
@@ -50,7 +50,7 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
         return {"Q"} | self.fixed_p(feedback["P"])
 
     def fixed_p(self, P: Tensor) -> set[str]:
-        """P, where it has nothing to learn."""
+        """P, if it has nothing to learn."""
         rows, rank = P.shape
         return {"P"} if self.initial == "orthonormal" and rows == rank else set()
 
@@ -59,7 +59,7 @@ class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
         return signals.op.transpose(feedback["Q"], low, signals.x.shape), self.p_gradient(signals, feedback["P"], low)
 
     def p_gradient(self, signals: Signals, P: Tensor, low: Tensor) -> Feedback:
-        """Oja's rule on the targets at the output layer, on the error, which low = G P projects, elsewhere."""
+        """Oja's rule, on the targets at the output layer and elsewhere on the error, which low = G P projects."""
         if "P" in signals.fixed:
             return {}
         if signals.targets is not None:

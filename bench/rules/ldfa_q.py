@@ -1,7 +1,7 @@
-"""Low-dimensional feedback of which only Q learns (arXiv:2502.20580).
+"""Low-dimensional feedback in which only Q learns (arXiv:2502.20580).
 
-Error sent down: G P Q. Gradient of Q: P'dW, the outer product of the low-dimensional error G P and the input.
-P is fixed.
+Error sent down: G P Q. Gradient of Q: P'dW, the outer product of the low-dimensional error G P and the input. P is
+fixed.
 """
 
 from bench.rules.base import Feedback, Response, Signals

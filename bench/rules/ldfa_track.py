@@ -1,7 +1,7 @@
 """Low-dimensional feedback that tracks the forward weights (arXiv:2502.20580, v4, the "normative" rule).
 
 Error sent down: G P Q. With D = P Q - W, gradient of P: D Q', gradient of Q: P'D. P and Q start at the rank-r SVD of W,
-U sqrt(S) and sqrt(S) V', and may be set to it again during training. All of it reads W: this is weight transport.
+U sqrt(S) and sqrt(S) V', and may be reset to it during training. All of this reads W: it is weight transport.
 """
 
 from torch import Generator, Tensor
@@ -19,7 +19,7 @@ class LowDimensionalFeedbackTrack(Rule):
     scale_free = frozenset({"P", "Q"})
 
     resets: int = 0
-    """How often an epoch P and Q are set to the SVD of W; the authors' runs: 2."""
+    """How many times per epoch P and Q are reset to the SVD of W; 2 in the authors' runs."""
 
     def __post_init__(self) -> None:
         if self.resets < 0:

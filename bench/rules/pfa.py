@@ -1,7 +1,7 @@
 """Product feedback alignment (Li, Ororbia, Kusmierz et al. 2024).
 
 Error sent down: (G B) R, with B (out, m), m = 10 out, random with B B' = I and fixed. Gradient of R: (G B)'X = B'dW, so
-that with the decay of W the product B R comes to W.
+that with the decay of W the product B R converges to W.
 """
 
 from torch import Generator, Tensor

@@ -9,7 +9,7 @@ from bench.rules.base import Feedback, Response, Rule, Signals
 
 
 class UniformSign(Rule):
-    """`usf`: the feedback has the signs of the forward weights, and one magnitude."""
+    """`usf`: the feedback has the signs of the forward weights and a single magnitude."""
 
     reads_weights = "sign"
 

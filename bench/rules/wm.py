@@ -1,8 +1,8 @@
 """Weight mirror (Akrout, Wilson, Humphreys, Lillicrap and Tweed 2019, arXiv:1904.05391).
 
-Error sent down: G B, B shaped like W. A mirror phase accompanies each step: noise X, standard normal, goes through the
-layer, and B learns from the correlation of the output Y = X W' with it, under decay. Gradient of B: B - Y'X / samples,
-whose mean is B - W. A convolution mirrors at one position: the noise fills one receptive field.
+Error sent down: G B, B shaped like W. Each step has a mirror phase: standard normal noise X passes through the layer,
+and B learns, under decay, from its correlation with the output Y = X W'. Gradient of B: B - Y'X / samples, whose mean
+is B - W. A convolution mirrors at one position: the noise fills one receptive field.
 """
 
 from bench.errors import UsageError
@@ -18,7 +18,7 @@ class WeightMirror(FeedbackAlignment):
     draws = True
 
     samples: int = 128
-    """Noise vectors a step."""
+    """Noise vectors per step."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
