@@ -1,4 +1,4 @@
-"""Puts the layers of a network under a learning rule, and back."""
+"""Puts the layers of a network under a learning rule, and restores them."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -42,20 +42,22 @@ def convert(
 ) -> nn.Module:
     """Puts every linear, convolutional and attention layer of `module` under a rule, in place; returns `module`.
 
-    rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, the
-    others full. A rank above a layer's full rank is capped there; one of a grouped convolution is of each group, one of
-    an attention of each projection.
-    exclude: layers that stay plain, such as the first, which sends no error down. A name stands for all layers in it, a
-    pattern (`blocks.*.qkv`) for all that it matches; a function gets a layer's name and the layer.
-    output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
-    clip: bound on each entry of the errors sent down. seed: of the feedback's initial values. options: the rule's.
+    rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, with the
+    others at full rank. A rank above a layer's full rank is capped; in a grouped convolution it applies to each group,
+    in attention to each projection.
 
-    Weights are kept. The gradients then are the rule's, for any optimiser made from `module.parameters()` from then
-    on; feedback that the rule holds fixed requires none, and stays. Without targets, rules that read them learn
-    from the error at the output instead; one that is told them at every layer, such as `drtp`, needs `bench.tell`
-    before each forward pass. `conversion_report(module)` says what is under the rule and what is not; where that is
-    more than half of the weights, a warning does. Raises `UsageError`, the module as it was, for a name that does
-    not exist, a rank that is not allowed, or layers that cannot be under a rule, all of which it names.
+    exclude: layers to leave unconverted, such as the first, which sends no error down. A name covers all layers inside
+    it, a pattern (`blocks.*.qkv`) all that it matches; a function receives a layer's name and the layer.
+
+    output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
+    clip: bound on each entry of the errors sent down. seed: for the feedback's initial values. options: the rule's.
+
+    Weights are kept. Any optimiser created from `module.parameters()` afterwards then trains with the rule's gradients;
+    fixed feedback requires no gradient and never changes. Without targets, rules that read them learn from the error at
+    the output instead; a rule that is told them at every layer, such as `drtp`, needs `bench.tell` before each forward
+    pass. `conversion_report(module)` lists what is under the rule and what is not; if that is more than half of the
+    weights, there is a warning. Raises `UsageError`, leaving the module unchanged, for a name that does not exist, a
+    rank that is not allowed, or layers that cannot be put under a rule, naming all of them.
     """
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     check_ranked(found, rank, f"rule {rule!r}")
@@ -75,7 +77,7 @@ def convert(
     generator = Generator().manual_seed(seed)
     layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
     for layer in layers.values():
-        for tensor in layer.feedback.values():  # FSDP reads others than contiguous ones wrongly
+        for tensor in layer.feedback.values():  # FSDP misreads tensors that are not contiguous
             tensor.data = tensor.data.contiguous()
     report = conversion_report(module)
     if report.share_plain > 0.5:
@@ -85,9 +87,9 @@ def convert(
 
 
 def revert(module: nn.Module) -> nn.Module:
-    """Turns the layers under a rule into the plain layers that they were, in place; returns `module`.
+    """Turns the layers under a rule back into the original layers, in place; returns `module`.
 
-    Raises `UsageError`, the module as it was, where the weight of a layer was parametrized since.
+    Raises `UsageError`, leaving the module unchanged, if a layer's weight was parametrized after conversion.
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, RuleLayer)}
     if changed := [name for name, layer in layers.items() if parametrize.is_parametrized(layer)]:
@@ -103,9 +105,9 @@ def revert(module: nn.Module) -> nn.Module:
 
 
 def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Exclude]) -> list[str]:
-    """The names that no entry of `exclude` leaves out; an attention goes with its output's projection.
+    """The names that no entry of `exclude` covers; an attention is excluded together with its output projection.
 
-    Raises `UsageError` for an entry that means no layer.
+    Raises `UsageError` for an entry that matches no layer.
     """
     out = set()
     for entry in exclude:
@@ -153,11 +155,11 @@ def convert_layers(
     output: str | None = None,
     clip: float | None = None,
 ) -> tuple[dict[str, RuleLayer], list[str]]:
-    """Puts, in place, the layers called `names` (label to module name) under `rule`, weights kept.
+    """Puts the layers called `names` (label to module name) under `rule`, in place, keeping their weights.
 
     `output` is the module name of the Linear layer that gives the network's output. Returns the layers by label, and a
-    note for each rank that was capped at the layer's full rank. Raises `UsageError` for a layer that cannot be under a
-    rule, or a direct rule where there is no such output; the network is then as it was.
+    note for each rank capped at the layer's full rank. Raises `UsageError` for a layer that cannot be put under a rule,
+    or for a direct rule without such an output; the network is then unchanged.
     """
     source = _source(network, rule, output)
     layers, notes = {}, []

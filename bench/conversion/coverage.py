@@ -1,4 +1,4 @@
-"""What of a network is, can be and cannot be under a learning rule."""
+"""Which parts of a network are, can be and cannot be under a learning rule."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What of a network is under a rule.
+    """Which parts of a network are under a rule.
 
-    under: by name of layer its kind, rule with rank, and number of feedback parameters. plain: by name of module with
-    weights of two dimensions or more that are not, the reason and the number of these weights.
+    under: by layer name, its kind, its rule with rank, and its number of feedback parameters. plain: by module name,
+    for weights of two or more dimensions that are not under a rule, the reason and the number of weights.
     """
 
     under: dict[str, tuple[str, str, int]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class ConversionReport:
 
     @property
     def share_plain(self) -> float:
-        """Of all weights of two dimensions or more, the share that is not under a rule."""
+        """Share of the weights with two or more dimensions that is not under a rule."""
         return self.weights_plain / max(1, self.weights_under + self.weights_plain)
 
     @property
@@ -64,7 +64,7 @@ def shown(name: str) -> str:
 
 
 def conversion_report(network: nn.Module) -> ConversionReport:
-    """What of a network is under a rule, and what is not with the reason. `print` it."""
+    """Lists what in a network is under a rule, and what is not, with the reason. `print` it."""
     modules = dict(network.named_modules())
     under, plain, counted, weights_under = {}, {}, set(), 0
     shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
@@ -107,7 +107,7 @@ def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> st
 
 
 def convertible(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a layer is of a type that can be under a rule, or was before its weight was parametrized."""
+    """Whether a layer is of a type that can be put under a rule, or was before its weight was parametrized."""
     layer = modules[name]
     if isinstance(layer, RuleLayer):
         return True
@@ -120,22 +120,22 @@ def convertible(name: str, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def read_by_attention(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a layer is the output's projection of an `nn.MultiheadAttention`, which reads its weight."""
+    """Whether a layer is the output projection of an `nn.MultiheadAttention`, which reads its weight."""
     return name != "" and isinstance(modules.get(owner(name)), nn.MultiheadAttention)
 
 
 def owner(name: str) -> str:
-    """The name of the module that a layer is in."""
+    """The name of the module that contains a layer."""
     return name.rpartition(".")[0]
 
 
 def weight_of(layer: nn.Module) -> Tensor | None:
-    """The parameter of a layer that is or would be under a rule."""
+    """The parameter of a layer that is, or would be, under a rule."""
     return layer._parameters.get("in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else "weight")
 
 
 def problem_of(layer: nn.Module) -> str | None:
-    """Why a convertible layer cannot be put under a rule, None where it can."""
+    """Why a convertible layer cannot be put under a rule; None if it can."""
     if isinstance(layer, RuleLayer):
         return "is already under a rule; bench.revert restores it"
     if parametrize.is_parametrized(layer):
@@ -168,7 +168,7 @@ def problems_of(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[
 
 
 def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
-    """The layers whose weight other modules hold too, each with the names of these."""
+    """The layers whose weight other modules also hold, each with the names of these modules."""
     holders: dict[int, list[str]] = {}
     for name, module in modules.items():
         for parameter in module._parameters.values():
@@ -179,7 +179,7 @@ def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> di
 
 
 def wrapped(network: nn.Module) -> str | None:
-    """The wrapper, of parallel training or of a compiler, that a network is in; None where there is none."""
+    """The wrapper, for parallel training or from a compiler, that contains a network; None if there is none."""
     for name, module in network.named_modules():
         kinds: set[Any] = {kind.__name__ for kind in type(module).__mro__}
         if wrapper := kinds.intersection(WRAPPERS):

@@ -1,4 +1,4 @@
-"""Layers whose backward pass belongs to a learning rule.
+"""Layers whose backward pass is given by a learning rule.
 
 `Linear`, `Conv2d` and the others are PyTorch's layers with a rule: `Linear(512, 256, rule="ldfa", rank=10)`.
 """

@@ -17,7 +17,7 @@ from bench.operators import LinearOperator
 
 @dataclass(frozen=True)
 class PackedOperator(LinearOperator):
-    """The projections of query, key and value, whose weights stand one upon the other, (3 out, in): a group each."""
+    """The projections of query, key and value, whose weights are stacked, (3 out, in): one group each."""
 
     groups: int = 3
 
@@ -29,8 +29,8 @@ class PackedOperator(LinearOperator):
 class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
     """`nn.MultiheadAttention` under a learning rule.
 
-    The projections of query, key and value have feedback of their own, stacked along a leading dimension, and a rank is
-    of each; all else is PyTorch's. `out_proj` is a layer of its own.
+    The projections of query, key and value have separate feedback, stacked along a leading dimension, and a rank
+    applies to each; everything else is PyTorch's. `out_proj` is a separate layer.
     """
 
     plain = nn.MultiheadAttention
@@ -72,7 +72,7 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
         return output.transpose(0, 1) if turned else output, attention
 
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        """The three, each (..., E), through their projections."""
+        """Query, key and value, each (..., E), through their projections."""
         function, one = self.function(), _Projection(self)
         unseen = self.watch is None or self.watch.mapped
         W = self.weight.chunk(3) if unseen else _Parts.apply(self.watch, self.weight)
@@ -86,9 +86,9 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
 
 @dataclass
 class _Call:
-    """A forward pass: what stands in for the weights in PyTorch's attention, whose inputs are (L, N, E).
+    """A forward pass: replaces the weights in PyTorch's attention, whose inputs are (L, N, E).
 
-    A layer with a rule sees (N, L, E) where the network has the examples first.
+    A layer with a rule receives (N, L, E) if the network has the examples first.
     """
 
     attention: MultiheadAttention
@@ -99,7 +99,7 @@ class _Call:
         return [self._turn(y).contiguous() for y in self.attention.project(*map(self._turn, inputs))]
 
     def out(self, x: Tensor) -> Tensor:
-        """The output's projection, of x (L N, E)."""
+        """The output projection of x (L N, E)."""
         y = self.attention.out_proj(self._turn(x.unflatten(0, (-1, self.examples))))
         return self._turn(y).flatten(0, 1)
 
@@ -108,7 +108,7 @@ class _Call:
 
 
 class _Projection:
-    """One of the three, as the autograd function knows a layer."""
+    """One of the three projections, in the form that the autograd function expects of a layer."""
 
     operator = LinearOperator()
     watch = None
@@ -121,7 +121,7 @@ class _Projection:
 
 
 class _Parts(torch.autograd.Function):
-    """The three weights in a packed one; backward, their gradients packed, of which the watch takes note."""
+    """Splits a packed weight into three; the backward pass packs their gradients and reports them to the watch."""
 
     @staticmethod
     def forward(ctx: Any, watch: Watch, weight: Tensor) -> tuple[Tensor, ...]:
@@ -136,7 +136,7 @@ class _Parts(torch.autograd.Function):
 
 
 def _exchanged(function: Any, **names: Any) -> Any:
-    """A function of PyTorch that finds others under some of the names it calls."""
+    """A copy of a PyTorch function in which some of the names it calls refer to other functions."""
     copy = FunctionType(function.__code__, function.__globals__ | names, argdefs=function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
@@ -148,6 +148,6 @@ _attend = _exchanged(
     _in_projection_packed=lambda query, key, value, call, bias: call.project(query, key, value),
     linear=lambda x, call, bias: call.out(x),
 )
-"""PyTorch's attention, of which a `_Call` in place of the weights makes the projections."""
+"""PyTorch's attention, with the projections computed by a `_Call` in place of the weights."""
 
 LAYERS[nn.MultiheadAttention] = MultiheadAttention

@@ -1,4 +1,4 @@
-"""The feedback of a layer at its initial values, and what a layer must be to have some."""
+"""The initial feedback of a layer, and the requirements for a layer to have feedback."""
 
 import torch
 from torch import Generator, Tensor
@@ -10,7 +10,7 @@ from bench.rules.base import Feedback, Rule
 
 
 def feedback_like(weight: Tensor, source: Source | None) -> Tensor:
-    """What the feedback stands for: the layer's weight, or under a direct rule a map (width of the source, in)."""
+    """The map that feedback replaces: the layer's weight, or under a direct rule a map (width of the source, in)."""
     return weight if source is None else weight.new_empty(source.width, weight.shape[1])
 
 
@@ -22,7 +22,7 @@ def group_of(operator: Operator, weight: Tensor) -> Tensor:
 def initial_feedback(
     operator: Operator, weight: Tensor, rule: Rule, rank: int, generator: Generator, source: Source | None
 ) -> tuple[Feedback, frozenset[str]]:
-    """The feedback of a layer, drawn on the CPU and put where its weight is, and the names of what the rule fixes."""
+    """The feedback of a layer, drawn on the CPU and moved to the weight's device, and the names of fixed tensors."""
     here = torch.zeros(weight.shape, dtype=weight.dtype) if weight.is_meta else weight.detach().cpu()
     groups = operator.canonical(here).chunk(operator.groups)
     each = [rule.init_feedback(feedback_like(W, source), rank, generator) for W in groups]
@@ -37,7 +37,7 @@ def check_clip(clip: object) -> None:
 
 
 def check_weight(weight: Tensor) -> None:
-    """Raises `UsageError` for a weight that is not real."""
+    """Raises `UsageError` for a weight that is not of a real floating-point dtype."""
     if not weight.is_floating_point():
         raise UsageError(
             f"its weight is {str(weight.dtype).removeprefix('torch.')}; expected: a real floating-point dtype"

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Mapped(torch.autograd.Function):
-    """y = W x + b forward; backward, dW and db are exact and the rule decides everything else.
+    """y = W x + b forward; in the backward pass dW and db are exact and the rule decides the rest.
 
-    The backward pass is computed in the weight's dtype, whatever the forward pass had under autocast.
+    The backward pass is computed in the weight's dtype, whatever dtype autocast used in the forward pass.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
-        """Of the layer, its operator, x, W, bias, targets and feedback tensors."""
+        """Arguments: the layer, its operator, x, W, bias, targets and feedback tensors."""
         _, operator, x, W, bias, *_ = inputs
         return operator.apply(operator.canonical(W), x, bias)
 
@@ -70,9 +70,9 @@ class Mapped(torch.autograd.Function):
 
 
 class Unmapped(Mapped):
-    """The same where `torch.func` is not at work; PyTorch inspects the arguments of the form for it at every call.
+    """The same when `torch.func` is not active. For the other form, PyTorch inspects the arguments at every call.
 
-    In a step that fills the cache that costs a layer a tenth of a millisecond.
+    In a step that fills the cache, that costs a tenth of a millisecond per layer.
     """
 
     setup_context = torch.autograd.Function.setup_context
@@ -81,7 +81,7 @@ class Unmapped(Mapped):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         output = Mapped.forward(*inputs)
         Mapped.setup_context(ctx, inputs, output)
-        if output._is_view():  # of what the layer made: what comes next may not change such a one in place
+        if output._is_view():  # later code may not modify a view from a custom function in place
             output = torch.ops.aten._unsafe_view(output, output.shape)
         return output
 

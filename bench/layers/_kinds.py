@@ -1,4 +1,4 @@
-"""PyTorch's linear and convolutional layers under a rule, and the way in for layers of other packages."""
+"""PyTorch's linear and convolutional layers under a rule, and registration of layers from other packages."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,11 +93,11 @@ LAYERS.update((layer.plain, layer) for layer in BUILT_IN)
 
 
 def register_layer(kind: type[nn.Module], operator_of: Callable[[Any], Operator]) -> None:
-    """Lets every rule have layers of a further type, from then on.
+    """Makes every rule work on another layer type from then on.
 
-    `operator_of(layer)` says how the layer's `weight` acts, y = W x + b with its `bias` (or None): for a weight that
-    is kept as (in, out), `lambda layer: LinearOperator(transposed=True)`. The layer's own forward pass is replaced by
-    the operator's.
+    `operator_of(layer)` describes how the layer's `weight` acts, y = W x + b with its `bias` (or None): for a weight
+    stored as (in, out), `lambda layer: LinearOperator(transposed=True)`. The operator replaces the layer's own forward
+    pass.
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UsageError(f"register_layer: {kind!r} is not a module type")

@@ -1,4 +1,4 @@
-"""Which class a plain layer gets under a rule."""
+"""The class that an unconverted layer gets under a rule."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from bench.layers import RuleLayer
 
 LAYERS: "dict[type[nn.Module], type[RuleLayer]]" = {}
-"""By plain layer."""
+"""By type of the unconverted layer."""
 
 
 @cache
 def layer_class(kind: type[nn.Module]) -> "type[RuleLayer] | None":
-    """The class that a layer of this type gets under a rule; None where there is none.
+    """The class that a layer of this type gets under a rule; None if there is none.
 
-    A subclass counts as what it inherits from where it leaves the forward pass alone.
+    A subclass counts as the type it inherits from if it does not change the forward pass.
     """
     base = next((base for base in kind.__mro__ if base in LAYERS), None)
     if base is None or kind is base:
@@ -31,12 +31,12 @@ def layer_class(kind: type[nn.Module]) -> "type[RuleLayer] | None":
 
 
 def class_of(kind: type[nn.Module], base: Any, operator_of: Callable[[Any], Operator]) -> "type[RuleLayer]":
-    """The class of a layer of type `kind` under a rule, with `base` to inherit from."""
+    """The class of a layer of type `kind` under a rule, inheriting from `base`."""
     body = {"plain": kind, "operator_of": staticmethod(operator_of), "__module__": __name__}
     return type(kind.__name__, (base, kind), body)
 
 
 def blank(plain: Any) -> "RuleLayer":
-    """An empty layer under a rule, of the class for a plain one, to be given its state."""
+    """An empty layer under a rule, of the class for an unconverted one, to be given its state."""
     kind: Any = layer_class(plain)
     return kind.__new__(kind)

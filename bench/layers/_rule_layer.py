@@ -1,4 +1,4 @@
-"""A layer under a learning rule: PyTorch's own, with the rule's feedback and backward pass."""
+"""A layer under a learning rule: PyTorch's own layer, with the rule's feedback and backward pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,16 +24,17 @@ from bench.rules.base import Feedback, Response, Rule, Signals, full_rank
 class RuleLayer(nn.Module, ABC):
     """A layer under a learning rule.
 
-    Takes the arguments of the plain layer, and: `rule`, a name or a `Rule`; `rank`, a number, a fraction of the output
-    channels ("1/4"), full if None and capped there; `clip`, a bound on each entry of the error sent down; `generator`,
-    of the feedback's initial values.
+    Takes the arguments of the PyTorch layer, plus `rule`, a name or a `Rule`; `rank`, a number or a fraction of the
+    output channels ("1/4"), full if None and capped at full rank; `clip`, a bound on each entry of the error sent down;
+    `generator`, for the feedback's initial values.
 
-    A layer of several groups has feedback for each, stacked along a leading dimension; a rank is of a group's channels.
+    A layer of several groups has feedback for each, stacked along a leading dimension; a rank applies to a group's
+    channels.
 
-    `targets` is set before each forward pass, where the rule is told them: at the output layer one-hot labels, or the
-    targets of a regression (rows, out); at every layer one-hot labels (N, classes).
+    `targets` is set before each forward pass if the rule is told them: at the output layer, one-hot labels or
+    regression targets (rows, out); at every layer, one-hot labels (N, classes).
 
-    What the rule holds `fixed` is a parameter that does not require a gradient.
+    Tensors that the rule declares `fixed` are parameters that do not require a gradient.
     """
 
     plain: ClassVar[type[nn.Module]]
@@ -46,7 +47,7 @@ class RuleLayer(nn.Module, ABC):
         *("operator", "rule", "rank", "clip", "source", "targets", "fixed", "feedback", "label", "family", "called"),
         *("unwatched", "watch"),
     )
-    """Attributes that the plain layer does not have."""
+    """Attributes that the PyTorch layer does not have."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class RuleLayer(nn.Module, ABC):
         clip: float | None = None,
         source: Source | None = None,
     ) -> Self:
-        """Puts a plain layer under a rule: the same object, with its parameters, hooks and attributes."""
+        """Puts a PyTorch layer under a rule: the same object, with its parameters, hooks and attributes."""
         operator = cls.operator_of(plain)
         given, fixed = initial_feedback(operator, getattr(plain, cls.MATRIX), rule, rank, generator, source)
         plain.__class__ = cls
@@ -111,12 +112,12 @@ class RuleLayer(nn.Module, ABC):
         self._watch()
 
     def leave_unwatched(self) -> None:
-        """Lets other code read the weight: an embedding that shares it makes a gradient of its own."""
+        """Allows other code to read the weight: an embedding that shares it adds its own gradient."""
         unwatch(self)
         self.unwatched, self.watch = True, None
 
     def to_plain(self) -> None:
-        """Turns the layer into the plain one that it was, the same object."""
+        """Turns the layer back into the original one, the same object."""
         unwatch(self)
         del self.feedback
         for name in self.OWN:
@@ -126,20 +127,20 @@ class RuleLayer(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def operator_of(plain: Any) -> Operator:
-        """The linear map of a plain layer. Raises `UsageError` for a layer that has no such map here."""
+        """The linear map of a PyTorch layer. Raises `UsageError` for a layer without a supported map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.through(x, getattr(self, "bias", None), self.operator)
 
     def through(self, x: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
-        """W x + bias, with another bias or another operator than the layer's own."""
+        """W x + bias, with a bias or operator other than the layer's own."""
         function, single = self.function(), x.ndim == operator.example_dimensions
         x = x[None] if single else x
         y = function.apply(self, operator, x, self.weight, bias, self.targets, *self.feedback.values())
         return y[0] if single else y
 
     def function(self) -> type[Mapped]:
-        """The autograd function of a call, of which the layer takes note."""
+        """The autograd function for a call, recorded by the layer."""
         mapped = torch._C._are_functorch_transforms_active()
         self.__dict__["called"] = True
         if mapped and self.watch is not None:
@@ -151,7 +152,7 @@ class RuleLayer(nn.Module, ABC):
         return Mapped if mapped else Unmapped
 
     def respond(self, signals: Signals, feedback: Feedback) -> Response:
-        """The error sent down and the gradients of the feedback: the rule's, for each group its own."""
+        """The error sent down and the gradients of the feedback, computed by the rule for each group."""
         if signals.op.groups == 1:
             return self.rule.backward(signals, feedback)
         groups, group = signals.op.groups, signals.op.group
@@ -168,13 +169,13 @@ class RuleLayer(nn.Module, ABC):
         return sent.flatten(1, 2), gradients
 
     def feedback_matrix(self) -> Tensor | None:
-        """What stands for the weight on the way down, (out, in/G, ...); None where no one tensor does."""
+        """The tensor that replaces the weight on the way down, (out, in/G, ...); None if no single tensor does."""
         each = [self.rule.feedback_matrix(W, feedback) for W, feedback in self._by_group()]
         matrices = [matrix for matrix in each if matrix is not None]
         return torch.cat(matrices) if len(matrices) > 1 else each[0]
 
     def reset_feedback(self) -> None:
-        """Lets the rule set the feedback anew, in place."""
+        """Lets the rule reinitialise the feedback in place."""
         for W, feedback in self._by_group():
             self.rule.reset(W, feedback)
 
@@ -209,9 +210,9 @@ class RuleLayer(nn.Module, ABC):
 
 
 def tell(network: nn.Module, targets: Tensor) -> None:
-    """Tells every layer under a rule that is told the targets everywhere, such as `drtp`, those of the next batch.
+    """Gives the targets of the next batch to all layers that are told targets everywhere, as under `drtp`.
 
-    targets: one-hot labels (N, classes), or (N, ..., classes) of a network with an output per position.
+    targets: one-hot labels (N, classes), or (N, ..., classes) for a network with one output per position.
     """
     for layer in network.modules():
         if isinstance(layer, RuleLayer) and layer.rule.told == "all":

@@ -1,4 +1,4 @@
-"""What the layers of a direct rule hear: the error at a single place of the network, or the targets."""
+"""The signal that layers receive under a direct rule: the error at one place in the network, or the targets."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """The error at one place of a network, (examples, width) or one per position, (examples, ..., width).
+    """The error at one place in a network, (examples, width) or one per position, (examples, ..., width).
 
-    It holds for the backward pass in which it came, and for the layers that lead to that place; one that leads there by
-    several calls of the output hears the sum of their errors. `error` can be set by hand, for a layer on its own.
+    It is valid for the backward pass in which it arrived, and for the layers that lead to that place; a layer that
+    leads there through several calls of the output receives the sum of their errors. `error` can be set by hand, for a
+    single layer.
     """
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.error: Tensor | None = None
         self.name = ""
-        """Of the layer that gives the network's output."""
+        """Name of the layer that gives the network's output."""
         self.task: int | None = None
         self.heard: list[tuple[frozenset[int], Tensor]] = []
-        """In this backward pass: which layers led to the place, and the error there."""
+        """For this backward pass: which layers led to the place, and the error there."""
 
     def listen(self, output: nn.Module, place: Literal["output", "hidden"], name: str) -> None:
-        """Take the error at the layer that gives the network's output: at its output, or its input (`hidden`)."""
+        """Records the error at the layer that gives the network's output: at its output, or at its input (`hidden`)."""
         self.name = name
         if place == "hidden":
             output.register_forward_pre_hook(self._before)
@@ -53,10 +54,10 @@ class Source:
         self.heard.append((leads_here, error))
 
     def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
-        """The error for a layer that received x (N, ..., in), `at_rows` of it.
+        """The error for a layer that received x (N, ..., in), see `at_rows`.
 
-        Raises `UsageError` where no error has come in this backward pass, the layer does not lead to the place, or
-        errors of several shapes came.
+        Raises `UsageError` if no error has arrived in this backward pass, if the layer does not lead to the place, or
+        if errors of several shapes arrived.
         """
         if self.error is not None:
             return at_rows(self.error, layer, x, "the error has")
@@ -77,10 +78,10 @@ class Source:
 
 
 class Told(Source):
-    """The targets in place of an error: one-hot labels (examples, width) that every layer is told."""
+    """The targets instead of an error: one-hot labels (examples, width), given to every layer."""
 
     def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
-        """The targets for a layer that received x. Raises `UsageError` where it was told none, or of another width."""
+        """The targets for a layer that received x. Raises `UsageError` if there are none, or for a different width."""
         if targets is None:
             raise UsageError(
                 f"layer {layer.label!r} received no targets; expected: bench.tell(network, one-hot labels "
@@ -92,7 +93,7 @@ class Told(Source):
 
 
 def source_for(rule: Rule, width: int) -> Source | None:
-    """What a layer of the rule hears directly, `width` wide; None where it hears its own error alone."""
+    """The signal, `width` wide, that layers receive directly under the rule; None if each uses only its own error."""
     if rule.told == "all":
         return Told(width)
     return None if rule.source is None else Source(width)
@@ -101,8 +102,8 @@ def source_for(rule: Rule, width: int) -> Source | None:
 def at_rows(signal: Tensor, layer: "RuleLayer", x: Tensor, whose: str) -> Tensor:
     """A signal of the network's examples for a layer that received x (N, ..., in), as (N, width).
 
-    One per position, (N, ..., width), where its positions are those of x, else their mean. Raises `UsageError` where
-    the examples are not along the first dimension of both.
+    One per position, (N, ..., width), if its positions are those of x, otherwise their mean. Raises `UsageError` unless
+    the examples are along the first dimension of both.
     """
     signal = signal[None] if signal.ndim == 1 else signal
     if layer.operator.example_dimensions == 1 and signal.ndim > 2 and signal.shape[:-1] == x.shape[:-1]:
@@ -116,7 +117,7 @@ def at_rows(signal: Tensor, layer: "RuleLayer", x: Tensor, whose: str) -> Tensor
 
 
 def _nodes_below(signal: Tensor) -> frozenset[int]:
-    """The layers under a rule that lead to `signal`, as the ids of their autograd nodes."""
+    """The layers under a rule that lead to `signal`, as ids of their autograd nodes."""
     waiting = [] if signal.grad_fn is None else [signal.grad_fn]
     seen = set(waiting)
     while waiting:

@@ -1,4 +1,4 @@
-"""Ranks as they are asked for: a number, a fraction of the output channels, or full."""
+"""Ranks as users write them: a number, a fraction of the output channels, or full."""
 
 import re
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from bench.rules.base import Rule, full_rank
 Rank = int | Fraction | None
 """A number, a fraction of the output channels, or None for full rank."""
 DIGITS = 20
-"""Most characters of a rank."""
+"""Longest rank, in characters."""
 FLAG = "--rank "
-"""What a rank is called in a message to the command line."""
+"""How messages to the command line refer to a rank."""
 
 
 def parse_ranks(spec: int | str | None, labels: Sequence[str]) -> dict[str, Rank]:
-    """The rank asked of each layer, from `10`, `1/4`, `full`, or `B1=10,B3=1/4` (the others full).
+    """The rank requested for each layer, from `10`, `1/4`, `full`, or `B1=10,B3=1/4` (the others full).
 
-    Raises `UsageError` for a rank that is not allowed, or a layer that does not exist.
+    Raises `UsageError` for an invalid rank, or a layer that does not exist.
     """
     if "=" not in str(spec):
         return dict.fromkeys(labels, parse_rank(spec))
@@ -36,7 +36,7 @@ def parse_ranks(spec: int | str | None, labels: Sequence[str]) -> dict[str, Rank
 
 
 def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
-    """One rank, called `name` in a message. Raises `UsageError` below 1, or for a fraction outside (0, 1]."""
+    """One rank, called `name` in messages. Raises `UsageError` below 1, or for a fraction outside (0, 1]."""
     if value is None or value == "full":
         return None
     text = str(value)
@@ -52,11 +52,11 @@ def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
 
 
 def check_ranked(rule: Rule, rank: object, called: str) -> None:
-    """Raises `UsageError` for a rank that is given to a rule without one."""
+    """Raises `UsageError` for a rank given to a rule without one."""
     if rank is not None and not rule.ranked:
         raise UsageError(f"rank={cut(str(rank))}: {called} has no rank; expected: no rank")
 
 
 def rank_for(asked: Rank, like: Tensor) -> int:
-    """The rank asked of feedback that stands for the map `like` (out, ...); it may be above the full rank."""
+    """The rank requested for feedback that replaces the map `like` (out, ...); it may exceed the full rank."""
     return max(1, round(asked * like.shape[0])) if isinstance(asked, Fraction) else asked or full_rank(like)

@@ -1,6 +1,6 @@
-"""Modules that read the weights of their layers, `F.linear(x, self.qkv.weight)`, where others call the layers.
+"""Modules that read their layers' weights, as in `F.linear(x, self.qkv.weight)`, instead of calling the layers.
 
-They are taken under a rule all the same where their type is known: each such product goes through the layer.
+Known types can still be put under a rule: each such product is routed through the layer.
 """
 
 from collections.abc import Iterable
@@ -26,9 +26,9 @@ READERS = {
 
 
 def register_reader(kind: type[nn.Module]) -> None:
-    """Lets modules of a type multiply by the weights of their own layers with `F.linear`, from then on.
+    """Allows modules of a type to multiply by the weights of their own layers with `F.linear`, from then on.
 
-    A subclass is a type of its own.
+    A subclass is a separate type.
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UsageError(f"register_reader: {kind!r} is not a module type")
@@ -36,7 +36,7 @@ def register_reader(kind: type[nn.Module]) -> None:
 
 
 def read_through_layers(network: nn.Module) -> None:
-    """Lets the known modules of a network whose layers are under a rule read their weights through them."""
+    """Routes the weight reads of a network's known modules through their layers, if these are under a rule."""
     for module in network.modules():
         kind: Any = type(module)
         if _name(kind) in READERS and any(isinstance(child, RuleLayer) for child in module.children()):
@@ -44,7 +44,7 @@ def read_through_layers(network: nn.Module) -> None:
 
 
 def read_plainly(network: nn.Module) -> None:
-    """Takes `read_through_layers` back."""
+    """Undoes `read_through_layers`."""
     for module in network.modules():
         if isinstance(module, _Reader):
             module.__class__ = module.plain  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class _Reader(nn.Module):
 
 
 class _ThroughLayers(TorchFunctionMode):
-    """`F.linear` with the weight of one of some layers is a call of the layer, with the bias that it is given."""
+    """Turns `F.linear` with the weight of one of these layers into a call of the layer, with the given bias."""
 
     def __init__(self, layers: Iterable[RuleLayer]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _ThroughLayers(TorchFunctionMode):
 
 
 def _arguments(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
-    """Those of `F.linear`, however they are given."""
+    """The arguments of `F.linear`, positional or by keyword."""
     return input, weight, bias
 
 

@@ -1,8 +1,8 @@
-"""Notices gradients of a weight under a rule that the rule's layer did not make.
+"""Detects gradients of a weight under a rule that the rule's layer did not produce.
 
-A weight that is also read by something other than its layer, `F.linear(x, layer.weight)`, attention that multiplies by
-it, a decoder tied to it, gets the gradient of backpropagation there, and sends the exact error down. To train so in
-silence would show a network under a rule that it is not under.
+If something other than its layer also reads a weight, as in `F.linear(x, layer.weight)`, an attention that multiplies
+by it, or a decoder tied to it, that use gets the gradient of backpropagation and sends the exact error down. Training
+this way silently would present a network as being under a rule that it is not under.
 """
 
 from collections.abc import MutableMapping
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from bench.layers import RuleLayer
 
 SHOWN = 6
-"""Most layers that a message names."""
+"""Most layers named in a message."""
 
 
 class Watch:
-    """Holds each gradient of a weight against what the backward passes of its layers made of it.
+    """Compares each gradient of a weight with what the backward passes of its layers produced.
 
-    Without a copy and without waiting for a GPU where a layer is called once per pass: then the gradient is the very
-    tensor that the layer made. Under `torch.func` nothing is held against anything.
+    If a layer is called once per pass, this needs no copy and no waiting for a GPU: the gradient is the very tensor
+    that the layer made. Under `torch.func` nothing is compared.
     """
 
     def __init__(self, weight: nn.Parameter) -> None:
@@ -38,7 +38,7 @@ class Watch:
         self.handle = weight.register_hook(self._check)
 
     def add(self, dW: Tensor) -> None:
-        """Takes note of a gradient that a layer makes in the backward pass in progress."""
+        """Records a gradient that a layer makes in the current backward pass."""
         task = torch._C._current_graph_task_id()
         if task in self.made:
             self.made[task] = self.made[task] + dW
@@ -75,11 +75,11 @@ def _message(layer: "RuleLayer", never_called: bool) -> str:
 
 
 WATCHES: MutableMapping[Tensor, Watch] = WeakTensorKeyDictionary()
-"""One for each weight, which several layers may share."""
+"""One per weight; several layers may share a weight."""
 
 
 def watch(layer: "RuleLayer") -> Watch | None:
-    """The watch over a layer's weight; None where the weight is no parameter or does not learn."""
+    """The watch over a layer's weight; None if the weight is not a parameter or does not learn."""
     weight = layer._parameters.get(layer.MATRIX)
     if weight is None or not weight.requires_grad:
         return None
