@@ -1,1 +1,1 @@
-"""Networks under rules, and the one training loop."""
+"""Networks under rules, and the training loop."""

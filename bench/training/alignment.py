@@ -1,4 +1,4 @@
-"""How the errors and the feedback of a rule stand to those of backpropagation, at one moment of training."""
+"""How a rule's errors and feedback compare with backpropagation's at one point in training."""
 
 import copy
 import math
@@ -14,15 +14,15 @@ from bench.rules.base import Feedback, Signals
 from bench.training.learner import Learner, step
 
 PROBE = 256
-"""Most examples of the probe batch, which is the first of the training split, in order and not augmented."""
+"""Maximum size of the probe batch, the first of the training split, in order and not augmented."""
 SEED = 0
-"""Of the random numbers of a pass, so that dropout has the same masks under every rule."""
+"""Seed of the random numbers of a pass, so that dropout has the same masks under every rule."""
 VANISHED = 1e-12
-"""At this share of the largest error in the network, or less, an error has no direction."""
+"""An error of at most this share of the largest error in the network has no direction."""
 
 
 class Listener:
-    """Stands in for the response of a layer, and keeps what the layer knew and the error that it sent down."""
+    """Replaces the response of a layer and records the signals and the error that it sent down."""
 
     signals: Signals
     sent: Tensor
@@ -38,9 +38,9 @@ class Listener:
 
 @torch.enable_grad()
 def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = False) -> dict[str, Listener]:
-    """What each layer under the rule hears and sends in a training step; if `exact`, under backpropagation, unclipped.
+    """What each layer under the rule receives and sends in a training step; if `exact`, in unclipped backpropagation.
 
-    A copy makes the step, in train mode: the learner, and the random numbers that it will draw, stay as they are.
+    A copy makes the step, in train mode: the learner and the random numbers that it will draw are unchanged.
     """
     learner = copy.deepcopy(learner)
     learner.network.train()
@@ -57,16 +57,16 @@ def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = 
 
 @torch.no_grad()
 def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict[str, float | None]]:
-    """The measures of each layer under the rule on a batch, to six digits; None where a measure means nothing.
+    """The measures of each layer under the rule on a batch, to six digits; None where a measure is meaningless.
 
     error_angle: degrees between the error that the rule sends down, before the layer's clip, and the error that
-    backpropagation through the whole network would send there; None where either is at most `VANISHED` times the
-    largest error at the output of a layer in its pass. error_norm, bp_norm: Frobenius norms of the two.
-    weight_angle: degrees between the tensor that stands for W, such as P Q, and W; None where there is no such tensor.
-    kept_energy: part of the error's energy in the span of P, under a direct rule that of what is heard; None without P.
-    update_rank: effective rank of the weight gradient, a kernel taken as a matrix (out, in k^2).
+    backpropagation through the whole network would send there; None if either is at most `VANISHED` times the largest
+    error at the output of a layer in its pass. error_norm, bp_norm: Frobenius norms of the two. weight_angle: degrees
+    between the tensor that replaces W, such as P Q, and W; None if there is no such tensor. kept_energy: share of the
+    energy in the span of P, of the error or, under a direct rule, of the signal; None without P. update_rank: effective
+    rank of the weight gradient, with a kernel as a matrix (out, in k^2).
 
-    Empty where a number in a pass is not finite. The learner stays as it is.
+    Empty if a number in a pass is not finite. The learner is unchanged.
     """
     passes = [observe(learner, inputs, targets, exact=exact) for exact in (False, True)]
     layers = [listener for heard in passes for listener in heard.values()]
@@ -96,7 +96,7 @@ def measure(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, dict
 
 
 def _projection(layer: RuleLayer, signals: Signals) -> tuple[Tensor, Tensor]:
-    """P, of all groups side by side, and what it projects: the layer's error, or what it hears under a direct rule."""
+    """P, with all groups side by side, and what it projects: the layer's error, or the signal under a direct rule."""
     P, grouped = layer.feedback["P"], layer.operator.groups > 1
     if layer.source is None:
         return torch.block_diag(*P) if grouped else P, layer.operator.rows(signals.g)
@@ -112,9 +112,9 @@ def _weight_angle(layer: RuleLayer, signals: Signals) -> float:
 
 
 def angle(a: Tensor, b: Tensor) -> float:
-    """Degrees between two tensors of one shape, taken as vectors; nan where one is zero.
+    """Degrees between two tensors of one shape, taken as vectors; nan if one is zero.
 
-    2 atan2(|u - v|, |u + v|) for their unit vectors u and v, which small angles do not spoil (Kahan 2006, How Futile
+    2 atan2(|u - v|, |u + v|) for their unit vectors u and v, which is accurate for small angles (Kahan 2006, How Futile
     are Mindless Assessments of Roundoff in Floating-Point Computation?).
     """
     u, v = (tensor.double() / tensor.double().norm() for tensor in (a, b))
@@ -122,10 +122,10 @@ def angle(a: Tensor, b: Tensor) -> float:
 
 
 def kept_energies(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
-    """Part of the energy of G (rows, out) in the span of P (out, r), of each pair P, G; nan where G is zero.
+    """Share of the energy of G (rows, out) in the span of P (out, r), for each pair P, G; nan if G is zero.
 
-    |G U|^2 / |G|^2, with the columns of U an orthonormal basis of the span: P v / sqrt(l) for each eigenvector v of
-    P'P whose eigenvalue l is above rounding.
+    |G U|^2 / |G|^2, where the columns of U are an orthonormal basis of the span: P v / sqrt(l) for each eigenvector v
+    of P'P whose eigenvalue l is above rounding.
     """
     doubles = [(P.double(), G.double()) for P, G in pairs]
     spectra = _by_size(torch.linalg.eigh, [P.T @ P for P, _ in doubles])
@@ -139,7 +139,7 @@ def kept_energies(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[float]:
 
 
 def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
-    """Exponential of the entropy of the singular values over their sum, of each matrix; nan where it is zero.
+    """Exponential of the entropy of the singular values over their sum, for each matrix; nan if it is zero.
 
     Roy and Vetterli 2007, The effective rank: a measure of effective dimensionality. The squares of the singular values
     are the eigenvalues of the smaller Gram matrix, which in float64 are closer than singular values in float32.
@@ -153,7 +153,7 @@ def effective_ranks(matrices: Sequence[Tensor]) -> list[float]:
 
 
 def _by_size(function: Callable[[Tensor], Any], matrices: Sequence[Tensor]) -> list[Any]:
-    """`function` of square matrices, those of one size in one batch: with each the CPU waits for a GPU."""
+    """Applies `function` to square matrices, batched by size because the CPU waits for the GPU once per call."""
     found: dict[int, Any] = {}
     for size in {len(matrix) for matrix in matrices}:
         places = [place for place, matrix in enumerate(matrices) if len(matrix) == size]

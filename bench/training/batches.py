@@ -1,4 +1,4 @@
-"""A split as batches on its device."""
+"""Batches of a split on its device."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from bench.training.learner import DTYPES
 
 
 class Batches:
-    """A split as batches on its device: images as normalised floats, the targets as they are."""
+    """Batches of a split on its device: images as normalised floats, targets unchanged."""
 
     def __init__(self, split: Split, data: Data, config: Config) -> None:
         self.dtype = DTYPES[config.precision]
@@ -28,7 +28,7 @@ class Batches:
             self.split = Split(split.inputs.to(self.dtype), split.targets.to(self.dtype))
 
     def __len__(self) -> int:
-        """Batches of an epoch of training."""
+        """Number of batches in a training epoch."""
         return math.ceil(self.epoch / self.size)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -38,9 +38,9 @@ class Batches:
             yield self._normalised(self.split.inputs[part]), self.split.targets[part]
 
     def shuffled(self, *generators: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """(inputs, targets) of an epoch of training, shuffled and augmented as a generator says.
+        """(inputs, targets) of one training epoch, shuffled and augmented as the generator determines.
 
-        With M generators, M > 1, inputs and targets are (M, B, ...): beside each other what each generator gives alone.
+        With M generators, M > 1, inputs and targets are (M, B, ...): the batches of the single generators, stacked.
         """
         n, device, members = len(self.split), self.split.inputs.device, len(generators)
         whole = self.epoch == n <= self.size
@@ -62,7 +62,7 @@ class Batches:
             yield inputs, targets
 
     def _normalised(self, inputs: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
-        """Images (N, C, H, W) as floats, augmented by the numbers drawn, if any; features as they are."""
+        """Images (N, C, H, W) as floats, augmented with the numbers drawn, if any; features unchanged."""
         if not self.images:
             return inputs
         for change, numbers in zip(self.augmentations, drawn, strict=False):
@@ -70,5 +70,5 @@ class Batches:
         return self._floats(inputs).sub_(self.mean).div_(self.std)
 
     def _floats(self, images: Tensor) -> Tensor:
-        """From 0 to 255, as uint8, to 0 to 1; what is that already stays as it is."""
+        """Converts uint8 from 0 to 255 into 0 to 1; other values are unchanged."""
         return images if images.is_floating_point() else images.to(self.dtype).div_(255)

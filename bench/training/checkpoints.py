@@ -1,4 +1,4 @@
-"""Checkpoints: the state of runs in a file, with a checksum and the runs that it is of."""
+"""Checkpoints: the state of runs in a file, with a checksum and the runs it belongs to."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from bench.training.outcome import Outcome
 
 KEPT = ("status", "first_losses", "history", "seconds")
-"""Of an outcome."""
+"""Fields of an outcome."""
 
 
 class UnusableCheckpoint(Exception):
-    """A checkpoint that runs cannot resume from; the message says why."""
+    """Runs cannot resume from this checkpoint; the message says why."""
 
 
 def save(path: Path, runs: dict[str, Any], epoch: int, state: dict[str, Any], outcomes: "list[Outcome]") -> None:
-    """Writes a checkpoint of `runs`: what `state` holds, and what is known of each outcome."""
+    """Writes a checkpoint of `runs`: the state in `state`, and what is known of each outcome."""
     kept = [{name: getattr(outcome, name) for name in KEPT} for outcome in outcomes]
     states = {name: part.state_dict() for name, part in state.items()}
     content = {"runs": runs, "epoch": epoch, "outcomes": kept, "states": states}
@@ -27,7 +27,7 @@ def save(path: Path, runs: dict[str, Any], epoch: int, state: dict[str, Any], ou
 
 
 def restore(path: Path, runs: dict[str, Any], state: dict[str, Any], outcomes: "list[Outcome]") -> int:
-    """Takes up what was saved, in place; returns the epoch. Raises `UnusableCheckpoint`, `state` then in pieces."""
+    """Restores a checkpoint in place; returns the epoch. Raises `UnusableCheckpoint`, leaving `state` inconsistent."""
     try:
         with open_checked(path) as file:
             saved = torch.load(file, map_location="cpu", weights_only=True)

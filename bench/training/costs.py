@@ -1,4 +1,4 @@
-"""What a network under a rule costs."""
+"""The cost of training a network under a rule."""
 
 import copy
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from bench.training.optimisers import optimiser_of
 
 
 def parameters_of(learner: Learner) -> dict[str, int]:
-    """Numbers of forward parameters, of feedback parameters, and of those among both that learn."""
+    """Numbers of forward parameters, of feedback parameters, and of learning parameters among both."""
     weights, feedback = learner.weights(), learner.all_feedback()
     kinds = {"forward": weights, "feedback": feedback, "trainable": weights + learner.feedback()}
     return {kind: sum(tensor.numel() for tensor in tensors) for kind, tensors in kinds.items()}
@@ -39,16 +39,16 @@ def first_batch(config: Config, data: Data) -> tuple[Tensor, Tensor]:
 
 
 def flops_of_step(config: Config, learner: Learner, inputs: Tensor, targets: Tensor) -> int:
-    """Floating-point operations of the matrix products of one training step, counted on a copy of the network."""
+    """Floating-point operations in the matrix products of one training step, counted on a copy of the network."""
     learner = copy.deepcopy(learner)
     learner.network.train()
     return flops_of(partial(step, learner, optimiser_of(config, learner), inputs, targets))
 
 
 def flops_of(function: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products of a call.
+    """Floating-point operations in the matrix products of a call.
 
-    Attention takes its two products forward and four backward, on every device: fused kernels take others, and
+    Attention counts as two products forward and four backward on every device: fused kernels perform other numbers, and
     PyTorch does not count those of the CPU.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -57,9 +57,9 @@ def flops_of(function: Callable[[], object]) -> int:
 
 
 class Flops(NamedTuple):
-    """Floating-point operations of the matrix products of layers under a rule, in one training step.
+    """Floating-point operations in the matrix products of layers under a rule, in one training step.
 
-    error_path is what the error sent down takes; feedback_update is the rest of what the rule does in that step.
+    error_path counts what the error sent down takes; feedback_update is the rest of the rule's work in that step.
     """
 
     forward: int
@@ -69,7 +69,7 @@ class Flops(NamedTuple):
 
 
 def flops_by_layer(learner: Learner, inputs: Tensor, targets: Tensor) -> dict[str, Flops]:
-    """What each layer under the rule costs in a training step on a batch. The learner stays as it is."""
+    """The cost of each layer under the rule in a training step on a batch. The learner is unchanged."""
     heard = observe(learner, inputs, targets)
     return {label: cost(layer, heard[label].signals) for label, layer in learner.layers.items()}
 
@@ -81,7 +81,7 @@ def total(by_layer: dict[str, Flops]) -> Flops:
 
 @torch.no_grad()
 def cost(layer: RuleLayer, signals: Signals) -> Flops:
-    """What one layer costs where its backward pass hears `signals`."""
+    """The cost of one layer whose backward pass receives `signals`."""
     with _Operations() as forward:
         layer.operator.apply(signals.W, signals.x, layer.bias)
     with _Operations() as weight_gradient:
@@ -94,7 +94,7 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
 
 
 class _Operations(TorchDispatchMode):
-    """The operations that run inside, in order: FLOPs, tensors read, tensors given."""
+    """The operations executed inside, in order: FLOPs, input tensors, output tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: to skip the compiler, PyTorch would import it first, which takes over a second."""
+        """False: to skip the compiler, PyTorch would import it first, which takes over a second."""
         return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -117,7 +117,7 @@ class _Operations(TorchDispatchMode):
         return sum(flops for flops, _, _ in self.done)
 
     def flops_of(self, result: Tensor) -> int:
-        """Those of the operations that `result` depends on; views of one memory count as one tensor."""
+        """FLOPs of the operations that `result` depends on; views of the same memory count as one tensor."""
         needed, flops = {_memory(result)}, 0
         for count, read, given in reversed(self.done):
             if needed.intersection(map(_memory, given)):
@@ -135,10 +135,10 @@ def _memory(tensor: Tensor) -> int:
 
 
 def example(rule: Rule) -> tuple[float, float]:
-    """Feedback parameters over weights, and FLOPs of the error path over those of backpropagation's.
+    """Feedback parameters relative to weights, and FLOPs of the error path relative to backpropagation's.
 
-    Of a Linear layer 512 x 512 at rank 10 and batch 128; what it hears directly is 10 wide. Backpropagation's error
-    path takes as many FLOPs as the forward pass.
+    For a 512 x 512 Linear layer at rank 10 and batch 128, with a direct signal 10 wide. Backpropagation's error path
+    takes as many FLOPs as the forward pass.
     """
     source = source_for(rule, 10)
     layer = Linear.from_plain(nn.Linear(512, 512), rule, 10, Generator().manual_seed(0), None, source)

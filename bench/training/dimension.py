@@ -1,4 +1,4 @@
-"""How many dimensions the activity of a network's hidden layers has, from the eigenvalues of its covariance.
+"""The dimension of the activity in a network's hidden layers, from the eigenvalues of its covariance.
 
 Rajan, Abbott and Sompolinsky 2010, Stimulus-dependent suppression of chaos in recurrent neural networks; Gao et al.
 2017, A theory of multineuronal dimensionality, dynamics and measurement; Roy and Vetterli 2007, The effective rank.
@@ -17,7 +17,7 @@ from bench.training.learner import Learner
 
 
 class Moments:
-    """First and second moments of rows (examples, units) that come batch by batch, in float64."""
+    """First and second moments of rows (examples, units), accumulated batch by batch, in float64."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -39,13 +39,13 @@ class Moments:
 
 @torch.inference_mode()
 def measure(learner: Learner, batches: Batches) -> dict[str, dict[str, float | None]]:
-    """The dimension of the activity that each layer under the rule receives, to six digits; None where it is constant.
+    """The dimension of the activity that each layer under the rule receives, to six digits; None if it is constant.
 
     With l the eigenvalues of the covariance over all examples of `batches`, the network in eval mode:
     participation_ratio: (sum l)^2 / sum l^2. effective_rank: exponential of the entropy of l / sum l.
 
-    The units are the input features of the layer, or its input channels, each position being an example. What the first
-    layer under the rule, B1, receives is the activity of the first hidden layer.
+    The units are the layer's input features or input channels; in the latter case each position is an example. B1, the
+    first layer under the rule, receives the activity of the first hidden layer.
     """
     learner.network.eval()
     moments = {label: Moments() for label in learner.layers}
@@ -64,7 +64,7 @@ def _add(moments: Moments, layer: RuleLayer, inputs: tuple[Tensor, ...]) -> None
 
 
 def dimension(covariance: Tensor) -> dict[str, float | None]:
-    """Both dimensions of a covariance matrix."""
+    """Both dimensions for a covariance matrix."""
     eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
     shares = eigenvalues / eigenvalues.sum()
     numbers = {

@@ -23,16 +23,16 @@ from bench.rules import RULES
 from bench.rules.base import Rule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32, "tf32": torch.float32}
-"""Of weights, feedback and inputs, by precision."""
+"""Dtype of weights, feedback and inputs, by precision."""
 
 
 def stream(seed: int, purpose: str) -> int:
-    """The seed of one stream of random numbers of a run: `weights`, `feedback`, `epoch 3`."""
+    """The seed of one random-number stream of a run: `weights`, `feedback`, `epoch 3`."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
 
 
 class Trainee(ABC):
-    """What the training loop trains: one `Learner`, or a `Population` of M of them, whose tensors have M in front."""
+    """What the training loop trains: one `Learner`, or a `Population` of M of them, whose tensors have a leading M."""
 
     members: Sequence["Learner"]
 
@@ -46,11 +46,11 @@ class Trainee(ABC):
 
     @abstractmethod
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss () or (M,) and the outputs (..., B, C) on one batch (B, ...), which the members share."""
+        """The loss () or (M,) and the outputs (..., B, C) on one batch (B, ...) shared by the members."""
 
     @abstractmethod
     def gradients(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Sets all gradients anew; returns the loss () or (M,) and the outputs, detached."""
+        """Recomputes all gradients; returns the loss () or (M,) and the outputs, detached."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Learner(Trainee):
     layers: dict[str, RuleLayer]
     rule: Rule
     told: list[RuleLayer]
-    """The layers that are told the targets."""
+    """The layers that receive the targets."""
     outputs: int
     """Width of the network's output."""
     notes: list[str]
@@ -75,7 +75,7 @@ class Learner(Trainee):
         return [tensor for tensor in self.all_feedback() if tensor.requires_grad]
 
     def all_feedback(self) -> list[nn.Parameter]:
-        """The feedback tensors, those too that are fixed."""
+        """All feedback tensors, including fixed ones."""
         return [tensor for layer in self.layers.values() for tensor in layer.feedback.values()]
 
     @property
@@ -83,20 +83,22 @@ class Learner(Trainee):
         return [self]
 
     def outputs_of(self, inputs: Tensor) -> Tensor:
-        """The network's output, in the dtype of the inputs; its forward pass is in the precision of the run."""
+        """The network's output, in the dtype of the inputs; the forward pass uses the run's precision."""
         if self.precision != "bfloat16":
             return self.network(inputs)
         with torch.autocast(inputs.device.type, torch.bfloat16):
             return self.network(inputs).to(inputs.dtype)
 
     def as_told(self, targets: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """The targets as layers are told them: one-hot labels, or real targets as they are; None under most rules."""
+        """The targets in the form that layers receive: one-hot labels, or real targets unchanged; None under most
+        rules.
+        """
         if not self.told:
             return None
         return targets if targets.is_floating_point() else F.one_hot(targets, self.outputs).to(dtype)
 
     def tell(self, targets: Tensor | None) -> None:
-        """Tells the layers the targets of the next forward pass, `as_told`."""
+        """Gives the layers the targets of the next forward pass, `as_told`."""
         for layer in self.told:
             layer.targets = targets
 
@@ -113,14 +115,14 @@ class Learner(Trainee):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Lets the rule set the feedback of every layer anew; of one that diverged it stays as it is."""
+        """Lets the rule reinitialise the feedback of every layer; feedback that has diverged is left unchanged."""
         for layer in self.layers.values():
             if layer.weight.isfinite().all():
                 layer.reset_feedback()
 
 
 def build(config: Config, data: Data) -> Learner:
-    """The network of a configuration, under its rule, at its initial values. Rules share the weights of a seed."""
+    """The network of a configuration under its rule, at its initial values. All rules share the weights of a seed."""
     rule_class = RULES.get(config.rule)
     rule = parse(rule_class, config.rule_options, f"options of rule {config.rule}")
     if config.rank is not None and not rule.ranked:
@@ -176,14 +178,14 @@ def data_of(config: Config, device: str) -> Data:
 
 
 def placed(data: Data, config: Config, device: str) -> Data:
-    """The split of a run, on its device, which is set to the run's precision. Raises `UsageError` where it lacks it."""
+    """The split of a run on its device, set to the run's precision. Raises `UsageError` if the device lacks it."""
     if torch.device(device).type == "cuda":
         _set_products(config)
     return (data.holdout() if config.split == "validation" else data).to(device)
 
 
 def _set_products(config: Config) -> None:
-    """How a GPU multiplies and convolves float32. Raises `UsageError` where it lacks the precision of the run."""
+    """Sets how a GPU multiplies and convolves float32. Raises `UsageError` if it lacks the run's precision."""
     short = config.precision in ("bfloat16", "tf32")
     if short and not torch.cuda.is_bf16_supported(including_emulation=False):  # TF32 came with bfloat16
         gpu = torch.cuda.get_device_name()
@@ -193,7 +195,7 @@ def _set_products(config: Config) -> None:
 
 
 def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over examples of the cross-entropy (labels), or of half the squared error (real targets)."""
+    """Mean over examples of the cross-entropy (labels) or of half the squared error (real targets)."""
     if targets.is_floating_point():
         return 0.5 * (outputs - targets).square().sum(1).mean()
     return F.cross_entropy(outputs, targets)

@@ -1,4 +1,4 @@
-"""How long a run is."""
+"""The length of a run."""
 
 from math import ceil
 
@@ -6,15 +6,15 @@ from bench.config import Config
 from bench.data import sizes
 
 FIRST_LOSSES = 50
-"""Steps whose losses a record keeps."""
+"""Number of steps whose losses are recorded."""
 
 
 def steps(config: Config) -> int:
-    """Training steps of a run on the training split."""
+    """Number of training steps in a run on the training split."""
     return config.epochs * (ceil(examples(config) / config.batch_size) if config.batch_size else 1)
 
 
 def examples(config: Config) -> int:
-    """Examples of an epoch on the training split."""
+    """Number of examples in an epoch on the training split."""
     whole = sizes(config.dataset).train
     return min(whole, config.epoch_examples or whole)

@@ -1,4 +1,4 @@
-"""The one training loop, for every rule, network and dataset."""
+"""The training loop, the same for every rule, network and dataset."""
 
 import math
 import sys
@@ -24,14 +24,14 @@ from bench.training.population import Population
 from bench.training.process import asked_to_pause
 
 CHECKPOINT_SECONDS = 20.0
-"""Least seconds between checkpoints."""
+"""Minimum seconds between checkpoints."""
 CHECKPOINT_TIMES = 20
-"""Least time between checkpoints, as a multiple of what writing the last one took."""
+"""Minimum time between checkpoints, as a multiple of the time to write the last one."""
 
 
 @torch.inference_mode()
 def evaluate(trainee: Trainee, batches: Batches) -> list[dict[str, float]]:
-    """Each member's mean loss, and for labels its accuracy in percent, in eval mode."""
+    """Each member's mean loss and, for labels, accuracy in percent, in eval mode."""
     for member in trainee.members:
         member.network.eval()
     totals = torch.zeros(2, len(trainee.members), dtype=torch.float64, device=batches.split.inputs.device)
@@ -64,16 +64,18 @@ def train_together(
 ) -> list[Outcome]:
     """Trains networks and tests each after the last epoch; nothing is chosen by a test.
 
-    Several, which are to differ in seed and rank alone and whose learners each `can_share`, train as a population.
+    Several configurations must differ only in seed and rank, and their learners each `can_share`; they train as a
+    population.
 
-    With `checkpoint`, the state is saved there at the end of an epoch when the last save is old enough, and a run
-    that finds the file resumes from it, to bitwise the same end on the CPU. One that is damaged, or of other runs, is
-    set aside with a warning, and the runs start anew. Past `deadline` (of `time.monotonic`), or once asked to pause,
-    all is saved and comes back `paused`. `progress` is told of each entry of a history. Raises `UsageError` for a
-    configuration that cannot run.
+    With `checkpoint`, the state is saved there at the end of an epoch if the last save is old enough. A run that finds
+    the file resumes from it and ends with the same numbers to the bit on the CPU. A checkpoint that is damaged or
+    belongs to other runs is set aside with a warning, and the runs start from the beginning. Past `deadline` (of
+    `time.monotonic`), or when asked to pause, everything is saved and returned as `paused`. `progress` is called with
+    each entry of a history. Raises `UsageError` for a configuration that cannot run.
 
-    `steps`, at most `FIRST_LOSSES`, stops after so many, `paused` and unsaved. `draws` names the random numbers
-    of the network and the rule (dropout and the like): another name gives others, everything else staying the same.
+    `steps`, at most `FIRST_LOSSES`, stops after that many, `paused` and unsaved. `draws` names the stream of random
+    numbers in the network and the rule (dropout and the like): another name draws other numbers and changes nothing
+    else.
     """
 
     def attempt() -> list[Outcome]:
@@ -99,7 +101,7 @@ def _train(
     steps: int | None,
     draws: str,
 ) -> list[Outcome]:
-    """`train_together`. Raises `UnusableCheckpoint`."""
+    """Implements `train_together`. Raises `UnusableCheckpoint`."""
     config, program = configs[0], _Program(configs, device)
     program.begin(checkpoint)
     while program.epoch < config.epochs:
@@ -121,7 +123,7 @@ def _train(
 
 
 class _Program:
-    """Runs that train as one program, and how far they are."""
+    """Runs that train as one program, and their progress."""
 
     def __init__(self, configs: Sequence[Config], device: str) -> None:
         config, members = configs[0], len(configs)
@@ -131,7 +133,7 @@ class _Program:
         self.learners = [build(each, data) for each in configs]
         for learner in self.learners:
             learner.network.to(device)
-            if data.on_gpu and members == 1:  # the tensors of a population are stacked
+            if data.on_gpu and members == 1:  # a population's tensors are stacked
                 learner.network.to(memory_format=torch.channels_last)
         self.trainee = Population(self.learners) if members > 1 else self.learners[0]
         self.networks = nn.ModuleList(learner.network for learner in self.learners)
@@ -144,7 +146,7 @@ class _Program:
         self.generator = gpus[torch.cuda.current_device()] if data.on_gpu else torch.default_generator
         self.outcomes = [Outcome(learner, data, population=members) for learner in self.learners]
         self.totals = torch.zeros(3, members, dtype=torch.float64, device=device)
-        """Of each member since the last entry of the history: the summed loss, the examples, those that were right."""
+        """For each member since the last history entry: summed loss, number of examples, number of correct ones."""
         self.state = {"networks": self.networks, "optimiser": self.optimiser, "scheduler": self.scheduler}
         self.runs = {"configs": [each.digest for each in configs], "data": data.sha256}
         self.configs, self.config, self.members, self.epoch = configs, config, members, 0
@@ -162,7 +164,7 @@ class _Program:
 
     @property
     def steps_known(self) -> int:
-        """Steps whose losses are kept."""
+        """Number of steps whose losses are known."""
         return max(len(outcome.first_losses) for outcome in self.outcomes)
 
     def train_epoch(self, draws: str, most: int | None) -> None:
@@ -216,7 +218,7 @@ class _Program:
                 outcome.status = "diverged"
 
     def _measures(self, outcome: Outcome) -> dict[str, Any]:
-        """What an entry says of the network, and of its layers where that is due."""
+        """The measurements of the network in an entry and, when due, of its layers."""
         config = self.config
         measures: dict[str, Any] = dict(outcome.learner.network.measure(outcome.data))
         if config.measure_every and (self.epoch % config.measure_every == 0 or self.epoch == config.epochs):
@@ -237,7 +239,7 @@ class _Program:
         self.between_saves = max(CHECKPOINT_SECONDS, CHECKPOINT_TIMES * (self.saved - began))
 
     def paused(self) -> list[Outcome]:
-        """All of them paused, one that diverged as well: its record would part it from the others' checkpoint."""
+        """All runs as paused, including diverged ones, which belong in the same checkpoint as the others."""
         for outcome in self.outcomes:
             outcome.status = "paused"
         return self.outcomes

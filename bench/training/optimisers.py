@@ -1,4 +1,4 @@
-"""The optimisers, and their learning rates over the epochs."""
+"""The optimisers and their learning-rate schedules."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def optimiser_of(config: Config, trainee: Trainee) -> torch.optim.Optimizer:
-    """One optimiser for weights and feedback, the feedback at its own rate; no gradient, no step and no decay."""
+    """One optimiser for weights and feedback, with a separate feedback rate; no gradient, no step and no decay."""
     groups: list[dict[str, Any]] = [{"params": trainee.weights(), "lr": config.lr}]
     if feedback := trainee.feedback():
         groups.append({"params": feedback, "lr": config.lr * config.feedback_rate})
@@ -29,7 +29,7 @@ def optimiser_of(config: Config, trainee: Trainee) -> torch.optim.Optimizer:
 
 
 def scheduler_of(config: Config, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rates an epoch: times `gamma` after each, or a linear warm-up and then half a cosine."""
+    """Learning rates per epoch: multiplied by `gamma` after each, or a linear warm-up and then half a cosine."""
     if config.schedule == "exponential":
         return torch.optim.lr_scheduler.ExponentialLR(optimiser, config.gamma)
 

@@ -1,4 +1,4 @@
-"""What a run gave."""
+"""The result of a run."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from bench.training.learner import Learner
 
 @dataclass
 class Outcome:
-    """What a run gave. Accuracies are in percent."""
+    """The result of a run. Accuracies are in percent."""
 
     learner: Learner
     data: Data
@@ -18,10 +18,10 @@ class Outcome:
     history: list[dict[str, Any]] = field(default_factory=list)
     final: dict[str, float] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
-    """What the network says of itself once trained."""
+    """What the trained network reports about itself."""
     dimension: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    """Of the activity that each layer under the rule receives, once trained; empty where it is not measured."""
+    """Dimension of the activity that each layer under the rule receives after training; empty if not measured."""
     seconds: float = 0.0
-    """Of a member of a population, its share."""
+    """For a member of a population, its share."""
     population: int = 1
-    """Runs that were trained as one program."""
+    """Number of runs trained as one program."""

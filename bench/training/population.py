@@ -1,9 +1,9 @@
-"""Networks that train as one program, side by side: the members of a population.
+"""Networks that train together as one program: the members of a population.
 
-Their tensors are stacked along a leading axis and the step of one network is mapped over it, so that a step of all
-takes as many launches as a step of one. A member trains as it does alone, within rounding. Only the masks of dropout
-are other ones than alone: each member draws its own, all of them from one generator, so that they are independent, and
-the same members in the same order draw the same again.
+Their tensors are stacked along a leading axis and the step of one network is mapped over it, so a step of all takes as
+many launches as a step of one. A member trains as it would alone, within rounding. Only dropout masks differ: each
+member draws independent masks from one shared generator, and the same members in the same order draw the same masks
+again.
 """
 
 import copy
@@ -23,21 +23,21 @@ Tensors = dict[str, Tensor]
 
 
 def can_share(learner: Learner) -> bool:
-    """Whether a population may hold the learner.
+    """Whether the learner can be part of a population.
 
-    Its layers hear no error but their own, the rule draws no random numbers, and the precision is not bfloat16, under
-    which torch cannot map batch norm.
+    Its layers must receive no error but their own, the rule must draw no random numbers, and the precision must not be
+    bfloat16, for which torch cannot map batch norm.
     """
     return learner.rule.source is None and not learner.rule.draws and learner.precision != "bfloat16"
 
 
 class Population(Trainee):
-    """M learners whose configurations differ in seed and rank alone, each of which `can_share`.
+    """M learners whose configurations differ only in seed and rank, each of which `can_share`.
 
-    Factors of a lower rank than the largest are padded with zeros, which no rule moves. The parameters and buffers of a
-    member's network become views of the stacked ones: whoever reads or changes a member, reads or changes the
-    population. A member whose numbers are no longer finite leaves the others untouched. Of a tensor that learns in some
-    members alone, such as a P that is square in the others, the optimiser is given those members' rows.
+    Factors of ranks below the largest are padded with zeros, which no rule changes. The parameters and buffers of a
+    member's network become views of the stacked ones: reading or changing a member reads or changes the population. A
+    member whose numbers are no longer finite leaves the others untouched. If a tensor learns only in some members, such
+    as a P that is square in the others, the optimiser gets those members' rows.
     """
 
     def __init__(self, members: Sequence[Learner]) -> None:
@@ -72,19 +72,19 @@ class Population(Trainee):
         told = self.members[0].as_told(targets, inputs.dtype)
         in_dims = 0, 0, 0, 0, None if told is None else 0
         differentiate = vmap(grad(self._told_loss, has_aux=True), in_dims=in_dims, randomness="different")
-        with torch.no_grad():  # `grad` differentiates all the same; autograd would keep a graph of its own
+        with torch.no_grad():  # `grad` differentiates anyway; autograd would keep another graph
             found, (loss, outputs) = differentiate(self.parameters, self.others, inputs, targets, told)
         if self.learned is None:
             self.learned = self._learned(optimiser, inputs[0], targets[0])
         optimiser.zero_grad(set_to_none=True)
         for name in self.learned:
-            gradient = found[name].contiguous()  # as fused optimisers want them
+            gradient = found[name].contiguous()  # contiguous, as fused optimisers require
             for row, parameter in self.parts[name].items():
                 parameter.grad = gradient[row]
         return loss, outputs
 
     def _loss(self, parameters: Tensors, others: Tensors, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """That of a member with these tensors in its network."""
+        """The loss of a member whose network has these tensors."""
         one = self.members[0]
         network: Any = partial(functional_call, one.network, (parameters, others))
         return replace(one, network=network).loss(inputs, targets)
@@ -98,7 +98,9 @@ class Population(Trainee):
         return loss, (loss.detach(), outputs.detach())
 
     def _learned(self, optimiser: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> list[str]:
-        """The parameters that get a gradient: `grad` gives zeros in place of none, with which decay would act."""
+        """The parameters that get a gradient: `grad` returns zeros instead of none, and the optimiser would apply
+        decay.
+        """
         learner = copy.deepcopy(self.members[0])
         for name, parameter in learner.network.named_parameters():
             parameter.requires_grad_(name in self.parts)
@@ -107,14 +109,14 @@ class Population(Trainee):
 
 
 def _parts(stack: Tensor, learn: Sequence[bool]) -> dict[int | EllipsisType, nn.Parameter]:
-    """A stack (M, ...) as one parameter, `...`, or where it learns in some members alone, their rows as one each."""
+    """A stack (M, ...) as one parameter, `...`; if it learns only in some members, their rows as one parameter each."""
     if all(learn):
         return {...: nn.Parameter(stack)}
     return {row: nn.Parameter(stack[row]) for row, learns in enumerate(learn) if learns}
 
 
 def _stack(members: Sequence[Tensors]) -> Tensors:
-    """The tensors of all members, padded with zeros to one shape and stacked by name; they become views of these."""
+    """The tensors of all members, padded with zeros to one shape and stacked by name; the originals become views."""
     stacks = {}
     for name, first in members[0].items():
         tensors = [member[name] for member in members]

@@ -1,4 +1,4 @@
-"""How a process that trains is set up, how it is asked to pause, and what it runs on."""
+"""How a training process is set up and asked to pause, and the hardware that it runs on."""
 
 import ctypes
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 from types import FrameType
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's mallopt(3)."""
+"""Options of glibc's mallopt(3)."""
 
 
 def train_alone() -> None:
-    """One thread, so that a record does not depend on how many runs go on at once; freed memory is kept.
+    """Uses one thread, so that a record does not depend on how many runs are in progress; keeps freed memory.
 
     Numbers below 1.2e-38 count as zero: a strong decay takes the weights of dead units there, where a CPU multiplies
-    them some hundred times slower, and a run of the MLP took ten times as long.
+    them about a hundred times slower, and a run of the MLP took ten times as long.
 
-    By default glibc gives the memory of large tensors back when they are freed, and each step then has the kernel
-    clear the pages of its gradients anew, which can take a sixth of the step. Other C libraries stay as they are.
+    By default glibc returns the memory of large tensors when they are freed, and in each step the kernel then has to
+    clear the pages of the gradients again, which can take a sixth of the step. Other C libraries are not changed.
     """
     import torch
 
@@ -31,19 +31,19 @@ def train_alone() -> None:
     torch.set_flush_denormal(True)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)  # older ones allow 32 MiB at most
+        mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)  # older versions allow at most 32 MiB
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 PAUSE = (signal.SIGTERM, signal.SIGUSR2)
-"""What batch systems send before they end a job: SIGTERM to preempt it, SIGUSR2 (submitit's choice) at its limit."""
+"""Signals that batch systems send before ending a job: SIGTERM for preemption, SIGUSR2 (from submitit) at its limit."""
 
 
 _heard = 0
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal of `PAUSE` came, `signal` the first of them: what was running has paused, or a second one came."""
+    """A signal in `PAUSE` arrived (`signal` is the first one): running work has paused, or a second signal arrived."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Terminated(KeyboardInterrupt):
 
 
 def asked_to_pause() -> bool:
-    """Whether a signal of `PAUSE` came to this process, under `pausing`."""
+    """Whether a signal in `PAUSE` has reached this process, under `pausing`."""
     return bool(_heard)
 
 
 @contextmanager
 def pausing() -> Iterator[None]:
-    """A signal of `PAUSE` asks this process to pause, as the end of a budget does; a second one raises `Terminated`."""
+    """A signal in `PAUSE` asks this process to pause, like the end of a budget; a second one raises `Terminated`."""
     global _heard
 
     def heard(number: int, frame: FrameType | None) -> None:
@@ -75,14 +75,14 @@ def pausing() -> Iterator[None]:
 
 
 def pause(number: int, *_: object) -> None:
-    """Asks this process to pause. A worker has it for its handler of `PAUSE`, as its sweep hears the second one."""
+    """Asks this process to pause. Workers use it as handler for `PAUSE`; their sweep handles a second signal."""
     global _heard
     _heard = number
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    """Number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not available on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
@@ -95,7 +95,7 @@ def processor() -> str:
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes that this process had: of tensors on a GPU, since the run began; of all on the CPU, ever."""
+    """Peak memory in bytes: on a GPU, of tensors since the run began; on the CPU, of the process since it started."""
     import torch
 
     if device.startswith("cuda"):

@@ -1,8 +1,8 @@
 """Augmentations of image batches, as tensor operations on the device.
 
 Each draws its random numbers for a whole epoch at once, on the CPU, so that runs on any device see the same ones.
-Images are float (N, C, H, W) in [0, 1], or uint8 where an augmentation only moves pixels; what leaves the frame is
-filled with black.
+Images are float (N, C, H, W) in [0, 1], or uint8 if an augmentation only moves pixels; areas outside the original image
+are black.
 """
 
 import math
@@ -13,7 +13,7 @@ from bench.training.augment.geometry import Crop, Cutout, Flip, Rotate
 
 
 def augmentation(spec: str) -> Augmentation:
-    """The augmentation written as `flip`, `crop:4`, ... Raises `UsageError`, which lists all, for anything else."""
+    """The augmentation written as `flip`, `crop:4`, ... Raises `UsageError`, listing all, for anything else."""
     name, _, argument = spec.partition(":")
     try:
         match name, argument:

@@ -1,7 +1,7 @@
 """AutoAugment with the policy found on CIFAR-10 (Cubuk et al. 2018, arXiv:1805.09501).
 
-The policy and the range of each magnitude are torchvision's. A change takes images (N, C, H, W) and magnitudes m (N,),
-between -1 and 1; the sign is drawn at random, and has no meaning where a change has but one direction.
+The policy and the magnitude ranges are torchvision's. A change takes images (N, C, H, W) and magnitudes m (N,) between
+-1 and 1; the sign is drawn at random and is ignored by changes that have only one direction.
 """
 
 import math
@@ -20,7 +20,7 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 
 class AutoAugment(Augmentation):
-    """Two changes an image, one of 25 pairs; each is made with a probability and at a magnitude of its own."""
+    """Two changes per image, one of 25 pairs; each change has its own probability and magnitude."""
 
     def __init__(self) -> None:
         pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10).policies
@@ -28,11 +28,11 @@ class AutoAugment(Augmentation):
         self.policy = torch.tensor([[(names.index(name), p, (m or 0) / 9) for name, p, m in pair] for pair in pairs])
 
     def draw(self, n: int, generator: Generator) -> Tensor:
-        """Columns: the pair; whether the first change is made, and its sign; the same of the second."""
+        """Columns: the pair; whether the first change is applied, and its sign; the same for the second."""
         return torch.rand(n, 5, generator=generator)
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        self.policy = self.policy.to(drawn.device)  # which copies for the first batch alone
+        self.policy = self.policy.to(drawn.device)  # copied only for the first batch
         pairs = self.policy[(drawn[:, 0] * len(self.policy)).long()]
         for change, made, sign in ((pairs[:, 0], drawn[:, 1], drawn[:, 2]), (pairs[:, 1], drawn[:, 3], drawn[:, 4])):
             which, probability, magnitude = change.unbind(1)
@@ -44,7 +44,7 @@ class AutoAugment(Augmentation):
 
 
 def _some_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-    """Each change of the images that it is chosen for (N,), and of no other."""
+    """Applies each change only to the images (N,) that it is chosen for."""
     images = images.clone()
     for rows, make in zip(chosen, CHANGES.values(), strict=True):
         if len(rows := rows.nonzero()[:, 0]):
@@ -53,7 +53,7 @@ def _some_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -
 
 
 def _all_changed(images: Tensor, magnitude: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-    """The same by every change of every image: a GPU has them sooner than it could say which rows were chosen."""
+    """Applies every change to every image and selects; a GPU does this faster than it finds the chosen rows."""
     for rows, make in zip(chosen, CHANGES.values(), strict=True):
         images = torch.where(rows[:, None, None, None], make(images, magnitude), images)
     return images
@@ -64,7 +64,7 @@ def _rotate(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _shear_y(x: Tensor, m: Tensor) -> Tensor:
-    """Keeps the left edge where it is."""
+    """Keeps the left edge in place."""
     return _warp(x, [[1, 0, 0], [0.3 * m, 1, 0.3 * m]])
 
 
@@ -77,19 +77,19 @@ def _translate_y(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _shift(m: Tensor, side: int) -> Tensor:
-    """A whole number of pixels, in a frame from -1 to 1."""
+    """Shifts by a whole number of pixels, in a frame from -1 to 1."""
     return -(m * side * 150 / 331).trunc() * 2 / side
 
 
 def _warp(x: Tensor, matrix: list[list[float | Tensor]]) -> Tensor:
-    """The images at the points that a 2 x 3 matrix makes of each pixel's (horizontal, vertical, 1), nearest pixel."""
+    """The images at the points given by a 2 x 3 matrix times each pixel's (horizontal, vertical, 1), nearest pixel."""
     theta = torch.stack([torch.stack([x.new_zeros(len(x)) + entry for entry in row], 1) for row in matrix], 1)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
 def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
-    """Away from the image that has none of a property, or towards it: its factor is 1 + 0.9 m."""
+    """Moves away from an image that lacks a property, or towards it, by a factor of 1 + 0.9 m."""
 
     def change(x: Tensor, m: Tensor) -> Tensor:
         without = adjust(x, 0.0)
@@ -99,7 +99,7 @@ def _blend(adjust: Callable[[Tensor, float], Tensor]) -> Change:
 
 
 def _smooth(x: Tensor, factor: float) -> Tensor:
-    """`tv.adjust_sharpness` at factor 0, whose kernel would be copied to the GPU anew for each batch."""
+    """`tv.adjust_sharpness` at factor 0, without copying its kernel to the GPU for each batch."""
     kernel = x.new_full((x.shape[1], 1, 3, 3), 1 / 13)
     kernel[:, :, 1, 1].fill_(5 / 13)
     smooth, blurred = x.clone(), F.conv2d(x, kernel, padding=1, groups=x.shape[1])
@@ -109,13 +109,13 @@ def _smooth(x: Tensor, factor: float) -> Tensor:
 
 
 def _posterize(x: Tensor, m: Tensor) -> Tensor:
-    """Clears the last round(4 |m|) of 8 bits."""
+    """Clears the lowest round(4 |m|) of 8 bits."""
     step = (4 * m.abs()).round().exp2()[:, None, None, None]
     return (_levels(x) / step).floor() * step / 255
 
 
 def _solarize(x: Tensor, m: Tensor) -> Tensor:
-    """Inverts the pixels from level 255 (1 - |m|) on."""
+    """Inverts pixels of level 255 (1 - |m|) and above."""
     return torch.where(_levels(x) >= 255 * (1 - m.abs())[:, None, None, None], 1 - x, x)
 
 
@@ -138,4 +138,4 @@ CHANGES: dict[str, Change] = {
     "TranslateX": _translate_x,
     "TranslateY": _translate_y,
 }
-"""The changes of the policy, by torchvision's names."""
+"""The policy's changes, by their names in torchvision."""

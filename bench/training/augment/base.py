@@ -1,4 +1,4 @@
-"""What an augmentation is."""
+"""The interface of an augmentation."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -7,14 +7,14 @@ from torch import Generator, Tensor
 
 
 class Augmentation(ABC):
-    """One random change of an image."""
+    """A random change to an image."""
 
     moves_pixels: ClassVar[bool] = False
-    """Whether it gives pixels of the image, or black, so that images may be uint8, on which it takes less time."""
+    """Whether the result consists of pixels of the image or black, so that images may be uint8, which is faster."""
 
     @abstractmethod
     def draw(self, n: int, generator: Generator) -> Tensor:
-        """The random numbers of n images, (n, ...)."""
+        """Random numbers for n images, (n, ...)."""
 
     @abstractmethod
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:

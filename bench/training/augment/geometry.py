@@ -1,4 +1,4 @@
-"""Augmentations that move pixels or blacken them."""
+"""Augmentations that move pixels or set them to black."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Flip(Augmentation):
         return torch.rand(n, generator=generator) < 0.5
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        n = len(images)  # selecting rows is several times as fast as torch.where on the CPU
+        n = len(images)  # row selection is several times as fast as torch.where on the CPU
         rows = torch.arange(n, device=images.device) + n * drawn
         return torch.cat((images, images.flip(-1))).index_select(0, rows)
 
@@ -37,7 +37,7 @@ class Rotate(Augmentation):
         height, width = images.shape[-2:]
         x, y = _centres(width, drawn), _centres(height, drawn)[:, None]
         cos, sin = drawn.cos()[:, None, None], drawn.sin()[:, None, None]
-        grid = drawn.new_empty(len(images), 2, height, width)  # faster to fill and to read than pairs
+        grid = drawn.new_empty(len(images), 2, height, width)  # faster to write and read than pairs
         torch.sub(cos * x, sin * y, out=grid[:, 0])
         torch.add(sin * x, cos * y, out=grid[:, 1])
         grid = grid.to(images.dtype).movedim(1, -1)
@@ -46,7 +46,7 @@ class Rotate(Augmentation):
 
 @dataclass(frozen=True)
 class Crop(Augmentation):
-    """Takes each image's frame out of the image with `pixels` of black around it, at a uniformly random place."""
+    """Pads each image with `pixels` of black and crops it back to its size at a uniformly random place."""
 
     moves_pixels = True
     pixels: int
@@ -63,9 +63,9 @@ class Crop(Augmentation):
 
 @dataclass(frozen=True)
 class Cutout(Augmentation):
-    """Blackens a square of `size` pixels, less what is out of the frame, about a uniformly random pixel.
+    """Blackens a square of `size` pixels, clipped to the frame, centred on a uniformly random pixel.
 
-    DeVries and Taylor 2017, arXiv:1708.04552. Where `size` is even, the pixel is below and to the right of the middle.
+    DeVries and Taylor 2017, arXiv:1708.04552. If `size` is even, that pixel is below and to the right of the middle.
     """
 
     moves_pixels = True
@@ -79,7 +79,7 @@ class Cutout(Augmentation):
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
     def _hidden(self, n: int, place: Tensor) -> Tensor:
-        """Which of n rows or columns the squares cover, (N, n)."""
+        """Which of n rows or columns are covered by the squares, (N, n)."""
         first = (place * n).long() - self.size // 2
         offsets = torch.arange(n, device=place.device) - first[:, None]
         return (offsets >= 0) & (offsets < self.size)
