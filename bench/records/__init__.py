@@ -1,1 +1,1 @@
-"""What a result is: records, what is checked of them, and what keeps them valid."""
+"""Results: records, the checks on them, and what keeps them valid."""

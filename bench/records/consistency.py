@@ -1,4 +1,4 @@
-"""Are the numbers of a record those of a run of its configuration?"""
+"""Checks whether the numbers of a record are possible for a run of its configuration."""
 
 import math
 from collections.abc import Set
@@ -12,23 +12,24 @@ from bench.records.schema import LARGEST
 from bench.training.length import FIRST_LOSSES
 
 AN_IMAGE = 1e-3
-"""Of an image: how far an accuracy may be from a whole number of them, by rounding."""
+"""Rounding tolerance, in images, for an accuracy to be a whole number of them."""
 NUMBERS = (float, int, type(None))
-"""What a measure may be; None where it was not finite."""
+"""Types of a measurement; None if it was not finite."""
 TRAINING = frozenset({"epoch", "loss", "accuracy", "test", "layers"})
-"""What the training loop puts into an entry of the history; the rest are the network's own measures."""
+"""Keys that the training loop writes to a history entry; all others are the network's own measurements."""
 
 
 def check_numbers(record: dict[str, Any], config: Config) -> None:
-    """Raises `UsageError` where a run of `config` cannot have given the numbers of `record`, whose fields are sound."""
+    """Raises `UsageError` if a run of `config` cannot have produced the numbers of `record`, whose fields are valid."""
     if record["status"] != "failed":
         _Run(record, config).check()
 
 
 class _Run:
-    """A run that ended, with what its configuration says of it.
+    """A run that ended, and what its configuration implies.
 
-    train, judged: examples that train and that judge; None for a group of classes of unknown size.
+    train, judged: numbers of training examples and of examples it is judged on; None for a group of classes of unknown
+    size.
     """
 
     train: int | None
@@ -53,7 +54,7 @@ class _Run:
             raise _wrong("final", final, "nothing, as the run diverged")
 
     def check_history(self, history: list[Any]) -> None:
-        """An entry for each logged epoch, up to the last epoch or to the one in which the run diverged."""
+        """There is an entry for each logged epoch, up to the last epoch or to the one in which the run diverged."""
         if not history or not all(isinstance(entry, dict) for entry in history):
             raise _wrong("history", history, "an entry for each logged epoch")
         own, before = history[0].keys() - TRAINING, 0
@@ -73,7 +74,7 @@ class _Run:
             raise UsageError(f"history: ends in epoch {before} of {self.config.epochs}")
 
     def due(self, epoch: int) -> Set[str]:
-        """What the training loop says of an epoch."""
+        """The keys that the training loop writes for an epoch."""
         config, last = self.config, epoch == self.config.epochs
         says = {
             "loss": epoch > 0,
@@ -84,7 +85,7 @@ class _Run:
         return {"epoch", *(name for name, said in says.items() if said)}
 
     def check_entry(self, entry: dict[str, Any], epochs: int, may_be_lost: bool) -> None:
-        """An entry with the keys that are due; `epochs` are those since the one before."""
+        """The entry has the required keys; `epochs` is the number of epochs since the previous entry."""
         where = f"history: epoch {entry['epoch']}"
         if not _is_measure(entry):
             raise _wrong(where, entry, "numbers")
@@ -98,7 +99,7 @@ class _Run:
             raise _wrong(f"{where}: layers", entry["layers"], "measures by layer")
 
     def check_test(self, where: str, test: Any, may_be_lost: bool = False) -> None:
-        """Loss, which may be infinite while a network trains, and accuracy on the examples that judge."""
+        """Loss, which may be infinite during training, and accuracy on the examples that the run is judged on."""
         measured = ["accuracy", "loss"] if self.labelled else ["loss"]
         if not isinstance(test, dict) or sorted(test) != measured:
             raise _wrong(where, test, " and ".join(measured))
@@ -108,7 +109,7 @@ class _Run:
             _check_accuracy(where, test["accuracy"], self.judged)
 
     def check_first_losses(self, losses: list[Any]) -> None:
-        """Those of the first steps, as many as are kept or as the epochs in the history have."""
+        """Losses of the first steps: as many as are recorded, or as the epochs in the history have."""
         least, most = 1, FIRST_LOSSES
         if self.epoch and self.train:
             steps = math.ceil(self.epoch / (self.config.batch_size or self.train)) * self.record["history"][-1]["epoch"]
@@ -154,7 +155,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_measure(value: Any) -> bool:
-    """Whether a value is one of `NUMBERS`, or lists or objects of such."""
+    """Whether a value is one of `NUMBERS`, or lists or objects of these."""
     values = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
     others = [item for item in values if type(item) not in NUMBERS]
     return all(isinstance(item, list | dict) and _is_measure(item) for item in others)

@@ -136,7 +136,7 @@ def _history(record: Record, *keys: str) -> list[Any]:
 def write_dataset(folder: Path, records: Mapping[str, Sequence[Record]]) -> None:
     """Writes `folder`/README.md and `folder`/data/SCALE.parquet from the records of each scale.
 
-    Raises `UsageError` where `folder` holds something already.
+    Raises `UsageError` if `folder` is not empty.
     """
     import pyarrow.parquet
 

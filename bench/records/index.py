@@ -1,4 +1,4 @@
-"""Which runs have a record: what one reading of the files tells, without keeping the records in memory."""
+"""Which runs have a record, from one pass over the files and without keeping the records in memory."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ from bench.records.store import Record, Store, read_all
 
 @dataclass(frozen=True)
 class Index:
-    """How the recorded runs of some experiments ended; and why each file that is no valid record is none."""
+    """How the recorded runs of some experiments ended, and for each file that is not a valid record, the reason."""
 
     statuses: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By experiment and digest of the configuration."""
+    """Status by experiment and digest of the configuration."""
     refused: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: Store, experiments: Iterable[str]) -> "Index":
-        """That of all files of `experiments`."""
+        """The index of all files of `experiments`."""
         index = cls()
         for experiment in experiments:
             for path, record in read_all(store.paths(experiment), index.refused):
@@ -26,19 +26,19 @@ class Index:
         return index
 
     def add(self, path: Path, record: Record) -> None:
-        """Takes in a valid record."""
+        """Adds a valid record."""
         self.statuses[path.parent.name, record["digest"]] = record["status"]
 
     def status(self, config: Config, experiments: Sequence[str]) -> str | None:
-        """How the run of a configuration ended, by the first of `experiments` that has it; None where none has."""
+        """How the run of a configuration ended, from the first of `experiments` that has it; None if none does."""
         digest = config.digest
         return next((s for name in experiments if (s := self.statuses.get((name, digest)))), None)
 
     def missing(self, configs: Iterable[Config], experiments: Sequence[str]) -> list[Config]:
-        """Those of `configs` that are to be run: no record, or the run failed."""
+        """Those of `configs` that still have to run: without a record, or failed."""
         return [config for config in configs if is_missing(self.status(config, experiments))]
 
 
 def is_missing(status: str | None) -> bool:
-    """Whether a run that ended so is to be run: it has no record, or it failed."""
+    """Whether a run with this status still has to run: it has no record, or it failed."""
     return status in (None, "failed")

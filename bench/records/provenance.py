@@ -1,4 +1,4 @@
-"""Are the data that a record was made with those of its dataset?"""
+"""Compares the data that a record was made with to its dataset."""
 
 from functools import cache
 
@@ -9,19 +9,19 @@ from bench.records.store import Record
 
 
 def name_and_seed(record: Record) -> tuple[str, int]:
-    """Name of the data, and the seed where they are drawn from one, else 0."""
+    """Name of the dataset, and the seed if its data are drawn from one, else 0."""
     name = record["data"]["name"]
     return name, record["config"]["seed"] if is_drawn(name) else 0
 
 
 def differs(record: Record) -> bool:
-    """Whether the checksums of a record's data are not `expected`; False where there is nothing to compare with."""
+    """Whether the checksums of a record's data differ from `expected`; False if there is nothing to compare with."""
     return expected(*name_and_seed(record)) not in ({}, record["data"]["sha256"])
 
 
 @cache
 def expected(name: str, seed: int) -> dict[str, str]:
-    """The checksums that the dataset declares, else those of the data here, drawn with `seed`; none without files."""
+    """The checksums that the dataset declares, or those of the data here, drawn with `seed`; empty without files."""
     dataset = DATASETS.get(name.partition(":")[0])
     if hasattr(dataset, "sha256"):
         return dataset.sha256

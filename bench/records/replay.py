@@ -1,8 +1,8 @@
-"""Does the code here give the first losses of a record that was made elsewhere?
+"""Checks whether the code here reproduces the first losses of a record made elsewhere.
 
-The run is made again from its start, a few steps of it. Another device sums in another order, and what that moves grows
-from step to step, as Adam's first steps follow the sign of the smallest gradients too. And another device draws other
-random numbers: a network with dropout, or a rule that draws, is held to the spread of several draws.
+The first few steps of the run are repeated. Devices sum in different orders, and the resulting difference grows from
+step to step, as Adam's first steps follow the sign of even the smallest gradients. Devices also draw different random
+numbers: for a network with dropout, or a rule that draws, the losses are compared with the spread over several draws.
 """
 
 import math
@@ -15,22 +15,23 @@ from bench.config import Config
 from bench.training.loop import train
 
 STEPS = 3
-"""Steps made again. Later ones say more about rounding than about the code."""
+"""Number of steps repeated. Later steps say more about rounding than about the code."""
 TOLERANCES = {"float64": (1e-6, 1), "float32": (1e-4, 10), "tf32": (5e-4, 10), "bfloat16": (1e-2, 3)}
-"""Relative, at the first step, by precision; and the factor by which it grows a step.
+"""Relative tolerance at the first step, by precision, and the factor by which it grows per step.
 
-Noise of 1e-5 on the inputs, as float32 gives it, moves the losses of an MLP, CNN or ViT by up to 3e-7, 3e-4 and 2e-3;
-factors of all products rounded to TF32, by up to 6e-5, 3e-3 and 8e-3. Another seed moves the first by 2e-3 and more.
+Noise of 1e-5 on the inputs, typical of float32, moves the losses of an MLP, CNN or ViT by up to 3e-7, 3e-4 and 2e-3;
+rounding the factors of all products to TF32 moves them by up to 6e-5, 3e-3 and 8e-3. Another seed moves the first loss
+by 2e-3 or more.
 """
 DRAWS = 5
 SPREAD = 6.0
-"""Standard deviations over draws, in which a loss may lie from their mean."""
+"""Largest allowed distance of a loss from the mean over draws, in standard deviations."""
 
 
 def disagreement(config: Config, recorded: Sequence[float | None]) -> str:
-    """What differs between the first losses of a record, None where not finite, and those here; empty if they agree.
+    """What differs between a record's first losses (None where not finite) and those here; empty if they agree.
 
-    Raises `UsageError` where the run cannot be made here, for lack of its data for example.
+    Raises `UsageError` if the run cannot be repeated here, for example because its data are missing.
     """
     losses = [math.nan if loss is None else loss for loss in recorded]
     here = first_losses(config)
@@ -58,7 +59,7 @@ def first_losses(config: Config, draws: str = "layers") -> list[float]:
 def _first_apart(
     recorded: Sequence[float], here: Sequence[float] | np.ndarray, precision: str, margin: np.ndarray | float = 0.0
 ) -> int:
-    """The first step, from 1, whose losses differ by more than the tolerance and `margin`; 0 where none does."""
+    """The first step, from 1, whose losses differ by more than the tolerance and `margin`; 0 if none does."""
     tolerance, growth = TOLERANCES[precision]
     relative = tolerance * growth ** np.arange(len(here))
     close = np.isclose(recorded[: len(here)], here, rtol=relative, atol=margin, equal_nan=True)

@@ -1,6 +1,6 @@
 """The fields of a record and their types.
 
-A field with a default is one that older records lack. A key that is no field is refused, as a newer version wrote it.
+Fields with a default are missing in older records. Unknown keys are refused, because a newer version wrote them.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from bench.errors import UsageError
 from bench.records.source import Source
 
 LARGEST = 2**63
-"""Above all counts and times."""
+"""Upper limit (exclusive) for counts and times."""
 ABSENT: Any = None
-"""Stands for a field that a record lacks; where it has the field, None is no value of it."""
+"""Default of a field that a record may lack; if the record has the field, None is not a valid value."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Whole numbers from 0."""
+    """Integers from 0."""
 
     def __post_init__(self) -> None:
         _check_least(self, **dict.fromkeys(vars(self), 0))
@@ -26,7 +26,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Parameters(Counted):
-    """Entries of the tensors of a network; `trainable` are those of both that learn."""
+    """Entries in a network's tensors; `trainable` counts those, in both groups, that learn."""
 
     forward: int
     feedback: int
@@ -35,7 +35,7 @@ class Parameters(Counted):
 
 @dataclass(frozen=True)
 class Flops(Counted):
-    """As `bench.training.costs.Flops`."""
+    """Like `bench.training.costs.Flops`."""
 
     forward: int
     error_path: int
@@ -45,7 +45,7 @@ class Flops(Counted):
 
 @dataclass(frozen=True)
 class Versions:
-    """Of what a run's numbers may depend on."""
+    """Versions of software that the numbers of a run may depend on."""
 
     python: str
     torch: str
@@ -54,7 +54,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class Device:
-    """What a run ran on."""
+    """The hardware that a run used."""
 
     type: Literal["cpu", "cuda"]
     name: str
@@ -74,7 +74,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Locality:
-    """What a rule reads beyond the signals of its layer."""
+    """What a rule reads beyond its layer's signals."""
 
     reads_weights: Literal["no", "sign", "yes"]
     reads_targets: bool
@@ -82,7 +82,7 @@ class Locality:
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What every record says."""
+    """Fields that every record has."""
 
     schema: int
     task: str
@@ -100,14 +100,14 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Said):
-    """The record of a run that an error ended."""
+    """The record of a run that ended with an error."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Said):
-    """The record of a run that ended, `ok` or `diverged`. Losses and measures that were not finite are None."""
+    """The record of a run that ended, `ok` or `diverged`. Losses and measurements that were not finite are None."""
 
     data: Origin
     rule: Locality

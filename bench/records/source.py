@@ -1,4 +1,4 @@
-"""Which code a result came from: the package's own files, the commit of its own repository, and the plug-ins used."""
+"""The code that a result came from: the package's own files, the commit of its repository, and the plug-ins used."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ from bench.rules import RULES
 Kind = Literal["rule", "model", "dataset"]
 PACKAGE = Path(__file__).parents[1]
 SUFFIXES = (".py", ".yaml")
-"""Of the files that are code: modules and protocols."""
+"""Suffixes of the files that count as code: modules and protocols."""
 REPOSITORY_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-"""What git sets where it runs a hook, and which would lead it away from the package's own repository."""
+"""Variables that git sets when it runs a hook, and that would point it to another repository."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A rule, network or dataset of another distribution."""
+    """A rule, network or dataset from another distribution."""
 
     kind: Kind
     name: str
@@ -37,46 +37,46 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Source:
-    """The code of a run, as its record has it."""
+    """The code of a run, as recorded."""
 
     digest: str
-    """SHA-256, 16 hexadecimal digits, of what `sha256sum` prints of the package's files, sorted by path in it."""
+    """SHA-256, 16 hexadecimal digits, of the `sha256sum` output for the package's files, sorted by path."""
     commit: str | None
-    """That of the package's own repository, 12 hexadecimal digits; None where it is in none."""
+    """The commit of the package's own repository, 12 hexadecimal digits; None if it is in none."""
     dirty: bool
-    """Whether the package's files are not those of the commit: edited, deleted, or untracked."""
+    """Whether the package's files differ from the commit: edited, deleted, or untracked."""
     plugins: tuple[Plugin, ...] = ()
 
     def __str__(self) -> str:
-        """The commit, with `+` where the code is not that of it, or else the digest; then the plug-ins."""
+        """The commit, with `+` if the code differs from it, or else the digest; then the plug-ins."""
         used = dict.fromkeys(f" {plugin.distribution} {plugin.version}" for plugin in self.plugins)
         return f"{self.commit or self.digest}{'+' * self.dirty}{''.join(used)}"
 
 
 @cache
 def source() -> Source:
-    """The code of this process, without plug-ins; read once, so ask as it starts."""
+    """The code of this process, without plug-ins. Read only once, so call it when the process starts."""
     return code_in(PACKAGE)
 
 
 def source_of(config: Config) -> Source:
-    """The code of a run. Raises `UsageError` where its rule, network or dataset is not installed."""
+    """The code of a run. Raises `UsageError` if its rule, network or dataset is not installed."""
     plugins = (_plugin(registry, name) for registry, name in used(config).items())
     return replace(source(), plugins=tuple(plugin for plugin in plugins if plugin))
 
 
 def used(config: Config) -> dict[Registry, str]:
-    """The names of the network, rule and dataset of a run. Raises `UsageError` for a bad suffix of the dataset."""
+    """The names of the network, rule and dataset of a run. Raises `UsageError` for an invalid dataset suffix."""
     return {MODELS: config.model, RULES: config.rule, DATASETS: parse_name(config.dataset)[0]}
 
 
 def shown(recorded: dict[str, Any] | str) -> str:
-    """The source of a record in a word; older records hold a word, the output of `git describe`."""
+    """The source of a record as a string; in older records it is a string, the output of `git describe`."""
     return recorded if isinstance(recorded, str) else str(parse(Source, recorded, "source"))
 
 
 def code_in(package: Path) -> Source:
-    """The code in the folder of a package."""
+    """The code in a package's folder."""
     return Source(_digest(package), *_revision(package))
 
 
@@ -88,7 +88,7 @@ def _digest(package: Path) -> str:
 
 
 def _revision(package: Path) -> tuple[str | None, bool]:
-    """The commit of the repository that tracks `package` as its own, at its root, and whether the code differs."""
+    """The commit of the repository that has `package` at its root and tracks it, and whether the code differs."""
     try:
         if _git(package, "ls-files", "--full-name", "__init__.py") != f"{package.name}/__init__.py\n":
             return None, False
@@ -109,7 +109,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @cache
 def _plugin(registry: Registry, name: str) -> Plugin | None:
-    """The plug-in called `name`; None where it is built in."""
+    """The plug-in called `name`; None if it is built in."""
     module, plugin = registry.module(name), registry.plugin(name)
     if plugin is None:
         return None

@@ -1,8 +1,8 @@
-"""What a result is: one JSON file a run, whole or not there, sealed so that an edit is noticed.
+"""Records: one JSON file per run, written completely or not at all, and sealed so that edits are detected.
 
-A record is valid for its numbers: its schema, the digest of its configuration and the versions of its task and of its
-rule must be today's; the checksum of its data is compared by `bench verify`. What code produced it does not matter, as
-the golden trajectories hold that.
+A record is valid if its schema, the digest of its configuration and the versions of its task and rule are current;
+`bench verify` also compares the checksum of its data. Which code produced it does not matter, because the golden
+trajectories check the code.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ SCHEMA = 1
 Record = dict[str, Any]
 
 LARGEST_FILE = 64 << 20
-"""Bytes that a record may have."""
+"""Largest size of a record, in bytes."""
 LONGEST_REASON = 300
 
 
 class InvalidRecord(Exception):
-    """A file that is no record, or a record that no longer counts; the message, one line, says why."""
+    """The file is not a record, or the record no longer counts; the one-line message says why."""
 
     def __init__(self, reason: str) -> None:
         shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason[:LONGEST_REASON])
@@ -47,17 +47,17 @@ class InvalidRecord(Exception):
 
 
 def task_of(model: str) -> str:
-    """The task that results belong to, with its version: only results of one task compare."""
+    """The task that results belong to, with its version: only results of the same task can be compared."""
     return f"{model}/{MODELS.declared(model, 'version')}"
 
 
 def rule_of(rule: str) -> str:
-    """A rule with its version, to which results of the rule belong."""
+    """The rule that results belong to, with its version."""
     return f"{rule}/{RULES.declared(rule, 'version', inherited=False)}"
 
 
 def seal(record: Record) -> str:
-    """SHA-256 of a record's content, seal aside. Raises `ValueError` for a number that is not finite."""
+    """SHA-256 of a record's content without its seal. Raises `ValueError` for a number that is not finite."""
     content = {key: value for key, value in record.items() if key != "seal"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -90,7 +90,7 @@ def record_of(config: Config, experiment: str, scale: str, device: str, outcome:
 
 
 def failed_record(config: Config, experiment: str, scale: str, device: str, reason: str) -> Record:
-    """The record of a run that an error ended."""
+    """The record of a run that ended with an error."""
     return _common(config, experiment, scale, device) | {"status": "failed", "reason": reason}
 
 
@@ -126,26 +126,26 @@ class Store:
         return self.folder / "records" / experiment / f"{config.slug}.json"
 
     def checkpoint(self, configs: Sequence[Config]) -> Path:
-        """Where a run, or the runs of one program, keep their state; another version of the task or rule, elsewhere."""
+        """The checkpoint of a run, or of the runs of one program; the path depends on task and rule versions."""
         digests = [config.digest for config in configs]
         name = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
         versions = f"{task_of(configs[0].model)}-{rule_of(configs[0].rule)}".replace("/", "-")
         return self.folder / "checkpoints" / f"{versions}-{name}.pt"
 
     def check_names(self, experiment: str, configs: Iterable[Config]) -> None:
-        """Raises `UsageError` where something that is no file, a folder for example, has the name of a record to be."""
+        """Raises `UsageError` if something other than a file, such as a folder, has the name of a planned record."""
         if taken := [path for config in configs if not is_writable_name(path := self.path(experiment, config))]:
             more = f" and {len(taken) - 1} more" if taken[1:] else ""
             raise UsageError(f"{taken[0]}{more}: not a regular file, but a record would be written there; move it away")
 
     def write(self, record: Record, path: Path) -> None:
-        """Seals and writes a record, atomically."""
+        """Seals a record and writes it atomically."""
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (record | {"seal": seal(record)}).items()]
         text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_text(path, text)
 
     def find(self, config: Config, experiments: Sequence[str]) -> Record | None:
-        """The valid record of a configuration, in the first of `experiments` that has it."""
+        """The valid record of a configuration, from the first of `experiments` that has it."""
         for experiment in experiments:
             try:
                 return read(self.path(experiment, config), config)
@@ -154,15 +154,15 @@ class Store:
         return None
 
     def paths(self, experiment: str = "*") -> Iterator[Path]:
-        """All record files, of one experiment or of all, in order."""
+        """All record files of one experiment, or of all, in order."""
         yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
 
 
 def read(path: Path, config: Config | None = None) -> Record:
-    """The record in a file, where it is valid, and that of `config` if given. Raises `InvalidRecord` if it is not.
+    """The record in a file, if it is valid and, if `config` is given, belongs to it. Otherwise raises `InvalidRecord`.
 
-    What it gives may be trusted: its fields are those of `bench.records.schema`, its numbers such as its run can have,
-    and its rule, network and dataset are installed.
+    The result can be trusted: its fields follow `bench.records.schema`, its numbers are possible for its run, and its
+    rule, network and dataset are installed.
     """
     try:
         record = _content(path)
@@ -191,7 +191,7 @@ def read(path: Path, config: Config | None = None) -> Record:
 
 
 def read_all(paths: Iterable[Path], refused: dict[Path, str]) -> Iterator[tuple[Path, Record]]:
-    """The valid records among files; `refused` is given the reason for each other one."""
+    """The valid records among files; the reasons for the others are added to `refused`."""
     for path in paths:
         try:
             yield path, read(path)
@@ -200,7 +200,7 @@ def read_all(paths: Iterable[Path], refused: dict[Path, str]) -> Iterator[tuple[
 
 
 def _content(path: Path) -> Record:
-    """What is in a record's file, its seal checked."""
+    """The content of a record's file, with its seal checked."""
     try:
         with open(path, "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -226,12 +226,12 @@ def _content(path: Path) -> Record:
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Opens a file; a FIFO without waiting for its other end."""
+    """Opens a file; does not wait for the other end of a FIFO."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _finite(value: Any) -> Any:
-    """`value` with None, as JSON has it, for each number that is not finite."""
+    """`value` with None in place of each number that is not finite, as JSON requires."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -240,7 +240,7 @@ def _finite(value: Any) -> Any:
 
 
 def writable(folder: Path) -> None:
-    """Makes a results folder. Raises `UsageError` where it cannot be written."""
+    """Creates a results folder. Raises `UsageError` if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reason = None if os.access(folder, os.W_OK | os.X_OK) else "permission denied"

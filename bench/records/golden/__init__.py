@@ -1,1 +1,1 @@
-"""Golden trajectories, which keep records valid while the code changes: what is run, and the committed numbers."""
+"""Golden trajectories, which keep records valid while the code changes: the runs, and the committed numbers."""

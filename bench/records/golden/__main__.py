@@ -1,4 +1,4 @@
-"""`python -m bench.records.golden` writes the trajectories that are missing or whose version was raised."""
+"""`python -m bench.records.golden` writes trajectories that are missing or whose version was raised."""
 
 import sys
 

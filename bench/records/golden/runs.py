@@ -1,4 +1,4 @@
-"""What the golden runs are: one for each built-in rule on every built-in network, and some that cover the options."""
+"""The golden runs: one for each built-in rule on every built-in network, and some that cover the options."""
 
 from dataclasses import replace
 from typing import Any
@@ -75,8 +75,9 @@ BASE = {
         precision="float64",
     ),
 }
-"""Settings of every rule's run. The clip binds on some of the entries. With its seed no rotated pixel of the MLP's run
-comes near a tie between two neighbours, which rounding would decide."""
+"""Settings of every rule's run. The clip affects some of the entries. With this seed no rotated pixel in the MLP's run
+is close to a tie between two neighbours, which rounding would decide.
+"""
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "linear": {"bp-balanced": {"rule": "bp", "rank": None, "model_options": {"start": "balanced"}}},
@@ -99,7 +100,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "retina": {"bottleneck": {"rule": "bp", "rank": None, "model_options": {"channels": 2, "bottleneck": 1}}},
 }
-"""Further runs, which cover the options."""
+"""More runs, which cover the options."""
 
 
 def configs(model: str) -> dict[str, Config]:

@@ -1,10 +1,10 @@
 """Golden trajectories: they keep records valid while the code changes.
 
 Every built-in network has fixed tiny runs in float64, one for each built-in rule, whose losses and norms are committed:
-`<network>/<run>.json`, and in `<network>.json` the `version` of the network and, where it is above 1, of each of the
-`rules`. Code that reproduces them leaves every record standing; code that moves them on purpose raises the version of a
-rule or of a network. `python -m bench.records.golden` then writes those of that rule or network anew, and adds those of
-a new one.
+`<network>/<run>.json`, and in `<network>.json` the `version` of the network and of each of the `rules` above 1. Code
+that reproduces them keeps every record valid; code that moves them on purpose raises the version of a rule or a
+network. `python -m bench.records.golden` then rewrites the trajectories of that rule or network, and adds those of a
+new one.
 """
 
 import json
@@ -23,14 +23,14 @@ from bench.training.loop import train
 
 FOLDER = Path(__file__).parent
 TOLERANCE = 1e-6
-"""Relative. Threads move the numbers by 1e-15; instruction sets by 2e-8, as initial values are drawn in float32."""
+"""Relative tolerance. Threads move the numbers by 1e-15; instruction sets by 2e-8, as initial values are in float32."""
 WRITE = "run python -m bench.records.golden"
 
 Trajectory = dict[str, float]
 
 
 class Golden(NamedTuple):
-    """What is committed of a network: `version` is None where nothing is, `rules` has the versions above 1."""
+    """The committed trajectories of a network. `version` is None if there are none; `rules` has versions above 1."""
 
     version: int | None
     rules: dict[str, int]
@@ -39,9 +39,9 @@ class Golden(NamedTuple):
 
 
 def trajectory(config: Config) -> Trajectory:
-    """Losses of the first steps; at the end the norms of weights and feedback, the test and the last log entry.
+    """Losses of the first steps, final norms of weights and feedback, the test and the last log entry.
 
-    Lists in the log, which are rounded, are left out: rounding magnifies the last digits of a machine.
+    Lists in the log are rounded and therefore left out: rounding magnifies differences in the last digits.
     """
     outcome = train(config)
     losses = {f"loss of step {step}": loss for step, loss in enumerate(outcome.first_losses, 1)}
@@ -56,7 +56,7 @@ def trajectory(config: Config) -> Trajectory:
 
 
 def check(models: Iterable[str] | None = None) -> list[str]:
-    """Reruns the golden runs of `models`, all if None. Returns a line for each whose numbers moved or are not there."""
+    """Repeats the golden runs of `models`, all if None. Returns a line for each whose numbers moved or are missing."""
     problems = []
     for model in MODELS.built_in() if models is None else models:
         golden, version = _read(model), MODELS.get(model).version
@@ -74,9 +74,9 @@ def check(models: Iterable[str] | None = None) -> list[str]:
 
 
 def write() -> None:
-    """Writes what is missing, and all of a network or rule whose version was raised; keeps the rest as it is.
+    """Writes missing trajectories, and all of a network or rule whose version was raised; keeps the others.
 
-    Raises `UsageError` where numbers moved and neither version did.
+    Raises `UsageError` if numbers moved but neither version did.
     """
     for model in BASE:
         golden, found, version = _read(model), _rerun(model), MODELS.get(model).version
@@ -94,7 +94,7 @@ def write() -> None:
 
 
 def _raised(model: str, golden: Golden) -> dict[str, str]:
-    """The runs whose rule has another version than their golden trajectory, each with the two versions."""
+    """The runs whose rule has a different version than their golden trajectory, each with both versions."""
     rules = {name: config.rule for name, config in configs(model).items()}
     versions = {rule: (RULES.get(rule).version, golden.rules.get(rule, 1)) for rule in set(rules.values())}
     return {
@@ -127,7 +127,7 @@ def _rerun(model: str) -> dict[str, Trajectory]:
 
 
 def _moves(model: str, golden: Golden, found: dict[str, Trajectory]) -> list[str]:
-    """The first number that moved, of each run that is in both."""
+    """For each run present in both, the first number that moved."""
     lines = []
     for name in [name for name in found if name in golden.runs]:
         expected, numbers = golden.runs[name], found[name]
