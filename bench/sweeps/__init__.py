@@ -1,1 +1,1 @@
-"""Which runs there are, and how they get done."""
+"""Which runs exist, and how they are trained."""

@@ -1,4 +1,4 @@
-"""Takes the records of a results folder out of an archive, and nothing else, whatever the archive holds."""
+"""Extracts the records of a results folder from an archive, and nothing else, whatever the archive contains."""
 
 import gzip
 import io
@@ -16,25 +16,25 @@ from bench.errors import cut, one_line
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}"
 MEMBER = re.compile(rf"(?:\./)*((?!\.\.?/)[^/]+/)?({NAME}/records/{NAME}/{NAME}\.json|{NAME}/tuned/{NAME}\.json)")
-"""What is taken: the folder that holds the scales, if there is one, and the place of a file in it."""
+"""Paths that are extracted: the folder that contains the scales, if any, and the path of a file within it."""
 MEMBERS = 100_000
-"""Most files and folders in an archive."""
+"""Maximum number of files and folders in an archive."""
 MEMBER_BYTES = 16 << 20
-"""Most bytes of a file that is taken; a record has some 50 kB."""
+"""Maximum size of an extracted file in bytes; a record has about 50 kB."""
 ARCHIVE_BYTES = 4 << 30
-"""Most bytes of an archive, unpacked."""
+"""Maximum size of an unpacked archive in bytes."""
 HEADER_BYTES = 1 << 20
-"""Most bytes that the header of a file takes in a tar, with its long names."""
+"""Maximum size of a file's header in a tar, including long names, in bytes."""
 
 
 class BadArchive(Exception):
-    """An archive that is refused as a whole; the message says why."""
+    """The whole archive is refused; the message says why."""
 
 
 def extract(source: Path, folder: Path) -> None:
-    """Writes the records and tuned settings of a .tar, .tar.gz or .zip into an empty folder, as they lie in a scale's.
+    """Writes the records and tuned settings of a .tar, .tar.gz or .zip to an empty folder, arranged by scale.
 
-    All other files are skipped. Raises `BadArchive`, and what `tarfile`, `zipfile`, `gzip` and the file system raise.
+    All other files are skipped. Raises `BadArchive`, and errors of `tarfile`, `zipfile`, `gzip` and the file system.
     """
     roots, written = set(), 0
     for number, (name, file) in enumerate(_zipped(source) if _is_zip(source) else _tarred(source)):
@@ -64,13 +64,13 @@ def _shown(name: str) -> str:
 
 
 def _is_zip(source: Path) -> bool:
-    """By its start: a tar may hold a zip, which `zipfile.is_zipfile` would find."""
+    """Decided by the first bytes: `zipfile.is_zipfile` would also accept a tar that contains a zip."""
     with source.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _zipped(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of each member of a zip; None for what is no regular file."""
+    """Name and content of each member of a zip; None for anything but a regular file."""
     with zipfile.ZipFile(source) as archive:
         for member in archive.infolist():
             taken = MEMBER.fullmatch(member.filename)
@@ -83,7 +83,7 @@ def _zipped(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 
 def _tarred(source: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of each member of a tar, plain or under gzip; None for what is no regular file."""
+    """Name and content of each member of a tar, plain or gzipped; None for anything but a regular file."""
     with _uncompressed(source) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
         while member := archive.next():
             if member.size < 0 or member.issparse():
@@ -120,7 +120,7 @@ class _Header(tarfile.TarInfo):
 
 
 class _Stream(io.BufferedIOBase):
-    """The bytes of a tar, of which only so many are read: up to the end of the next header, and all in all."""
+    """The bytes of a tar, limited in number: up to the end of the next header, and in total."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self.file = file

@@ -1,8 +1,8 @@
-"""Claims: which process trains a run, so that sweeps on several machines share one results folder.
+"""Claims: which process trains a run, so that sweeps on several machines can share a results folder.
 
-A claim is a hard link, which only one process can make, on network file systems too. The claims of a process are links
-to one file, whose time it renews while it lives; a claim that was not renewed for `STALE` seconds, by the clock of the
-file system, or whose process is known to be gone, is stale, and another process may take it over.
+A claim is a hard link, which only one process can create, even on network file systems. All claims of a process link to
+one file, whose modification time it renews while it lives. A claim is stale, and may be taken over, if it has not been
+renewed for `STALE` seconds by the clock of the file system, or if its process is known to be gone.
 """
 
 import json
@@ -23,7 +23,7 @@ from bench.files import clear_leftovers
 from bench.records.store import Store, writable
 
 RENEW = 20.0
-"""Seconds after which a process renews its claims."""
+"""Seconds between renewals of a process's claims."""
 STALE = 300.0
 """Seconds without renewal after which a claim is stale."""
 
@@ -33,22 +33,22 @@ class Holder:
     """A process that holds claims."""
 
     machine: str
-    """Names a set of process ids: host, boot and namespace."""
+    """Identifies a set of process ids: host, boot and namespace."""
     host: str
     pid: int
     started: int
-    """In clock ticks since the boot."""
+    """Clock ticks since boot."""
     job: str
-    """Of Slurm; empty outside one."""
+    """Slurm job id; empty outside Slurm."""
     restarts: int
-    """How often Slurm requeued the job before."""
+    """How many times Slurm has requeued the job."""
 
     def __str__(self) -> str:
         """`job 12 on node3`, or `process 345 on node3`."""
         return f"{f'job {self.job}' if self.job else f'process {self.pid}'} on {self.host}"
 
     def is_gone(self) -> bool:
-        """Whether it is known here to have ended: a process of this machine, or an earlier start of this very job."""
+        """Whether it is known to have ended: a process of this machine, or an earlier start of this same job."""
         me = this_process()
         if self.job and self.job == me.job and self.restarts < me.restarts:
             return True
@@ -59,7 +59,7 @@ UNKNOWN = Holder(machine="", host="an unknown machine", pid=0, started=0, job=""
 
 
 def this_process() -> Holder:
-    """The one that asks."""
+    """The holder for the current process."""
     job, restarts = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT", 0))
     return Holder(_machine(), socket.gethostname(), os.getpid(), _started(os.getpid()), job, restarts)
 
@@ -73,7 +73,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int:
-    """When a process of this machine began; 0 where there is none, or it is not known."""
+    """When a process of this machine started; 0 if it does not exist or the time is unknown."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -84,7 +84,7 @@ def _started(pid: int) -> int:
 class Claims:
     """The runs that this process claims in a results folder, until the context ends.
 
-    Raises `UsageError` where the folder cannot be written or its file system has no hard links. `say` is told of each
+    Raises `UsageError` if the folder cannot be written or its file system has no hard links. `say` is called for each
     stale claim that is taken over.
     """
 
@@ -118,11 +118,11 @@ class Claims:
 
     def _renew(self) -> None:
         while not self.ended.wait(RENEW):
-            with suppress(OSError):  # of a network file system that comes back
+            with suppress(OSError):  # a network file system may recover
                 os.utime(self.own)
 
     def take(self, config: Config) -> bool:
-        """Claims a run; False where another process has it. It may be recorded by now, so look before training it."""
+        """Claims a run; False if another process has it. It may be recorded by now, so check before training it."""
         path = self._path(config)
         if path in self.held:
             return True
@@ -132,11 +132,11 @@ class Claims:
         return taken
 
     def release(self, config: Config) -> None:
-        """Gives a run back."""
+        """Releases a run."""
         self._release(self._path(config))
 
     def holder(self, config: Config) -> str:
-        """Who has a run, in words."""
+        """The holder of a run, in words."""
         found = _read(self._path(config))
         return str(found[0]) if found else "another process"
 
@@ -159,7 +159,7 @@ class Claims:
                 path.unlink()
 
     def _is_stale(self, path: Path, config: Config) -> bool:
-        """Whether a claim is stale; it is gone then."""
+        """Whether a claim is stale; if so, it has been removed."""
         found = _read(path)
         if found is None:
             return False
@@ -171,7 +171,7 @@ class Claims:
             os.rename(path, aside)
         except FileNotFoundError:
             return True
-        if aside.stat().st_ino != status.st_ino:  # another process took it over in between
+        if aside.stat().st_ino != status.st_ino:  # another process took it over in the meantime
             with suppress(FileExistsError):
                 os.link(aside, path)
             aside.unlink()
@@ -185,7 +185,7 @@ class Claims:
         return holder.is_gone() or self.own.stat().st_mtime - status.st_mtime > STALE
 
     def _clear(self) -> None:
-        """Removes what dead processes left, unless another is at work in the folder: its files may lack locks."""
+        """Removes what dead processes left, unless another process is using the folder: its files may lack locks."""
         others = {path: _read(path) for path in self.folder.glob(".*") if path != self.own}
         dead = [path for path, found in others.items() if found is not None and self._is_dead(*found)]
         for path in dead:
@@ -199,9 +199,9 @@ class Claims:
 
 
 def _read(path: Path) -> tuple[Holder, os.stat_result] | None:
-    """The holder of a claim, and the state of its file; None where it was given back."""
+    """The holder of a claim, and the status of its file; None if it has been released."""
     try:
-        with path.open() as file:  # opened, a network file system asks for the times anew
+        with path.open() as file:  # opening makes a network file system refresh the times
             status = os.fstat(file.fileno())
             try:
                 return parse(Holder, json.load(file), str(path)), status

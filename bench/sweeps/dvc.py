@@ -1,4 +1,4 @@
-"""Tells DVC of records that no `dvc repro` made, so that it does not train them again."""
+"""Records results in DVC that were not made by `dvc repro`, so that it does not train them again."""
 
 import shlex
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from dvc.output import Output
 
 TUNING = EXPERIMENT.format(model="")
-"""How the names of tunings start."""
+"""Common prefix of the names of tunings."""
 
 
 class Stage(NamedTuple):
-    """A stage, as DVC addresses it; `problem` says why it is not recorded, and is empty where it is."""
+    """A stage, as DVC addresses it; `problem` says why it is not recorded, and is empty if it is."""
 
     name: str
     problem: str
 
 
 def commit(store: Store, names: Iterable[str]) -> list[Stage]:
-    """Records in DVC the stages that made the records of `names`, experiments or tunings, where none is missing.
+    """Records in DVC the stages that made the records of `names`, experiments or tunings, if none is missing.
 
-    So it does the stages that depend on them and are complete. Raises `UsageError` where DVC is not installed.
+    Also records stages that depend on them and are complete. Raises `UsageError` if DVC is not installed.
     """
     try:
         from dvc.exceptions import DvcException
@@ -65,9 +65,9 @@ def _paths(outputs: "Iterable[Output]") -> set[Path]:
 
 
 def _lacks(store: Store, name: str, command: list[str]) -> str:
-    """What an experiment or a tuning lacks of what the command of its stage makes; empty where nothing.
+    """What is missing of the results that an experiment's or tuning's stage makes; empty if nothing is.
 
-    Of an experiment that claims read, the runs that they do not read may be missing.
+    If claims read the experiment, the runs that they do not read may be missing.
     """
     scale = store.folder.name
     if name.startswith(TUNING):

@@ -1,4 +1,4 @@
-"""How long runs will take, judged by the runs that are recorded."""
+"""Estimates how long runs will take from the recorded runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ TIMED_STEPS = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """What a step of a recorded run took."""
+    """The time per step of a recorded run."""
 
     model: str
     model_options: dict[str, Any]
@@ -26,14 +26,14 @@ class Timing:
 
 
 class Timings:
-    """Those of recorded runs; the median of the runs most like a configuration is found once for all that are alike."""
+    """Timings of recorded runs; the median for a configuration is computed once for all configurations like it."""
 
     def __init__(self, found: Sequence[Timing]) -> None:
         self.found = found
         self._medians: dict[tuple[str, str, str, str], float | None] = {}
 
     def median(self, config: Config, scale: str) -> float | None:
-        """Seconds of a step, as `estimate` has it; None where the model has no run."""
+        """Seconds per step, see `estimate`; None if the model has no run."""
         alike = config.model, scale, config.rule, repr(config.model_options)
         if alike not in self._medians:
             self._medians[alike] = self._median(config, scale)
@@ -51,7 +51,7 @@ class Timings:
 
 
 def timings(results: Path, device: str) -> Timings:
-    """Those of all valid records of all scales, made on this kind of device (`cpu` or `cuda`)."""
+    """Timings from all valid records of all scales made on this kind of device (`cpu` or `cuda`)."""
     found = []
     for folder in sorted(results.glob("*/records")):
         for path, record in read_all(Store(folder.parent).paths(), {}):
@@ -63,17 +63,17 @@ def timings(results: Path, device: str) -> Timings:
 
 
 def estimate(config: Config, scale: str, timings: Timings) -> float | None:
-    """Seconds that a run will take: the median of the runs most like it, for its number of steps.
+    """Seconds that a run will take: the median time per step of the runs most like it, times its number of steps.
 
-    Runs of the same model count, of the same scale, options of the model and rule, in this order, where there are
-    any. None where the model has no run.
+    Only runs of the same model count; those of the same scale, then the same model options and rule, are preferred.
+    None if the model has no run.
     """
     seconds = timings.median(config, scale)
     return seconds * steps(config) if seconds is not None else None
 
 
 def measured(config: Config, device: str) -> float:
-    """Seconds that a run will take here: its first steps, timed, for its number of steps."""
+    """Seconds that a run will take here, from timing its first steps."""
     from bench.training.loop import train
 
     def timed(n: int) -> float:

@@ -17,31 +17,31 @@ from bench.records.store import Record, Store
 from bench.sweeps.protocols import COMMITTED, SCALES, Scale, configure, protocol
 
 OPTIONS = ("model_options", "rule_options")
-"""Fields of a run that stand above the protocol's one option at a time."""
+"""Fields in which a run overrides the protocol option by option."""
 SHIPPED = "replication"
-"""The package whose experiments are shipped with this one; it is read as files, not imported as code."""
+"""The package with the shipped experiments; its files are read, its code is not imported."""
 SEEDS = 1_000
-"""Most seeds of a setting."""
+"""Maximum number of seeds per setting."""
 SETTINGS = 10_000
-"""Most settings that one run of a file expands to."""
+"""Maximum number of settings that one run of a file expands to."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of an experiment at one scale. Raises `UsageError` where there are none."""
+    """The runs of an experiment at one scale. Raises `UsageError` if there are none."""
 
     seeds: int
     claims: list[dict[str, Any]] = field(default_factory=list)
-    """The runs that claims read: they come first, and `bench sweep --claims` trains them alone.
+    """The runs that claims read: they come first, and `bench sweep --claims` trains only them.
 
-    Each a rule, and fields of `Config` to set; a list of values multiplies. `classes: [10, 20]` takes for `dataset`
-    every disjoint group of 10 and of 20 classes of it, `among: 100` those among its first 100 classes. A dataset that
-    has fewer classes has no such run.
+    Each is a rule and fields of `Config` to set; lists of values are expanded into all combinations. `classes: [10,
+    20]` sets `dataset` to every disjoint group of 10 and of 20 of its classes, `among: 100` to those among its first
+    100 classes. A dataset with fewer classes has no such run.
     """
     runs: list[dict[str, Any]] = field(default_factory=list)
-    """The other runs, written likewise: they fill tables and figures."""
+    """The other runs, in the same format, for tables and figures."""
     datasets: list[str] | None = None
-    """Alternatives in order, above those of the protocol."""
+    """Alternatives in order, replacing those of the protocol."""
 
     def __post_init__(self) -> None:
         if not (self.claims or self.runs):
@@ -52,13 +52,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question, and the runs that answer it."""
+    """One question and the runs that answer it."""
 
     title: str
     model: str
     scales: dict[str, Grid]
     reuses: list[str] = field(default_factory=list)
-    """Experiments whose records count here too, where the configuration is the same."""
+    """Experiments whose records also count here, if the configuration is the same."""
     name: str = ""
 
     def configs(
@@ -69,11 +69,11 @@ class Experiment:
         *,
         claims: bool = False,
     ) -> list[Config]:
-        """The runs at a scale, all seeds of a setting together; with `claims` those that claims read, alone.
+        """The runs at a scale, all seeds of a setting together; with `claims` only those that claims read.
 
-        `choose` takes one of alternative datasets. Tuned settings are those of the folder `results`, as `configure` has
-        them. Raises `UsageError` for a scale that it lacks, with `claims` where no claim reads it, and by default for
-        data that are not present.
+        `choose` selects one of alternative datasets. Tuned settings come from the folder `results`, as in `configure`.
+        Raises `UsageError` for a scale that the experiment does not have, with `claims` if no claim reads it, and by
+        default if the data are not present.
         """
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES)
@@ -101,9 +101,9 @@ class Experiment:
         return [replace(config, seed=seed) for config in first for seed in range(grid.seeds)]
 
     def plans(self, scale: str, results: Path, *, needed: bool = False) -> list[list[Config]]:
-        """The runs at a scale, once on each alternative dataset, whether it is present or not.
+        """The runs at a scale, once for each alternative dataset, whether it is present or not.
 
-        With `needed` only those that claims read, or all where no claim reads any.
+        With `needed` only those that claims read, or all if no claim reads any.
         """
         grid = self.scales[scale]
         alternatives = len(grid.datasets or protocol(self.model, scale).datasets)
@@ -111,7 +111,7 @@ class Experiment:
         return [self.configs(scale, alternative(n), results, claims=claims) for n in range(alternatives)]
 
     def recorded(self, scale: str, store: Store, *, needed: bool = False) -> list[tuple[Config, Record | None]]:
-        """The runs at a scale with their records, on the one of `plans` of which most are recorded."""
+        """The runs at a scale with their records, from the one of `plans` with the most records."""
         experiments = [self.name, *self.reuses]
         found = (
             [(config, store.find(config, experiments)) for config in configs]
@@ -141,7 +141,7 @@ class Experiment:
         return run
 
     def _grouped(self, run: dict[str, Any], scale: str, choose: Callable[[str | list[str]], str]) -> dict[str, Any]:
-        """A run with the groups of classes that it names as its datasets."""
+        """A run with its groups of classes written as datasets."""
         if "classes" not in run:
             return run
         base = choose(run.get("dataset") or self.scales[scale].datasets or protocol(self.model, scale).datasets)
@@ -151,12 +151,12 @@ class Experiment:
 
 
 def alternative(n: int) -> Callable[[str | list[str]], str]:
-    """Takes the dataset at index n of alternatives, the last where there are fewer, present or not."""
+    """Selects the dataset at index n of the alternatives, or the last if there are fewer, present or not."""
     return lambda names: names if isinstance(names, str) else names[min(n, len(names) - 1)]
 
 
 def _once(choose: Callable[[str | list[str]], str]) -> Callable[[str | list[str]], str]:
-    """`choose`, which looks for files, asked once for each alternatives."""
+    """`choose`, which looks for files, called only once for each set of alternatives."""
     chosen: dict[str, str] = {}
 
     def choice(names: str | list[str]) -> str:
@@ -169,7 +169,7 @@ def _once(choose: Callable[[str | list[str]], str]) -> Callable[[str | list[str]
 
 
 def _options(settings: dict[str, Any], found: Scale) -> dict[str, Any]:
-    """The options that a run names, with those of the protocol that it does not."""
+    """The options of a run, completed with those of the protocol."""
     standard = found.settings | found.rules.get(settings["rule"], {})
     return {name: standard.get(name, {}) | settings[name] for name in OPTIONS if name in settings}
 
@@ -183,10 +183,10 @@ def _listed(value: Any) -> list[Any]:
 
 
 def folders() -> list[Path]:
-    """Where experiments are looked for, in order.
+    """The folders searched for experiments, in order.
 
-    The folders of BENCH_EXPERIMENTS (separated as in PATH), then that of the package `replication`, where it is
-    installed or the repository is. Raises `UsageError` for a folder of BENCH_EXPERIMENTS that does not exist.
+    The folders in BENCH_EXPERIMENTS (separated as in PATH), then that of the package `replication`, if it is installed
+    or the repository is present. Raises `UsageError` for a folder in BENCH_EXPERIMENTS that does not exist.
     """
     own = [Path(folder) for folder in os.environ.get("BENCH_EXPERIMENTS", "").split(os.pathsep) if folder]
     for folder in own:
@@ -201,9 +201,9 @@ def names() -> list[str]:
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment called `name`, of the first folder that has it.
+    """The experiment called `name`, from the first folder that has it.
 
-    Raises `UsageError` where there is none or its file is wrong.
+    Raises `UsageError` if there is none or its file is invalid.
     """
     path = next((path for folder in folders() for path in folder.glob("*.yaml") if path.stem == name), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Programs: the runs that train at once, how many of them a GPU holds, and their training into records."""
+"""Programs: the runs that train together, how many of them fit on a GPU, and training them into records."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ONE_BY_ONE = "training together failed, so the runs continue one by one: {}"
 SHARE = 0.8
-"""Of the memory of a GPU that a process has, what a population may take."""
+"""Share of a process's GPU memory that a population may use."""
 
 
 class GpuLost(Exception):
@@ -27,17 +27,17 @@ class GpuLost(Exception):
 
 
 def parts(configs: Sequence[Config], population: int | None) -> list[list[Config]]:
-    """The runs as programs of at most `population` runs; None for as many as are alike."""
+    """The runs as programs of at most `population` runs; None sets no limit."""
     if population == 1:
         return cut(configs, 1)
     return [part for program in programs(configs) for part in cut(program, population)]
 
 
 def programs(configs: Sequence[Config], learner_of: "Callable[[Config], Learner] | None" = None) -> list[list[Config]]:
-    """The configurations, in the order of the first of each program: those that differ in seed and rank alone together.
+    """The configurations grouped into programs (those that differ only in seed and rank), ordered by their first runs.
 
-    On its own stays a run whose data are drawn from its seed, and one that cannot be a member (`can_share`). A learner
-    that `learner_of` gives needs no data; by default the data are read.
+    A run stays alone if its data are drawn from its seed, or if it cannot be a member (`can_share`). With a
+    `learner_of`, no data are needed; by default the data are read.
     """
     from bench.training.learner import prepare
     from bench.training.population import can_share
@@ -66,9 +66,9 @@ def run(
 ) -> Record:
     """Trains one network and writes its record; resumes from its checkpoint.
 
-    A run that an error ends keeps its checkpoint, and is recorded as failed; `UsageError` is raised, nothing written.
-    `progress` is told of each entry of the history. `weights` is where the trained network's `state_dict` goes, after
-    the record.
+    A run that ends with an error keeps its checkpoint and is recorded as failed; for a `UsageError`, which is raised,
+    nothing is written. `progress` is called with each entry of the history. `weights` is where the trained network's
+    `state_dict` is written, after the record.
     """
     (record,) = train_program([config], store, experiment, scale, device, progress=progress, weights=weights)
     return record
@@ -84,7 +84,7 @@ def train_program(
     progress: Callable[[dict[str, Any]], None] = lambda entry: None,
     weights: Path | None = None,
 ) -> list[Record]:
-    """The records of runs trained as one program. Paused runs give records unwritten; several raise their error."""
+    """The records of runs trained as one program, not written for paused runs. Several runs raise their error."""
     from bench.training.loop import train_together
 
     checkpoint = store.checkpoint(configs)
@@ -129,10 +129,10 @@ def train_first(
     deadline: float,
     workers: int = 1,
 ) -> tuple[list[Record], str]:
-    """Trains the first runs of a program, `most` of them or as many as memory holds: their records, and what was said.
+    """Trains the first runs of a program, `most` or as many as fit into memory; returns their records and a message.
 
-    Where memory runs out half of them go on; where anything else goes wrong, one, as what is alone may run. `workers`
-    processes share the memory of a GPU. Raises `GpuLost`, a single run recorded as failed.
+    If memory runs out, half of them are tried again; if anything else fails, a single run, which may work alone.
+    `workers` processes share the GPU's memory. Raises `GpuLost` after recording a single run as failed.
     """
     import torch
 
@@ -161,7 +161,7 @@ def train_first(
 
 
 def _paused(program: Sequence[Config], store: Store) -> int:
-    """How many of its first runs have a checkpoint together; 0 for none."""
+    """How many of the first runs share a checkpoint; 0 for none."""
     return next((n for n in range(len(program), 0, -1) if store.checkpoint(program[:n]).exists()), 0)
 
 
@@ -171,10 +171,10 @@ def _check_gpu(reason: str) -> None:
 
 
 def fitting(program: Sequence[Config], device: str, workers: int = 1) -> int:
-    """How many of a program's runs a GPU's memory holds, by the peaks over two steps of one and of two of them.
+    """How many of a program's runs fit into GPU memory, from the peak memory over two steps of one and of two of them.
 
-    The second step has the optimiser's state beside the gradients. Each of `workers` processes has its part of the
-    memory, as far as it is free. All of them on the CPU, whose memory is not asked.
+    In the second step there is optimiser state in addition to the gradients. Each of `workers` processes gets its share
+    of the memory, as far as it is free. On the CPU, all of them, without checking memory.
     """
     if len(program) == 1 or not device.startswith("cuda"):
         return len(program)
@@ -193,7 +193,7 @@ def fitting(program: Sequence[Config], device: str, workers: int = 1) -> int:
 
 
 def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:
-    """The runs in order, at most `most` together; all of them for None."""
+    """The runs in order, in parts of at most `most`; a single part for None."""
     size = most or max(1, len(program))
     return [list(program[start : start + size]) for start in range(0, len(program), size)]
 

@@ -1,4 +1,4 @@
-"""Brings records in that were made on another machine: which are there, which fit, and what follows from them."""
+"""Imports records made on another machine: reads them, checks them, copies them and chooses settings from trials."""
 
 import tarfile
 import zipfile
@@ -25,16 +25,16 @@ from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
 UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-"""What reading an archive raises."""
+"""Exceptions that reading an archive may raise."""
 
 
 class Misfit(Exception):
-    """A record that is refused; the message says why."""
+    """The record is refused; the message says why."""
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """A record that may come in, and where it would go."""
+    """A record to import, and its destination."""
 
     path: Path
     record: Record
@@ -49,7 +49,7 @@ class Incoming:
 
 @dataclass
 class Checked:
-    """What was found: records that fit, records that are here already, and refused ones with the reason."""
+    """The result of the check: records that may be imported, records already here, and refused ones with the reason."""
 
     fit: list[Incoming] = field(default_factory=list)
     here: list[Incoming] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Checked:
 
 
 class Tuned(NamedTuple):
-    """What the trials of a rule gave: `problem` is empty where its settings are chosen from them."""
+    """The result of a rule's trials: `problem` is empty if settings were chosen from them."""
 
     model: str
     scale: str
@@ -67,7 +67,9 @@ class Tuned(NamedTuple):
 
 @contextmanager
 def unpacked(source: Path) -> Iterator[Path]:
-    """The folder that holds the scales of `source`; of an archive, its records. Raises `UsageError` where none does."""
+    """The folder that contains the scales of `source`; for an archive, of its records. Raises `UsageError` if none
+    does.
+    """
     if not (source.is_dir() or source.is_file()):
         raise UsageError(f"{source}: no such folder or file; {ALLOWED}")
     with TemporaryDirectory() as temporary:
@@ -90,10 +92,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = lambda incoming: None) -> Checked:
-    """Checks every record of a folder of scales against the code, the data and the records here. Writes nothing.
+    """Checks every record in a folder of scales against the code, the data and the records here. Writes nothing.
 
-    The first steps of one run a setting are made again, and its seeds come in or are refused together. `replaying` is
-    told of each such run before it starts.
+    The first steps of one run per setting are repeated, and its seeds are accepted or refused together. `replaying` is
+    called with each such run before it starts.
     """
     found = Checked()
     candidates: list[Incoming] = []
@@ -120,7 +122,7 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
 
 
 def _incoming(path: Path, results: Path) -> Incoming:
-    """The record in a file, all of it checked but its first losses. Raises `InvalidRecord` or `Misfit`."""
+    """The record in a file, checked except for its first losses. Raises `InvalidRecord` or `Misfit`."""
     record = read(path)
     config = parse(Config, record["config"], str(path))
     scale, experiment = path.parts[-4], path.parts[-2]
@@ -136,7 +138,7 @@ def _incoming(path: Path, results: Path) -> Incoming:
 
 
 def _is_here(incoming: Incoming) -> bool:
-    """Whether the record is here already. Raises `Misfit` where another one of the run is, which is kept."""
+    """Whether the record is already here. Raises `Misfit` if there is a different record of the run, which is kept."""
     found = incoming.store.find(incoming.config, [incoming.experiment])
     if found is None or found["status"] == "failed":
         return False
@@ -146,7 +148,7 @@ def _is_here(incoming: Incoming) -> bool:
 
 
 def _replayed(incoming: Incoming) -> str:
-    """Why the first losses do not fit; empty where they do."""
+    """Why the first losses do not match; empty if they do."""
     try:
         resolve(incoming.config.dataset)
         return disagreement(incoming.config, incoming.record["first_losses"])
@@ -155,7 +157,9 @@ def _replayed(incoming: Incoming) -> str:
 
 
 def copy(records: Sequence[Incoming]) -> None:
-    """Copies records to their places, each atomically. Raises `UsageError` where a sweep trains one of the runs."""
+    """Copies records to their destinations, each atomically. Raises `UsageError` if a sweep is training one of the
+    runs.
+    """
     with ExitStack() as stack:
         stores = {incoming.store.folder: incoming.store for incoming in records}
         claims = {folder: stack.enter_context(Claims(store)) for folder, store in sorted(stores.items())}
@@ -171,7 +175,7 @@ def copy(records: Sequence[Incoming]) -> None:
 def tune(records: Sequence[Incoming]) -> list[Tuned]:
     """Chooses the settings of every rule whose trials are among `records`, as `bench tune` does.
 
-    Nothing is chosen where trials are missing, nor where other trials already chose the settings that are here.
+    Nothing is chosen if trials are missing, or if the settings here were chosen from other trials.
     """
     rules = {
         (incoming.store.folder, incoming.config.model, incoming.config.rule, incoming.config.dataset)

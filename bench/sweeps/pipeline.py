@@ -1,4 +1,4 @@
-"""The stages of a DVC pipeline that train, and their training in order of dependency by an engine other than DVC."""
+"""The training stages of a DVC pipeline, and running them in dependency order without DVC."""
 
 import shlex
 import subprocess
@@ -12,35 +12,35 @@ from bench.errors import UsageError
 from bench.sweeps.tune import EXPERIMENT
 
 PATIENCE = 1.0
-"""Seconds between two looks at stages that run."""
+"""Seconds between checks on running stages."""
 TRAINS = ["python", "-m", "bench"]
-"""How the command of a stage that trains begins."""
+"""How the command of a training stage starts."""
 
 
 class Stage(NamedTuple):
     """A tuning or a sweep."""
 
     name: str
-    """As DVC addresses it."""
+    """The stage's name in DVC."""
     arguments: list[str]
-    """Of `bench`."""
+    """Arguments of `bench`."""
     after: list[str]
     """Names of the stages whose results it reads."""
 
     @property
     def records(self) -> str:
-        """The experiment, or the tuning, that its records are of."""
+        """The experiment or tuning that its records belong to."""
         return EXPERIMENT.format(model=self.option("--model")) if self.arguments[0] == "tune" else self.arguments[1]
 
     def option(self, name: str) -> str | None:
-        """The first value of an option; None where it is not given."""
+        """The first value of an option; None if it is not given."""
         return next((value for option, value in pairwise(self.arguments) if option == name), None)
 
 
 def stages(file: str) -> list[Stage]:
-    """Those of a pipeline's file that train, each after the ones that it depends on.
+    """The training stages in a pipeline's file, each after its dependencies.
 
-    Raises `UsageError` where DVC is not installed.
+    Raises `UsageError` if DVC is not installed.
     """
     try:
         from dvc.repo import Repo
@@ -67,9 +67,9 @@ def stages(file: str) -> list[Stage]:
 def train(
     todo: Sequence[Stage], start: Callable[[Stage], subprocess.Popen], say: Callable[[str], None]
 ) -> dict[str, int]:
-    """Runs stages, each as soon as those before it have ended well, and returns their exit statuses.
+    """Runs stages, each as soon as its dependencies have succeeded, and returns their exit statuses.
 
-    A stage after one that failed is not started.
+    Stages that depend on a failed one are not started.
     """
     running: dict[str, subprocess.Popen] = {}
     ended: dict[str, int] = {}
@@ -95,6 +95,6 @@ def _ready(todo: Iterable[Stage], ended: dict[str, int]) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last nonempty line of a log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no output"

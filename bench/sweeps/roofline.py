@@ -1,9 +1,9 @@
-"""How long runs take on a GPU that is not here: what their steps launch, compute and move, against its data sheet.
+"""Estimates how long runs take on a GPU, without one: what their steps launch, compute and move, by its data sheet.
 
 A step is counted on tensors without content (PyTorch's `meta` device), operation by operation. On the GPU an operation
-takes what its FLOPs or its bytes take, whichever is longer (the roofline of Williams, Waterman and Patterson 2009); on
-the host each takes `LAUNCH`. Processes that share a GPU launch side by side, and the GPU works for one at a time. Left
-out are measures of the layers, reading data, and the start of processes.
+takes the time of its FLOPs or of its bytes, whichever is longer (the roofline of Williams, Waterman and Patterson
+2009); on the host each takes `LAUNCH`. Processes that share a GPU launch in parallel, and the GPU works for one at a
+time. Not included are measurements of the layers, reading data, and starting processes.
 """
 
 import copy
@@ -30,30 +30,30 @@ from bench.training.learner import Learner, build, placed
 from bench.training.length import steps
 
 LAUNCH = 10e-6
-"""Seconds of the host per operation: PyTorch's dispatcher and autograd, one process on one core."""
+"""Host seconds per operation: PyTorch's dispatcher and autograd, one process on one core."""
 SHORTEST = 2e-6
-"""Seconds of the GPU per operation, at least."""
+"""Minimum GPU seconds per operation."""
 FLOPS_SHARE, BYTES_SHARE = 0.5, 0.7
-"""Of the peaks of a data sheet, what matrix products and memory reach."""
+"""Share of the data sheet's peaks that matrix products and memory reach."""
 MEMORY_SHARE = 0.8
-"""Of the memory of a GPU, what populations may take."""
+"""Share of the GPU's memory that populations may use."""
 STATE = {"adam": 3, "adamw": 2, "rmsprop": 1, "sgd": 0}
 """Numbers that an optimiser keeps per parameter."""
 IMAGE = (3, 32, 32)
-"""Of the datasets that are read from files."""
+"""Shape of images in the datasets that are read from files."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a data sheet says, dense, without sparsity."""
+    """Figures of a data sheet, dense, without sparsity."""
 
     name: str
     flops: dict[str, float]
-    """Per second, by precision."""
+    """FLOPs per second, by precision."""
     bandwidth: float
     """Bytes per second."""
     memory: float
-    """Bytes."""
+    """Memory in bytes."""
 
 
 GPUS = {
@@ -79,22 +79,22 @@ GPUS = {
 
 
 def gpu_called(name: str) -> Gpu:
-    """Raises `UsageError` for a GPU whose data sheet is not here."""
+    """The GPU called `name`. Raises `UsageError` for a GPU without a data sheet here."""
     if name not in GPUS:
         raise unknown("GPU", name, GPUS)
     return GPUS[name]
 
 
 class Work(NamedTuple):
-    """The operations of a pass of one network, an entry each."""
+    """The operations of a pass of one network, one entry each."""
 
     flops: np.ndarray
     bytes: np.ndarray
-    """Read and written."""
+    """Bytes read and written."""
     written: float
 
     def seconds(self, members: int, gpu: Gpu, precision: str) -> float:
-        """On a GPU, where `members` of a population make the pass at once."""
+        """Seconds on a GPU, when `members` of a population make the pass together."""
         products = members * self.flops / (FLOPS_SHARE * gpu.flops[precision])
         moves = members * self.bytes / (BYTES_SHARE * gpu.bandwidth) * (0.5 if precision == "bfloat16" else 1.0)
         return float(np.maximum(SHORTEST, np.maximum(products, moves)).sum())
@@ -102,7 +102,7 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What runs take on a GPU, all together."""
+    """The total cost of runs on a GPU."""
 
     runs: int
     launches: float
@@ -120,7 +120,7 @@ class Cost:
         )
 
     def times(self, factor: float) -> "Cost":
-        """Of so many times the runs."""
+        """The cost of this many times the runs."""
         return Cost(
             round(factor * self.runs),
             factor * self.launches,
@@ -134,7 +134,7 @@ NOTHING = Cost(0, 0.0, 0.0, 0.0, 0.0)
 
 
 def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | None = None) -> Cost:
-    """Of runs that `workers` processes train, in programs as a sweep has them."""
+    """The cost of runs trained by `workers` processes, in programs as in a sweep."""
     parts: list[Cost] = []
     known: dict[str, _Passes] = {}
     for program in programs(configs, _learner):
@@ -154,16 +154,16 @@ def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | No
 
 @dataclass(frozen=True)
 class _Passes:
-    """What a run is made of."""
+    """The passes that a run is made of."""
 
     config: Config
     training: Work
     test: Work
     memory: float
-    """Bytes that one member of a population needs."""
+    """Bytes needed by one member of a population."""
 
     def cost(self, members: int, gpu: Gpu) -> Cost:
-        """Of a program of so many runs; the seconds are those of the GPU alone."""
+        """The cost of a program of this many runs; the seconds are those of the GPU alone."""
         config = self.config
         judged = math.ceil(sizes(config.dataset).test / config.batch_size)
         tests = judged * (1 + (config.epochs - 1) // config.test_every if config.test_every else 1)
@@ -178,7 +178,7 @@ class _Passes:
 
 
 def _passes(config: Config) -> _Passes:
-    """Of one run, counted."""
+    """The passes of one run, counted."""
     counted = replace(config, precision="float64" if config.precision == "float64" else "float32")
     learner, data = copy.deepcopy(_learner(counted)), _data(counted)
     with _Operations() as batch:
@@ -212,12 +212,12 @@ def _rank(config: Config) -> float:
 
 
 def _learner(config: Config) -> Learner:
-    """That of a run, on data of its shape: no file is read."""
+    """The learner of a run, on data of the right shape, without reading files."""
     return build(config, placed(_data(config), replace(config, split="test"), "cpu"))
 
 
 def _data(config: Config) -> Data:
-    """The data of a program, or else blank images of their shape, as many as make two batches."""
+    """The data of a program, or blank images of the same shape, enough for two batches."""
     dataset = DATASETS.get(parse_name(config.dataset)[0])
     if not dataset.in_files:
         return load_once(config.dataset, config.seed)
@@ -227,7 +227,7 @@ def _data(config: Config) -> Data:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts the operations that run on a GPU: views of a tensor are none."""
+    """Counts the operations that run on a GPU; views of a tensor do not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class _Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: to skip the compiler, PyTorch would import it first."""
+        """False: to skip the compiler, PyTorch would import it first."""
         return False
 
     def __torch_dispatch__(

@@ -10,17 +10,17 @@ from bench.records.store import Record, Store
 
 
 def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str]) -> list[Config]:
-    """Those of `configs` that are to be run: none of `experiments` has a valid record, or the run failed."""
+    """Those of `configs` that still have to run: none of `experiments` has a valid record, or the run failed."""
     return [config for config in configs if not is_final(store.find(config, experiments))]
 
 
 def is_final(record: Record | None) -> TypeGuard[Record]:
-    """Whether a run has a result; one that failed is to be repeated."""
+    """Whether a run has a result; a failed run is to be repeated."""
     return record is not None and not is_missing(record["status"])
 
 
 def check(configs: Sequence[Config]) -> None:
-    """Builds one network a setting. Raises `UsageError` for a setting that cannot run, before anything is written."""
+    """Builds one network per setting. Raises `UsageError` for a setting that cannot run, before anything is written."""
     from bench.training.augment import augmentation
     from bench.training.learner import prepare
 

@@ -1,4 +1,4 @@
-"""What a results folder has to hold so that its runs can stand beside those of the benchmark."""
+"""Checks what a results folder needs for its runs to join those of the benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,11 +19,11 @@ from bench.sweeps.run import is_final
 from bench.sweeps.tune import EXPERIMENT, choice, trials
 
 TUNING = EXPERIMENT.format(model="")
-"""How the names of tunings start."""
+"""Common prefix of the names of tunings."""
 
 
 class Setting(NamedTuple):
-    """A setting of an experiment, with the runs that it has."""
+    """A setting of an experiment, with its runs."""
 
     experiment: str
     scale: str
@@ -31,9 +31,9 @@ class Setting(NamedTuple):
 
 
 def check(folder: Path) -> tuple[list[Setting], list[str]]:
-    """The recorded settings of a results folder, and all that keeps them out of the standard table, a line each.
+    """The recorded settings of a results folder, and the problems that keep them out of the standard table.
 
-    Raises `UsageError` where it holds no experiment.
+    Raises `UsageError` if it contains no experiment.
     """
     settings: list[Setting] = []
     problems: list[str] = []
@@ -61,7 +61,7 @@ def check(folder: Path) -> tuple[list[Setting], list[str]]:
 
 
 def _settings(found: Experiment, scale: str, store: Store) -> Iterator[tuple[Setting, int]]:
-    """The settings of an experiment on the standard data, recorded or not, with the number of their planned runs."""
+    """The settings of an experiment on the standard data, recorded or not, with the number of planned runs."""
     configs = found.configs(scale, alternative(0), store.folder.parent)
     for setting, group in groupby(configs, key=lambda config: replace(config, seed=0)):
         runs = list(group)
@@ -89,7 +89,7 @@ def _problems(settings: Sequence[tuple[Setting, int]], store: Store) -> Iterator
 
 
 def _untuned(config: Config, scale: str, store: Store) -> str:
-    """Why the rates of a run are not those that the standard budget of trials chose; empty where they are."""
+    """Why the rates of a run are not those chosen by the standard budget of trials; empty if they are."""
     model, rule, folder = config.model, config.rule, store.folder.parent
     if protocol(model, scale).tune is None:
         return ""

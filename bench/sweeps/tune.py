@@ -1,9 +1,9 @@
-"""Chooses each rule's settings on the validation split, every rule with the same small budget of trials.
+"""Chooses each rule's settings on the validation split, with the same small budget of trials for every rule.
 
 A search has two rounds, over the logarithms of learning rate, decay and feedback rate. The first spreads its trials
-over the ranges of the protocol by a Sobol sequence, the same points for every rule (Bergstra and Bengio 2012 on random
-search); the second spreads its own over a box half as wide around the best of them, which may leave the ranges. Rules
-whose feedback has no rate of its own leave that one at 1. A trial lasts a third of a run, on the schedule of the run.
+over the protocol's ranges in a Sobol sequence, at the same points for every rule (Bergstra and Bengio 2012 on random
+search). The second spreads its trials over a box half as wide around the best of them, which may extend beyond the
+ranges. Rules whose feedback has no separate rate keep it at 1. A trial takes a third of a run, on the run's schedule.
 """
 
 import json
@@ -28,12 +28,12 @@ from bench.sweeps.run import is_final
 ROUNDS = (10, 6)
 """Trials per round."""
 WIDTH = 0.5
-"""Of the box of the second round, over that of the first, in the logarithm."""
+"""Width of the second round's box relative to the first's, in the logarithm."""
 SHARE = 1 / 3
-"""Length of a trial, over that of a run."""
+"""Length of a trial relative to a run."""
 EXPERIMENT = "tune-{model}"
 MEASURES = ("measure_every", "test_every", "measure_dimension")
-"""What trials leave out: it takes time and changes no accuracy."""
+"""Settings that trials leave out: they take time and do not change the accuracy."""
 
 Find = Callable[[Config], Record | None]
 
@@ -41,10 +41,10 @@ Find = Callable[[Config], Record | None]
 def trials(
     model: str, scale: str, rule: str, find: Find = lambda config: None, dataset: str | None = None
 ) -> list[list[Config]]:
-    """The rounds that are known: the second only once `find` has a record of every trial of the first that ended.
+    """The rounds known so far: the second only when `find` has a final record of every trial of the first.
 
-    On `dataset`, whether it is present or not, else the first of the protocol that is present. Raises `UsageError`
-    where nothing is tuned at the scale.
+    Uses `dataset`, whether it is present or not, or the protocol's first dataset that is present. Raises `UsageError` if
+    nothing is tuned at the scale.
     """
     found = protocol(model, scale)
     if found.tune is None:
@@ -74,7 +74,7 @@ def trials(
 
 
 def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
-    """Length and learning rates of a trial: it goes through the whole schedule of a run, in a third of its epochs."""
+    """Length and learning rates of a trial: a run's whole schedule in a third of its epochs."""
     epochs = math.ceil(settings["epochs"] * SHARE)
     fixed: dict[str, Any] = {"epochs": epochs, "split": "validation"}
     fixed |= {name: getattr(Config, name) for name in MEASURES if name in settings}
@@ -86,15 +86,15 @@ def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _points(number: int) -> np.ndarray:
-    """The points of a round in the unit cube, (trials, searched): the first of a scrambled Sobol sequence."""
+    """The points of a round in the unit cube, (trials, searched): the first points of a scrambled Sobol sequence."""
     size = ROUNDS[number]
     return qmc.Sobol(d=len(SEARCHED), rng=number).random_base2(math.ceil(math.log2(size)))[:size]
 
 
 def _best(configs: list[Config], records: list[Record]) -> int:
-    """Index of the best trial: by accuracy, then by the lower loss, then by the lower learning rate.
+    """Index of the best trial: by accuracy, then by lower loss, then by lower learning rate.
 
-    So where all diverged the search goes on at lower rates.
+    If all diverged, the search therefore continues at lower rates.
     """
 
     def merit(n: int) -> tuple[float, float, float]:
@@ -105,9 +105,9 @@ def _best(configs: list[Config], records: list[Record]) -> int:
 
 
 def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = None) -> Choice:
-    """The rule's `trials`, all of which have ended, each with its accuracy, and the settings of the best of them.
+    """The rule's `trials`, all of them complete, each with its accuracy, and the settings of the best one.
 
-    Raises `UsageError` where every trial diverged.
+    Raises `UsageError` if every trial diverged.
     """
     rounds = trials(model, scale, rule, find, dataset)
     configs = [config for of_round in rounds for config in of_round]
@@ -125,7 +125,7 @@ def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = 
 
 
 def choose(model: str, scale: str, rule: str, find: Find, results: Path, dataset: str | None = None) -> Choice:
-    """Writes the rule's `choice` among the tuned settings of the model below `results`."""
+    """Writes the rule's `choice` to the model's tuned settings below `results`."""
     found = choice(model, scale, rule, find, dataset)
     content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"

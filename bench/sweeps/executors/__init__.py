@@ -1,1 +1,1 @@
-"""How missing runs get done, one engine per file: its `run_all` trains them and tells of each as it is recorded."""
+"""Trains missing runs, one executor per file: its `run_all` trains them and reports each when it is recorded."""

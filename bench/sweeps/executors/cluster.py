@@ -15,29 +15,29 @@ EXECUTORS = ("slurm", "local", "debug")
 OWN = ("executor", "pack")
 """Keys that submitit does not know."""
 KEPT = ("job_name", "nodes", "ntasks_per_node", "num_gpus", "wckey", "stderr_to_stdout", "use_srun")
-"""Keys of submitit that are not to be set: a job is one process, and is found by its name."""
+"""Keys of submitit that may not be set: a job is one process and is found by its name."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a cluster file says."""
+    """The content of a cluster file."""
 
     path: Path
     executor: Literal["slurm", "local", "debug"]
     time: float
     """Minutes after which a job ends."""
     pack: float
-    """Minutes of training that are packed into a job."""
+    """Minutes of training packed into a job."""
     parameters: dict[str, Any]
-    """Those of submitit, `time` among them."""
+    """The parameters for submitit, including `time`."""
 
     @property
     def at_once(self) -> int:
-        """Most jobs at once."""
+        """Maximum number of simultaneous jobs."""
         return self.parameters.get("array_parallelism", 256)
 
     def of_submitit(self, folder: Path, name: str, requeues: int) -> Any:
-        """An executor of submitit, which keeps its files in `folder`. Raises `ValueError` for a wrong parameter."""
+        """A submitit executor that keeps its files in `folder`. Raises `ValueError` for an invalid parameter."""
         import submitit
 
         if self.executor == "debug":
@@ -56,7 +56,7 @@ def _of_local(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_cluster(path: Path) -> Cluster:
-    """The cluster file at `path`. Raises `UsageError` where it is wrong, or where Slurm is not installed."""
+    """The cluster file at `path`. Raises `UsageError` if it is invalid, or if Slurm is not installed."""
     from submitit import SlurmExecutor
 
     content = read_yaml(path)
@@ -93,8 +93,8 @@ def packed(
 ) -> list[list[Config]]:
     """The runs of each job, in order: programs that together take `pack` minutes of `workers` processes.
 
-    A program that lacks an estimate has a job of its own; a longer one is cut, to one run at least. Raises `UsageError`
-    where the time limit is below one run.
+    A program without an estimate gets its own job; one that takes longer is cut, down to one run at least. Raises
+    `UsageError` if the time limit is too short for one run.
     """
     longest = max((seconds[config.digest] for config in configs if config.digest in seconds), default=0.0)
     if longest > 60 * cluster.time:

@@ -1,8 +1,8 @@
-"""Jobs of Slurm, through submitit: what one does, which were submitted together, and which have not ended.
+"""Slurm jobs, through submitit: what a job does, which jobs were submitted together, and which are still running.
 
-A job trains its runs as a sweep on its own node does, with claims and checkpoints, so that any process, job or
-controller may be killed: what was recorded stays, and the rest can be submitted again. submitit's executors `local` and
-`debug` run the same jobs on this machine.
+A job trains its runs like a sweep on its own node, with claims and checkpoints, so any process, job or controller may
+be killed: existing records stay, and the rest can be submitted again. submitit's executors `local` and `debug` run the
+same jobs on this machine.
 """
 
 import io
@@ -31,7 +31,7 @@ from bench.sweeps.run import missing
 from bench.training.process import Terminated
 
 REQUEUES = 1_000
-"""How often a job may reach its time limit."""
+"""How many times a job may reach its time limit."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Job:
 
     configs: tuple[Config, ...]
     folder: str
-    """Of the scale, absolute."""
+    """Absolute path of the scale's folder."""
     experiment: str
     reuses: tuple[str, ...]
     scale: str
@@ -53,7 +53,7 @@ class Job:
             self._train()
         except Terminated as error:
             if error.signal == signal.SIGUSR2:
-                os.kill(os.getpid(), signal.SIGUSR2)  # of submitit, which requeues the job
+                os.kill(os.getpid(), signal.SIGUSR2)  # handled by submitit, which requeues the job
             sys.exit("terminated; the runs resume when Slurm requeues the job or they are submitted again")
         except UsageError as error:
             print("error:", one_line(error), file=sys.stderr)
@@ -78,7 +78,7 @@ class Job:
         )
 
     def checkpoint(self) -> Any:
-        """What submitit calls when the job is requeued: the same job, as its runs have checkpoints of their own."""
+        """Called by submitit when the job is requeued: the same job, because its runs have their own checkpoints."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -100,11 +100,11 @@ class Array:
     parts: list[list[str]]
     """Digests of the runs of each job."""
     ids: list[str]
-    """Of the jobs, once they are known."""
+    """Ids of the jobs, once known."""
 
     @property
     def name(self) -> str:
-        """The name that the jobs have in the queue."""
+        """The jobs' name in the queue."""
         return self.folder.name
 
     def save(self) -> None:
@@ -112,7 +112,7 @@ class Array:
         write_text(self.folder / "array.json", json.dumps(kept))
 
     def last_line(self, number: int) -> str:
-        """The last line that a job said, with the name of its log."""
+        """The last line of a job's output, with the path of its log."""
         log = self.folder / f"{self.ids[number]}_0_log.err" if number < len(self.ids) else self.folder
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
         said = [line.strip() for line in lines if line.strip() and not line.startswith("srun:")]
@@ -120,29 +120,29 @@ class Array:
 
 
 def arrays_of(store: Store) -> list[Array]:
-    """Those that were submitted for a results folder, in order."""
+    """The arrays submitted for a results folder, in order."""
     paths = sorted(store.folder.glob("jobs/*/array.json"), key=lambda path: path.stat().st_mtime)
     return [Array(path.parent, **json.loads(path.read_text())) for path in paths]
 
 
 class Queue:
-    """Where jobs are submitted, and which of them have not ended."""
+    """Submits jobs and knows which of them are still running."""
 
     def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
         self.cluster, self.say = cluster, say
         self.jobs: dict[str, list[Any]] = {}
-        """Those of submitit by the name of the array, of this process."""
+        """The submitit jobs of this process, by the name of the array."""
         self.problem = ""
         self.states: Counter[str] = Counter()
 
     def submit(self, store: Store, experiment: str, jobs: Sequence[Job]) -> Array:
-        """Submits jobs as one array. It is written down first, so that none is submitted twice."""
+        """Submits jobs as one array. The array is recorded first, so that no job is submitted twice."""
         folder = store.folder / "jobs" / f"{experiment}-{secrets.token_hex(4)}"
         parts = [[config.digest for config in job.configs] for job in jobs]
         array = Array(folder, experiment, self.cluster.executor, parts, [])
         array.save()
         try:
-            with redirect_stderr(io.StringIO()):  # which submitit prints beside its error
+            with redirect_stderr(io.StringIO()):  # submitit prints to it in addition to its error
                 submitted = self.cluster.of_submitit(folder, folder.name, REQUEUES).submit_array(jobs)
         except Exception as error:
             shutil.rmtree(folder)
@@ -156,7 +156,7 @@ class Queue:
         return array
 
     def submitted(self, arrays: Sequence[Array]) -> dict[str, str] | None:
-        """The state of the job by the digest of the run, for jobs that have not ended; None where Slurm is silent."""
+        """The job state by digest of the run, for jobs that have not ended; None if Slurm does not answer."""
         queued = self._ask() if self.cluster.executor == "slurm" else self._own()
         if queued is None:
             return None

@@ -1,4 +1,4 @@
-"""Runs configurations on this machine, side by side, in processes that share nothing but the store."""
+"""Runs configurations on this machine in parallel, in processes that share nothing but the store."""
 
 import multiprocessing
 import os
@@ -21,9 +21,9 @@ from bench.sweeps.run import is_final
 from bench.training.process import PAUSE, Terminated, asked_to_pause, pause, pausing, train_alone
 
 PATIENCE = 0.2
-"""Seconds after which a sweep hears SIGTERM."""
+"""Seconds until a sweep notices SIGTERM."""
 RETRY = 10.0
-"""Seconds after which a sweep looks again at runs that others train."""
+"""Seconds until a sweep looks again at runs that others are training."""
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -41,17 +41,18 @@ def run_all(
     say: Callable[[str], None] = lambda line: None,
     reuses: Sequence[str] = (),
 ) -> None:
-    """Runs `configs` in order on `workers` processes and tells `done` of each as it ends.
+    """Runs `configs` in order on `workers` processes and calls `done` with each as it ends.
 
-    Each run is claimed before it is trained. One that another sweep has is waited for, and taken over where that sweep
-    is gone; one that has come to be recorded, in `experiment` or those that it `reuses`, is not trained again.
+    Each run is claimed before it is trained. A run that another sweep is training is waited for, and taken over if that
+    sweep is gone. A run that has been recorded in the meantime, in `experiment` or those that it `reuses`, is not
+    trained again.
 
-    `population` is how many runs that are alike train as one program at most, None for as many as a GPU's memory
-    holds; `say` is told where that did not work. Past `deadline` (of `time.monotonic`) runs in progress are
-    checkpointed and none starts; after SIGTERM likewise, and then `Terminated` is raised. An interrupt, or a second
-    SIGTERM, ends the workers at once, and each loses what it did since its last checkpoint; so does a record or a
-    checkpoint that cannot be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as
-    failed and keeps its checkpoint.
+    `population` is the maximum number of runs trained as one program, None for as many as fit into GPU memory; `say` is
+    called if that did not work. Past `deadline` (of `time.monotonic`), runs in progress are checkpointed and no new run
+    starts; the same happens after SIGTERM, and then `Terminated` is raised. An interrupt or a second SIGTERM ends the
+    workers immediately, and each loses its work since the last checkpoint; so does a record or checkpoint that cannot
+    be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as failed and keeps its
+    checkpoint.
     """
     store.check_names(experiment, configs)
     queue = deque((program, population) for program in parts(configs, population))
@@ -71,7 +72,7 @@ def run_all(
             return record
 
         def claimed(program: list[Config], most: int | None) -> list[Config]:
-            """The runs of a program that are to be trained now, by this sweep."""
+            """The runs of a program that this sweep is to train now."""
             taken = [config for config in program if claims.take(config)]
             if others := [config for config in program if config not in taken]:
                 elsewhere.append((others, most))
@@ -149,7 +150,7 @@ def run_all(
 
 
 def _start_worker() -> None:
-    """Readies a worker for one run at a time; no worker outlives its sweep."""
+    """Prepares a worker for one run at a time; workers never outlive their sweep."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in PAUSE:
         signal.signal(number, pause)

@@ -1,4 +1,4 @@
-"""Runs configurations in jobs of Slurm: what is missing is submitted as one job array, and its records are watched."""
+"""Runs configurations in Slurm jobs: submits the missing ones as one job array and watches for their records."""
 
 import math
 import time
@@ -13,9 +13,9 @@ from bench.sweeps.executors.jobs import Array, Job, Queue, arrays_of
 from bench.sweeps.run import is_final
 
 LOOK = 2.0
-"""Seconds between two looks at the records."""
+"""Seconds between checks for new records."""
 ASK = 30.0
-"""Seconds between two questions to the queue."""
+"""Seconds between queries of the queue."""
 
 
 def run_all(
@@ -34,11 +34,11 @@ def run_all(
     reuses: Sequence[str] = (),
     submit_only: bool = False,
 ) -> None:
-    """Submits those of `configs` that no job has, and unless `submit_only` waits for all and tells `done` of each.
+    """Submits those of `configs` that are in no job; unless `submit_only`, waits for all and calls `done` with each.
 
-    A job has `workers` processes; None for one per core that it asks for on the CPU, and one on a GPU. `seconds` are
-    what runs will take, by digest; of those that lack an estimate each program gets a job of its own. Raises
-    `UsageError` where a job cannot be submitted, and where jobs ended before their runs did.
+    A job has `workers` processes; None means one per requested core on the CPU, and one on a GPU. `seconds` are the
+    estimated times of runs, by digest; programs without an estimate get their own job. Raises `UsageError` if a job
+    cannot be submitted, or if jobs ended before their runs did.
     """
     writable(store.folder)
     experiments = [experiment, *reuses]
@@ -80,10 +80,10 @@ def _watch(
     done: Callable[[Config, Record], None],
     say: Callable[[str], None],
 ) -> None:
-    """Until each run that waits has a record that it had not `before`. Raises `UsageError` where jobs ended first."""
+    """Waits until each run in `waiting` has a new record since `before`. Raises `UsageError` if jobs ended first."""
     job_of = {digest: (array, n) for array in arrays for n, part in enumerate(array.parts) for digest in part}
     gone: set[tuple[str, int]] = set()
-    """Jobs that had ended when the queue was last asked; files of a network file system come late."""
+    """Jobs that had ended at the last query; on a network file system their files may appear later."""
     lost: dict[tuple[str, int], str] = {}
 
     def collect() -> None:

@@ -1,7 +1,7 @@
-"""How each network is trained: one YAML a network, with a section a scale; `bench tune` adds settings per rule.
+"""How each network is trained: one YAML file per network, a section per scale; `bench tune` adds settings per rule.
 
-A network of another package has its YAML beside its module, under the name of the module. Tuned settings are results:
-they lie in `<results>/<scale>/tuned/<model>.json`. `configure` makes the configuration of a run from both.
+A network from another package has its YAML file next to its module, with the same name. Tuned settings are results, in
+`<results>/<scale>/tuned/<model>.json`. `configure` builds the configuration of a run from both.
 """
 
 import json
@@ -22,16 +22,16 @@ from bench.rules import RULES
 SCALES = ("quick", "cpu", "gpu", "paper")
 HERE = Path(__file__).parent
 INSTALLED = HERE.parent / "results"
-"""The tuned settings in a wheel, which `setup.py` puts there."""
+"""The tuned settings in a wheel, where `setup.py` puts them."""
 COMMITTED = INSTALLED if INSTALLED.is_dir() else HERE.parents[2] / "results"
-"""The results folder that the tuned settings come with: of this checkout, or of the wheel."""
+"""The results folder with the shipped tuned settings: of this checkout, or of the wheel."""
 SEARCHED = ("lr", "weight_decay", "feedback_rate")
-"""What `bench tune` chooses; the last for the rules whose feedback has a rate of its own."""
+"""The settings that `bench tune` chooses; the last only for rules whose feedback has a separate rate."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Where `bench tune` starts its search: ranges, low and high, in the logarithm, the same for every rule."""
+    """Where `bench tune` searches: ranges, low and high, in the logarithm, the same for every rule."""
 
     rank: str
     """Rank of the rules that have one."""
@@ -48,12 +48,12 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the search gave for one rule."""
+    """The result of the search for one rule."""
 
     chosen: dict[str, float]
     """Settings of the best trial, fields of `Config`."""
     trials: list[dict[str, int | float]]
-    """In order: settings, `accuracy` on the validation split in percent, `round` (absent where there was one)."""
+    """In order: settings, `accuracy` on the validation split in percent, `round` (absent if there was only one)."""
 
     def __post_init__(self) -> None:
         for name, value in self.chosen.items():
@@ -73,17 +73,17 @@ class Scale:
     """The settings of one network at one scale."""
 
     datasets: list[str]
-    """Alternatives, in order; the first that is present is used."""
+    """Alternatives, in order; the first one present is used."""
     settings: dict[str, Any]
     """Fields of `Config` for every rule."""
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Fields of `Config` for one rule, above `settings`."""
+    """Fields of `Config` for one rule, overriding `settings`."""
     tune: Tuning | None = None
-    """None where nothing is tuned."""
+    """None if nothing is tuned."""
 
 
 def protocol(model: str, scale: str) -> Scale:
-    """The settings of `model` at `scale`. Raises `UsageError` where either does not exist."""
+    """The settings of `model` at `scale`. Raises `UsageError` if either does not exist."""
     if model not in MODELS.names():
         raise unknown("model", model, MODELS.names())
     if scale not in SCALES:
@@ -103,14 +103,14 @@ def _path(model: str) -> Path:
 
 
 def tuned_path(model: str, scale: str, results: Path) -> Path:
-    """Where `bench tune` keeps the trials and the chosen settings of a network at a scale."""
+    """The file in which `bench tune` keeps a network's trials and chosen settings at a scale."""
     return results / scale / "tuned" / f"{model}.json"
 
 
 def searches(model: str, scale: str, results: Path) -> dict[str, Choice]:
-    """What one results folder holds, by rule; empty where nothing was tuned.
+    """The searches in one results folder, by rule; empty if nothing was tuned.
 
-    Raises `UsageError` where the file is broken.
+    Raises `UsageError` if the file is damaged.
     """
     path = tuned_path(model, scale, results)
     return _searches(path, path.read_text()) if path.exists() else {}
@@ -128,7 +128,7 @@ def _searches(path: Path, text: str) -> dict[str, Choice]:
 
 
 def tuned(model: str, scale: str, results: Path = COMMITTED) -> dict[str, dict[str, float]]:
-    """The chosen settings per rule: those of `results`, for rules that were not tuned there those of `COMMITTED`."""
+    """The chosen settings per rule: those of `results`, or those of `COMMITTED` for rules that were not tuned there."""
     found = searches(model, scale, COMMITTED) | searches(model, scale, results)
     return {rule: choice.chosen for rule, choice in found.items()}
 
@@ -145,9 +145,9 @@ def configure(
 ) -> Config:
     """The configuration of a run: the protocol, then the rule's tuned settings, then `overrides`.
 
-    `dataset` may name alternatives in order, of which `choose` takes one: by default the first that is present. Tuned
-    settings are those of the folder `results`, see `tuned`; None leaves them out. Raises `UsageError` for anything that
-    does not exist.
+    `dataset` may name alternatives in order, one of which `choose` selects: by default the first one present. Tuned
+    settings come from the folder `results`, see `tuned`; None ignores them. Raises `UsageError` for anything that does
+    not exist.
     """
     if rule not in RULES.names():
         raise unknown("rule", rule, RULES.names())
@@ -161,10 +161,10 @@ def configure(
 
 
 def departures(config: Config, scale: str, results: Path = COMMITTED) -> dict[str, Any]:
-    """Where a configuration departs from the one that its rule has at `scale`, at the same rank, data and seed.
+    """Where a configuration differs from its rule's configuration at `scale`, for the same rank, data and seed.
 
-    Options are taken one by one, as `bench run --set` has them: `{"model_options.width": 64}`. None stands for an
-    option of the protocol that is left out.
+    Options are listed one by one, as for `bench run --set`: `{"model_options.width": 64}`. None marks an option of the
+    protocol that is missing.
     """
     kept: dict[str, Any] = {"dataset": config.dataset, "rank": config.rank, "seed": config.seed}
     standard = _flat(configure(config.model, config.rule, scale, choose=str, results=results, **kept))
