@@ -1,4 +1,4 @@
-"""`bench list` and `bench data`: what there is."""
+"""`bench list` and `bench data`: what is available."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def models() -> Rows:
 
 
 def _rules_for(model: "type[Network]") -> str:
-    """Direct rules need a single output, and those that tell every layer the targets class labels."""
+    """Direct rules need a single output, and rules that give every layer the targets need class labels."""
     rules = {name: rule() for name, rule in RULES.all().items()}
     lacking = {name for name, rule in rules.items() if rule.direct and not model.output_module}
     lacking |= {name for name, rule in rules.items() if not rule.serves(model.regression)}
@@ -81,9 +81,9 @@ def all_experiments() -> Rows:
 
 
 def data(download: str | None, check: bool, clear_cache: bool) -> int:
-    """Fetches a dataset into the first data folder or clears the cache, if asked to; prints where each dataset is.
+    """Fetches a dataset into the first data folder or clears the cache, if requested; prints where each dataset is.
 
-    The exit status is 1 where a check finds something wrong.
+    The exit status is 1 if a check finds a problem.
     """
     from bench.data import _cache
 

@@ -1,4 +1,4 @@
-"""`bench compare`: two rules on one task, paired by seed, from recorded runs alone."""
+"""`bench compare`: two rules on one task, paired by seed, from recorded runs only."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,23 +20,23 @@ from bench.sweeps.protocols import SCALES, departures
 
 @dataclass(frozen=True)
 class Side:
-    """A rule as it was asked for, and its recorded runs at one scale, of any rank and on any data."""
+    """A requested rule and its recorded runs at one scale, of any rank and on any data."""
 
     rule: str
     rank: str | None
-    """None for the one that is recorded."""
+    """None for the rank that is recorded."""
     recorded: tuple[Runs, ...] = ()
 
     def __str__(self) -> str:
         return _name(self.rule, self.rank)
 
     def on(self, dataset: str) -> list[Runs]:
-        """The recorded runs of the rank that was asked for."""
+        """The recorded runs of the requested rank."""
         return [runs for runs in self.recorded if runs.config.dataset == dataset and self._asked(runs)]
 
     @property
     def datasets(self) -> set[str]:
-        """What those runs trained on."""
+        """The datasets that those runs trained on."""
         return {runs.config.dataset for runs in self.recorded if self._asked(runs)}
 
     def _asked(self, runs: Runs) -> bool:
@@ -87,7 +87,7 @@ def _model(task: str) -> str:
 def _recorded(
     sides: Sequence[Side], model: str, scales: Iterable[str], results: Path, refused: dict[Path, str]
 ) -> tuple[str, list[Side]]:
-    """The first scale at which both are recorded, and what is; `refused` as in `read_all`."""
+    """The first scale at which both are recorded, with their runs; `refused` as in `read_all`."""
     there = []
     for scale in scales:
         found = [replace(side, recorded=tuple(_runs(side.rule, model, scale, results, refused))) for side in sides]
@@ -103,7 +103,7 @@ def _recorded(
 
 
 def _runs(rule: str, model: str, scale: str, results: Path, refused: dict[Path, str]) -> list[Runs]:
-    """All valid recorded runs of a rule with the settings of its protocol, a rank and dataset each."""
+    """All valid recorded runs of a rule with its protocol's settings, grouped by rank and dataset."""
     found: dict[str, tuple[Config, dict[int, Record]]] = {}
     named = (path for path in Store(results / scale).paths() if path.name.startswith(f"{rule}-"))
     for path, record in read_all(named, refused):

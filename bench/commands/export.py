@@ -12,7 +12,7 @@ from bench.sweeps.protocols import SCALES
 
 
 def export(folder: Path, results: Path) -> int:
-    """Writes the dataset, and says what it holds; names the files that are no valid records."""
+    """Writes the dataset and prints its size; names the files that are not valid records."""
     refused: dict[Path, str] = {}
     read = {scale: [record for _, record in read_all(Store(results / scale).paths(), refused)] for scale in SCALES}
     records = {scale: found for scale, found in read.items() if found}

@@ -1,4 +1,4 @@
-"""`bench import`: records made on another machine come in, where they fit."""
+"""`bench import`: imports the records made on another machine that pass the checks."""
 
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
@@ -11,7 +11,7 @@ from bench.sweeps.dvc import commit
 
 
 def import_(source: Path, results: Path) -> int:
-    """Copies the records of `source` that fit, a line for each that does not; then tuned settings, and DVC."""
+    """Copies the records of `source` that pass, prints a line for each other one; then tuned settings and DVC."""
     out = console()
 
     def say(line: str) -> None:

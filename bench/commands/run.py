@@ -37,7 +37,7 @@ def train_one(
     save_weights: Path | None,
     force: bool,
 ) -> int:
-    """Makes the record of a run, unless there is one, and prints its summary."""
+    """Trains and records a run, unless it has a record, and prints its summary."""
     protocol = configure(model, rule, scale, dataset=dataset, results=results, rank=rank, seed=seed)
     config = override(protocol, overrides)
     store = Store(results / scale)
@@ -60,7 +60,7 @@ def train_one(
 def override(config: Config, assignments: Sequence[str]) -> Config:
     """`config` with fields set by `KEY=VALUE` or `KEY.PART=VALUE`, values in YAML.
 
-    Raises `UsageError` for an unknown key, a value of the wrong type, or what has an option of its own.
+    Raises `UsageError` for an unknown key, a value of the wrong type, or a key that has its own option.
     """
     values = asdict(config)
     for assignment in assignments:
@@ -84,7 +84,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 def _value(text: str, where: str) -> Any:
     value = parse_yaml(text, where)
     try:
-        return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-3 for a string
+        return float(value) if isinstance(value, str) else value  # YAML 1.1 reads 1e-3 as a string
     except ValueError:
         return value
 

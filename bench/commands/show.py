@@ -1,4 +1,4 @@
-"""How results and times are put in words, and tables on the terminal."""
+"""How results and times are worded, and tables in the terminal."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.sweeps.roofline import Cost
 
 PLAIN_WIDTH = 160
-"""Columns of a table that goes to a file or a pipe."""
+"""Width in columns of a table written to a file or a pipe."""
 
 
 def console() -> Console:
@@ -25,7 +25,7 @@ def console() -> Console:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Prints rows; None shows as a dash, and columns that hold numbers only are set right."""
+    """Prints rows; None shows as a dash, and columns with only numbers are right-aligned."""
     rows = [list(row) for row in rows]
     grid = Table(title=title, title_justify="left")
     for name, values in zip(columns, zip(*rows, strict=True) if rows else (), strict=False):
@@ -48,7 +48,7 @@ def outcome(record: Record) -> str:
 
 
 def left_out(refused: Mapping[Path, str]) -> None:
-    """Names files that are no valid records, on standard error: a line for each reason, with the first such file."""
+    """Names files that are not valid records, on standard error: one line per reason, with the first such file."""
     by_reason: dict[str, list[Path]] = {}
     for path, reason in refused.items():
         by_reason.setdefault(reason, []).append(path)
@@ -69,13 +69,13 @@ COST_COLUMNS = ("runs", "launches", "FLOPs", "bytes", "time")
 
 
 def in_words(cost: "Cost") -> list[str]:
-    """What runs take on a GPU, by `COST_COLUMNS`."""
+    """The cost of runs on a GPU, by `COST_COLUMNS`."""
     numbers = (f"{number:.1e}" for number in (cost.launches, cost.flops, cost.bytes))
     return [str(cost.runs), *numbers, duration(cost.seconds)]
 
 
 def interrupted(by: KeyboardInterrupt, recorded: int) -> NoReturn:
-    """Ends the command as Ctrl-C does, or SIGTERM."""
+    """Ends the command as Ctrl-C or SIGTERM does."""
     word, status = ("terminated", 143) if isinstance(by, Terminated) else ("interrupted", 130)
     typer.echo(f"{word}; {recorded} runs recorded; the same command resumes the rest", err=True)
     raise typer.Exit(status)

@@ -28,7 +28,7 @@ SIDES = ["row", "side", "ms", "GFLOP", "peak memory of the process so far (MB)"]
 
 
 def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -> int:
-    """Measures rows, all if None, prints them and keeps them where `results` says. A missed target is no failure."""
+    """Measures rows (all if None), prints them and saves them to `results`. A missed target is not a failure."""
     for name in names or ():
         if name not in ROWS:
             raise unknown("row", name, ROWS)
@@ -54,7 +54,7 @@ def speed(names: Sequence[str] | None, *, results: Path | None, as_json: bool) -
 
 
 def measure(row: Row) -> dict[str, Any]:
-    """A row as JSON has it; `value` is None where it cannot be measured here, and `note` says why."""
+    """A row for the JSON output; `value` is None if it cannot be measured here, and `note` says why."""
     described = {name: getattr(row, name) for name in ("name", "what", "unit", "target", "limit", "device")}
     lacking = _lacking(row)
     if lacking:
@@ -63,7 +63,7 @@ def measure(row: Row) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     try:
         measured = row.measure()
-    except RuntimeError as error:  # out of memory, or an operation that this machine lacks
+    except RuntimeError as error:  # out of memory, or an unsupported operation
         return described | {"value": None, "note": f"{FAILED}: {str(error).partition(chr(10))[0]}"}
     return described | asdict(measured) | {"peak_memory_bytes": peak_memory(row.device)}
 

@@ -12,7 +12,7 @@ from bench.sweeps.submission import check
 
 
 def submit_check(folder: Path) -> int:
-    """Prints the settings that are recorded, with the digests to cite, then what is missing; 1 where something is."""
+    """Prints the recorded settings with the digests to cite, then what is missing; returns 1 if something is."""
     settings, problems = check(folder)
     columns = ["scale", "task", "dataset", "setting", "n", "mean (%)", "records"]
     table(

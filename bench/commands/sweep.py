@@ -1,4 +1,4 @@
-"""`bench sweep` and `bench tune`: many runs, of which the recorded ones are kept."""
+"""`bench sweep` and `bench tune`: many runs, training only those without a record."""
 
 import math
 import time
@@ -40,7 +40,7 @@ def sweep(
     cluster: Cluster | None = None,
     submit_only: bool = False,
 ) -> int:
-    """Shows what an experiment lacks at a scale, of all its runs or of those that claims read, and runs that.
+    """Shows the missing runs of an experiment at a scale, all of them or those that claims read, and trains them.
 
     Here on `workers` processes, by default one per core, or one on a GPU; or in jobs of a cluster, each of which has so
     many.
@@ -82,7 +82,7 @@ def sweep(
 
 
 def show_estimate(found: Experiment, scale: str, gpu: str, *, results: Path, claims: bool, workers: int) -> int:
-    """Shows what the missing runs would take on a GPU, of which `workers` processes make use; no data need be here."""
+    """Shows what the missing runs would take on a GPU used by `workers` processes; needs no data."""
     from bench.sweeps.roofline import cost, gpu_called
 
     device = gpu_called(gpu)
@@ -104,10 +104,10 @@ def tune(
     device: str,
     cluster: Cluster | None = None,
 ) -> int:
-    """Runs the trials of each rule that are missing, a round of all rules after the other, and keeps the best settings.
+    """Runs the missing trials of each rule, one round for all rules after the other, and saves the best settings.
 
-    Nothing is chosen where a trial failed, or where the budget ended them. Raises `UsageError` for a budget too short
-    for one trial and for a broken file of settings, before anything is trained.
+    Nothing is chosen if a trial failed or the budget ended the search. Raises `UsageError` for a budget too short for
+    one trial and for a damaged settings file, before anything is trained.
     """
     from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
 
@@ -168,7 +168,7 @@ def _here(workers: int | None, device: str) -> int:
 
 def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) -> None:
     def row(config: Config) -> tuple[str, str]:
-        """The groups of classes of one size stand together."""
+        """Groups of classes of the same size share a row."""
         return config.setting, config.dataset.partition("@")[0]
 
     rows = []
@@ -180,13 +180,13 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
 
 
 def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> dict[str, float]:
-    """Seconds that each run will take, by digest; empty where nothing of the model is recorded."""
+    """Estimated seconds for each run, by digest; empty if no run of the model is recorded."""
     known = timings(results, device)
     return {c.digest: seconds for c in todo if (seconds := estimate(c, scale, known)) is not None}
 
 
 def _usable(budget: float | None, todo: Sequence[Config], estimates: Sequence[float], population: int | None) -> float:
-    """Seconds after which runs pause, so that the last of them ends its epochs within the budget."""
+    """Seconds after which runs pause, so that the last of them finishes its epochs within the budget."""
     if budget is None:
         return math.inf
     if not estimates:
@@ -207,7 +207,7 @@ def _run(
     at_once: int,
     execute: Callable[..., None],
 ) -> Counter[str]:
-    """Has `execute` run `configs`, a line each; how many ended in which status."""
+    """Has `execute` run `configs`, printing a line for each; returns how many ended in which status."""
     ended: Counter[str] = Counter()
     seconds = 0.0
     out = console()

@@ -1,4 +1,4 @@
-"""`bench verify`: does every record count, is its data the right one, and are all runs there?"""
+"""`bench verify`: checks that every record counts, that its data match, and that no run is missing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from bench.sweeps.experiments import Experiment, experiment, names
 
 
 def verify(results: Path, golden: bool) -> int:
-    """Prints what is wrong with the records of all scales, a line each."""
+    """Prints what is wrong with the records of all scales, one problem per line."""
     found = sorted(results.glob("*/records"))
     stores = [Store(path.parent) for path in found if path.is_dir()]
     if not stores:
@@ -39,9 +39,9 @@ def verify(results: Path, golden: bool) -> int:
 
 
 def _invalid(store: Store, index: Index) -> Iterator[str]:
-    """Records that do not count, and those of other data than was declared or than others of their dataset.
+    """Records that do not count, and those whose data differ from the declared data or from others of their dataset.
 
-    Each file is read once; `index` is given what counts.
+    Each file is read once; valid records are added to `index`.
     """
     first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
     for path, record in read_all(store.paths(), index.refused):
@@ -60,10 +60,10 @@ def _invalid(store: Store, index: Index) -> Iterator[str]:
 
 
 def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
-    """Of the experiments recorded here, runs that have no record or failed; and notes: records of no run.
+    """Runs of the recorded experiments without a record or that failed; and notes: records that belong to no run.
 
-    Runs that no claim reads may be missing where claims read others: a note counts them. An experiment whose runs
-    cannot be told, as its network is not installed for example, is a line of the first.
+    Runs that no claim reads may be missing if claims read others: a note counts them. An experiment whose runs cannot
+    be determined, for example because its network is not installed, is a line in the first list.
     """
     lacking, notes = [], []
     scale = store.folder.name
@@ -91,7 +91,7 @@ def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
 
 
 def _plan(found: Experiment, store: Store, index: Index, *, needed: bool = False) -> list[tuple[Config, str | None]]:
-    """The runs of an experiment and how they ended, of its alternative datasets as `Experiment.recorded` chooses."""
+    """The runs of an experiment and how they ended, on the alternative dataset that `Experiment.recorded` chooses."""
     experiments = [found.name, *found.reuses]
     plans = found.plans(store.folder.name, store.folder.parent, needed=needed)
     runs = ([(config, index.status(config, experiments)) for config in configs] for configs in plans)

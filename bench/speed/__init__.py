@@ -1,6 +1,6 @@
 """What training costs on this machine, as ratios, each measured in one process. `ROWS[name]` is one of them.
 
-A row is measured by running its sides in turn, many times over; its value is the median over the rounds.
+A row is measured by running its sides alternately, many times; its value is the median over the rounds.
 """
 
 from bench.speed import epoch, feedback, floor, gpu, loop, outside, peer, population, rank, sweep

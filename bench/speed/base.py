@@ -1,4 +1,4 @@
-"""What a row is, and how its sides are timed."""
+"""The interface of a row, and how its sides are timed."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 ROUNDS = 101
-"""Most rounds of a row."""
+"""Maximum number of rounds per row."""
 LEAST_ROUNDS = 9
 SECONDS = 12.0
-"""After these a row ends, if it has its least rounds."""
+"""Seconds after which a row ends, if it has the minimum number of rounds."""
 WARM_UP = 3
-"""Rounds before those that count."""
+"""Warm-up rounds, not counted."""
 
 Device = Literal["cpu", "cuda"]
 Side = Callable[[], object]
@@ -25,10 +25,10 @@ Times = Mapping[str, float]
 
 @dataclass
 class Measurement:
-    """What a row came to: the median of its rounds, their quartiles, and what stands beside it.
+    """The result of a row: the median over its rounds, their quartiles, and supporting numbers.
 
-    cpu_value: the same of the CPU time of the process, which other processes on the machine disturb less; None on a GPU
-    and where several processes work. numbers: median seconds of each side, and FLOPs and bytes where they matter.
+    cpu_value: the same for the CPU time of the process, which other processes disturb less; None on a GPU and if
+    several processes work. numbers: median seconds of each side, and FLOPs and bytes where they matter.
     """
 
     value: float
@@ -40,7 +40,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `bench speed`. `limit` is what arithmetic allows at best; None where there is no such number."""
+    """One row of `bench speed`. `limit` is the best that the arithmetic allows; None if there is no such number."""
 
     name: str
     what: str
@@ -48,15 +48,15 @@ class Row:
     target: float | None = None
     limit: float | None = None
     unit: Literal["", "s"] = ""
-    """Ratios have none."""
+    """Empty for ratios."""
     device: Device = "cpu"
     package: str | None = None
-    """What must be installed beside this one."""
+    """An additional package that must be installed."""
 
 
 @dataclass
 class Rounds:
-    """Seconds of each side: of the wall clock (on a GPU of its events) and of the CPU time of the process."""
+    """Seconds of each side: wall-clock time (on a GPU, from its events) and CPU time of the process."""
 
     wall: list[Times] = field(default_factory=list)
     cpu: list[Times] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Rounds:
         return {name: median(times[name] for times in self.wall) for name in self.wall[0]}
 
     def measurement(self, ratio: Callable[[Times], float], *, alone: bool = True, **numbers: Any) -> Measurement:
-        """The median of what `ratio` makes of a round; `alone` says that no other process worked for a side."""
+        """The median of `ratio` over the rounds; `alone` says that no other process worked for a side."""
         values = [ratio(times) for times in self.wall]
         low, high = quartiles(values)
         cpu = median(map(ratio, self.cpu)) if self.cpu and alone else None
@@ -74,13 +74,15 @@ class Rounds:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The lower and the upper one."""
+    """The lower and the upper quartile."""
     low, high = np.quantile(values, [0.25, 0.75]).tolist()
     return low, high
 
 
 def alternate(sides: Mapping[str, Side], device: Device = "cpu", *, rounds: int | None = None) -> Rounds:
-    """Runs the sides in turn, after a warm-up, until there are rounds enough; with `rounds` so many, none before."""
+    """Runs the sides alternately, after a warm-up, until there are enough rounds; with `rounds` exactly that many,
+    without warm-up.
+    """
     done, timed = Rounds(), _on_gpu if device == "cuda" else _on_cpu
     if rounds is None:
         for _ in range(WARM_UP):

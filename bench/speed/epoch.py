@@ -1,4 +1,4 @@
-"""An epoch here against the usual loop of images that worker processes prepare one by one."""
+"""An epoch compared with the usual loop over images that worker processes prepare one by one."""
 
 import torch
 from torch import Tensor
@@ -13,16 +13,16 @@ from bench.training.learner import build, step
 from bench.training.optimisers import optimiser_of
 
 SUBSET = 2_560
-"""Images of an epoch that is timed."""
+"""Images per timed epoch."""
 WORKERS = 2
 
 
 def usual_epoch(examples: int = SUBSET) -> Measurement:
-    """Seconds of an epoch of the MLP under `bp` here over those of the usual loop, on a subset of an epoch.
+    """Seconds of an epoch of the MLP under `bp` over those of the usual loop, on part of the images.
 
-    The usual loop has PIL images in a `DataLoader`, whose two workers flip, rotate and normalise them one by one. They
-    outlive the epoch, so their start is not counted: an epoch of all 50,000 images would take as many times longer as
-    it has more images, on either side.
+    The usual loop has PIL images in a `DataLoader`, whose two workers flip, rotate and normalise them one by one. The
+    workers outlive the epoch, so their start is not counted; on either side, an epoch of all 50,000 images would take
+    longer in proportion to its size.
     """
     config, data = settings("mlp", "bp", clip=None), images(examples)
     learner = build(config, data)
@@ -40,7 +40,7 @@ def usual_epoch(examples: int = SUBSET) -> Measurement:
 
 
 class _Pictures(Dataset):
-    """PIL images with torchvision's transforms, as tutorials have them."""
+    """PIL images with torchvision's transforms, as in tutorials."""
 
     def __init__(self, pixels: Tensor, labels: Tensor) -> None:
         from torchvision import transforms

@@ -1,4 +1,4 @@
-"""Low-dimensional feedback against backpropagation: forward and backward pass, at one rank."""
+"""Low-dimensional feedback compared with backpropagation: forward and backward pass, at one rank."""
 
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ def _compare(trainees: dict[str, Timed], *, counted: bool) -> Measurement:
 
 LAYERS = f"eight Linear layers of width {{}}, batch {BATCH}: forward and backward of ldfa r = {RANK} over bp"
 TARGETS = {256: (None, None), 512: (None, None), 1024: (0.72, 0.67), 2048: (0.72, 0.67)}
-"""Target and limit by width; a third of bp's products falls away."""
+"""Target and limit by width; a third of bp's products is saved."""
 
 ROWS = [
     *(

@@ -1,4 +1,4 @@
-"""The whole step of `ldfa`, the optimiser's included, against the least time that its arithmetic and memory take."""
+"""The whole step of `ldfa`, with the optimiser, compared with the least time that its arithmetic and memory take."""
 
 from functools import partial
 from typing import Any
@@ -11,8 +11,9 @@ from bench.speed.networks import BATCH, RANK, Timed, of_protocol, settings, squa
 from bench.training.costs import flops_of
 
 ADAM_READS, ADAM_WRITES, ADAM_HOLDS = 5, 4, 5
-"""Numbers a parameter, of the amsgrad variant: weight, gradient, mean, square and largest square; all are read, and all
-but the gradient written."""
+"""Numbers per parameter, for the amsgrad variant: weight, gradient, mean, square and largest square. All are read, and
+all but the gradient are written.
+"""
 
 
 def over_floor(trainee: Timed) -> Measurement:
@@ -42,7 +43,7 @@ def over_floor(trainee: Timed) -> Measurement:
 
 
 def floor(flops: float, rate: float, moved: float, bandwidth: float) -> float:
-    """Seconds for `flops` at `rate` a second, and then for `moved` bytes at `bandwidth` a second."""
+    """Seconds for `flops` at `rate` per second, and then for `moved` bytes at `bandwidth` per second."""
     return flops / rate + moved / bandwidth
 
 
@@ -58,7 +59,7 @@ class Stream:
 
 
 def products_of(trainee: Timed) -> Side:
-    """The products X W' of the network's Linear layers for the trainee's batch, on tensors of their own."""
+    """The products X W' of the network's Linear layers for the trainee's batch, on separate tensors."""
     layers = [layer for layer in trainee.network.modules() if isinstance(layer, nn.Linear)]
     rows = len(trainee.inputs)
     operands = [(torch.randn(rows, layer.in_features), torch.randn(layer.weight.shape).T) for layer in layers]
@@ -72,12 +73,12 @@ def products_of(trainee: Timed) -> Side:
 
 
 def squares(width: int, **sizes: int) -> Measurement:
-    """Of Linear layers of one width."""
+    """For Linear layers of one width."""
     return over_floor(square(width, "ldfa", **sizes))
 
 
 def mlp(**changes: Any) -> Measurement:
-    """Of the MLP."""
+    """For the MLP."""
     return over_floor(of_protocol(settings("mlp", "ldfa", **({"batch_size": BATCH} | changes))))
 
 

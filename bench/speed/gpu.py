@@ -30,7 +30,7 @@ def vit(device: Device = "cuda", scale: str = "gpu", **changes: object) -> Measu
 
 
 def epoch(config: Config, device: Device = "cuda", examples: int = EXAMPLES) -> Measurement:
-    """Seconds of an epoch after the first, data included: the images wait on the device."""
+    """Seconds of an epoch after the first, including data: the images are on the device."""
     data = placed(images(examples), config, device)
     learner = build(config, data)
     learner.network.to(device).train()

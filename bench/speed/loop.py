@@ -1,4 +1,4 @@
-"""A training step here against one of plain PyTorch."""
+"""A training step of this package compared with one of plain PyTorch."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from bench.speed.networks import BATCH, Timed, images, of_protocol, settings
 
 
 def plain_step(batch: int = BATCH) -> Measurement:
-    """Seconds of a step of `bp` here over one of the same network as plain PyTorch, with the same optimiser."""
+    """Seconds of a step of `bp` over one of the same network in plain PyTorch, with the same optimiser."""
     config = settings("mlp", "bp", batch_size=batch, clip=None)
     ours = of_protocol(config)
     rounds = alternate({"here": ours.step, "plain": loop(MLP(images(batch)), config, ours)})
@@ -19,7 +19,7 @@ def plain_step(batch: int = BATCH) -> Measurement:
 
 
 def loop(network: nn.Module, config: Config, ours: Timed) -> Side:
-    """A step as tutorials write it, on the batch of `ours`, with the optimiser of the MLP's protocol."""
+    """A step as in tutorials, on the batch of `ours`, with the optimiser of the MLP's protocol."""
     network.train()
     parameters, decay = network.parameters(), config.weight_decay
     optimiser = torch.optim.Adam(parameters, lr=config.lr, weight_decay=decay, amsgrad=True, fused=True)

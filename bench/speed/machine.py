@@ -14,7 +14,7 @@ from bench.training.process import cores, processor
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, threads, versions, GPU, and as found: clocks in MHz, and processes that ran or waited."""
+    """Processor, cores, threads, versions, GPU and, at this moment, clocks in MHz and processes running or waiting."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": processor(),

@@ -1,4 +1,4 @@
-"""The networks that are timed, on random data: what they learn does not matter to the time."""
+"""The networks that are timed, on random data, since timing does not depend on what they learn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,26 +19,26 @@ from bench.training.optimisers import optimiser_of
 RANK = 10
 BATCH = 256
 UNMEASURED: dict[str, Any] = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
-"""Fields of `Config` under which a run does nothing but train, and test at the end."""
+"""Fields of `Config` with which a run only trains, and tests at the end."""
 
 
 @dataclass
 class Timed:
-    """A network, its batch on the device, and what is timed of it."""
+    """A network, its batch on the device, and the operations to time."""
 
     network: nn.Module
     inputs: Tensor
     backward: Callable[[], object]
-    """Forward and backward pass, the gradients set anew."""
+    """Forward and backward pass, recomputing the gradients."""
     step: Callable[[], object]
-    """The same, and a step of the optimiser."""
+    """The same, plus a step of the optimiser."""
 
     def parameters(self) -> int:
         return sum(p.numel() for p in self.network.parameters())
 
 
 def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Timed:
-    """Linear layers of one width and nothing between them. All send an error down, the first one to the inputs."""
+    """Linear layers of one width with nothing between them. All send an error down, the first one to the inputs."""
     torch.manual_seed(0)
     network = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
     convert(network, rule, RANK if RULES.get(rule).ranked else None)
@@ -58,7 +58,7 @@ def square(width: int, rule: str, *, layers: int = 8, batch: int = BATCH) -> Tim
 
 
 def of_protocol(config: Config, device: str = "cpu") -> Timed:
-    """The network of a configuration, with its own optimiser, on its first batch of random images."""
+    """The network of a configuration, with its own optimiser and its first batch of random images."""
     data = placed(images(config.batch_size), config, device)
     learner = build(config, data)
     network = learner.network.to(device).train()
@@ -73,7 +73,7 @@ def of_protocol(config: Config, device: str = "cpu") -> Timed:
 
 
 def settings(model: str, rule: str, scale: str = "cpu", rank: int = RANK, **changes: Any) -> Config:
-    """The protocol's settings, untuned, nothing measured, for `images`; with the rank where the rule has one."""
+    """The protocol's settings, untuned and without measurements, for `images`; with the rank if the rule has one."""
     config = configure(model, rule, scale, choose=lambda names: "cifar10", results=None)
     return replace(config, rank=str(rank) if RULES.get(rule).ranked else None, **(UNMEASURED | changes))
 

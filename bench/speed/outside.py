@@ -1,4 +1,4 @@
-"""What a run spends outside its steps."""
+"""The time that a run spends outside its steps."""
 
 import time
 from collections.abc import Callable
@@ -22,9 +22,9 @@ RUNS = 3
 
 
 def share(seconds: float = MINUTE, examples: int = EXAMPLES, runs: int = RUNS) -> Measurement:
-    """The part of a run that is not spent in steps: data and augmentation, logging, the test and the record.
+    """The share of a run that is not spent in steps: data and augmentation, logging, the test and the record.
 
-    The run is the MLP under `ldfa` as its protocol has it, on random images, of as many epochs as take `seconds`.
+    The run is the MLP under `ldfa` with its protocol, on random images, for as many epochs as take `seconds`.
     """
     data, config = images(examples), settings("mlp", "ldfa", epochs=1)
     rounds = Rounds()
@@ -37,7 +37,7 @@ def share(seconds: float = MINUTE, examples: int = EXAMPLES, runs: int = RUNS) -
 
 
 def _run(config: Config, data: Data, rounds: Rounds) -> None:
-    """Trains and records one network, and adds the seconds of the whole and of its steps to `rounds`."""
+    """Trains and records one network, and adds the total seconds and those of its steps to `rounds`."""
     wall, cpu = {"steps": 0.0}, {"steps": 0.0}
     clocks = ((time.perf_counter, wall), (time.process_time, cpu))
 

@@ -1,4 +1,4 @@
-"""Feedback alignment here beside that of biotorch, where that is installed (github.com/jsalbert/biotorch)."""
+"""Feedback alignment compared with that of biotorch, if it is installed (github.com/jsalbert/biotorch)."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from bench.speed.networks import BATCH, of_protocol, settings
 
 
 def biotorch() -> Measurement:
-    """Seconds of a step of `fa` here over theirs, in the same network on the same batch with the same optimiser."""
+    """Seconds of a step of `fa` over theirs, in the same network on the same batch with the same optimiser."""
     from biotorch.layers.fa import Linear
 
     config = settings("mlp", "fa", batch_size=BATCH, clip=None)

@@ -1,4 +1,4 @@
-"""A population against its members one by one."""
+"""A population compared with its members one by one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,15 +19,15 @@ BATCH = 32
 SIZES = (1, 4, 16, 64)
 CPU_SIZES = (1, 2, 4, 8)
 WARM_UP = 3
-"""Steps before one is captured as a graph."""
+"""Steps before a step is captured as a graph."""
 
 
 def population(
     device: Device = "cuda", sizes: Sequence[int] = SIZES, *, graph: bool = False, **changes: Any
 ) -> Measurement:
-    """Seconds of a step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32.
+    """Seconds per step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32.
 
-    With `graph` the single step is a CUDA graph, which launches all its kernels at once.
+    With `graph` the single step is a CUDA graph, which launches all its kernels together.
     """
     config = settings("mlp", "ldfa", "gpu", **({"batch_size": BATCH} | changes))
     sides = {f"{members} at once": _side(config, members, device) for members in sizes}
@@ -64,7 +64,7 @@ def _graphed(side: Side) -> Side:
         side()
 
     def replay(captured: Side = side) -> None:
-        """The graph holds addresses only; what is there lives as long as the step that was captured."""
+        """The graph holds only addresses; their contents live as long as the captured step."""
         graph.replay()
 
     return replay

@@ -1,4 +1,4 @@
-"""What feedback costs as its rank grows."""
+"""The cost of feedback as its rank grows."""
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ RANKS = (4, 8, 16, 32, 64, 128, 256)
 
 
 def over_rank(width: int = 1024, ranks: tuple[int, ...] = RANKS, batch: int = BATCH) -> Measurement:
-    """Seconds that a further FLOP of feedback takes, over those of a FLOP of one product of full rank.
+    """Seconds per additional FLOP of feedback, over seconds per FLOP of one full-rank product.
 
-    Feedback is all that the rule does in the backward pass of a layer: the error sent down and the gradients of P and
-    Q. The first number is the slope of the least-squares line through its seconds over its counted FLOPs.
+    Feedback is all work of the rule in a layer's backward pass: the error sent down and the gradients of P and Q. The
+    first number is the slope of the least-squares line through its seconds over its counted FLOPs.
     """
     feedback = {f"r = {rank}": feedback_of(width, rank, batch) for rank in ranks}
     g, W = torch.randn(batch, width), torch.randn(width, width)
@@ -34,12 +34,12 @@ def over_rank(width: int = 1024, ranks: tuple[int, ...] = RANKS, batch: int = BA
 
 
 def slope(x: list[float], y: list[float]) -> float:
-    """Of the least-squares line."""
+    """Slope of the least-squares line."""
     return float(np.polynomial.Polynomial.fit(x, y, 1).convert().coef[1])
 
 
 def feedback_of(width: int, rank: int, batch: int) -> Side:
-    """The part of `ldfa` in the backward pass of one layer, hidden in a network."""
+    """The part of `ldfa` in the backward pass of one hidden layer."""
     layer = Linear.from_plain(
         nn.Linear(width, width), RULES.get("ldfa")(), rank, Generator().manual_seed(0), None, None
     )

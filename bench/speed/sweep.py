@@ -1,4 +1,4 @@
-"""Runs at once, one a core, against the same runs one by one."""
+"""Parallel runs, one per core, compared with the same runs one by one."""
 
 import math
 import tempfile
@@ -18,9 +18,9 @@ ROUNDS = 2
 
 
 def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
-    """Seconds of a sweep of two runs a core, the start of its processes included, over those of the runs one by one.
+    """Seconds of a sweep of two runs per core, including the start of its processes, over those of the runs one by one.
 
-    The runs are MLPs on the digits, of a quarter of a minute each. Each process trains with one thread.
+    The runs are MLPs on digits that take a quarter of a minute each. Each process trains with one thread.
     """
     base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
     workers = cores()
