@@ -1,4 +1,4 @@
-"""A benchmark of learning rules. `bench.convert` puts the layers of any network under a rule, `bench.revert` back."""
+"""A benchmark of learning rules. `bench.convert` puts a network's layers under a rule, `bench.revert` restores them."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ HOMES = {
     "tell": "layers",
     "Rule": "rules.base",
 }
-"""The modules that hold the public names; they are imported when a name is first used."""
+"""The modules that define the public names; each is imported when one of its names is first used."""
 __all__ = [
     "Conv2d",
     "Linear",
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """That of the installed distribution; of a checkout that is not installed, what its pyproject.toml says."""
+    """Version of the installed distribution, or that in pyproject.toml for a checkout that is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""The command line. What a command needs is imported when it runs, so that `--help` is quick."""
+"""The command line. Commands import what they need when they run, so that `--help` is fast."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ app = typer.Typer(
 )
 
 TyperUsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
-"""Unknown options and the like; typer gives the class no public name."""
+"""Raised for unknown options and similar errors; typer gives the class no public name."""
 
 Model = Annotated[str, typer.Option(help="Network; see `bench list models`.")]
 Scale = Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")]
@@ -233,7 +233,7 @@ def speed(
 
 
 def _where(cluster: Path | None, budget: float | None, workers: int | None, device: str) -> dict[str, Any]:
-    """Where runs are trained: here, or in jobs of a cluster, whose nodes say which devices and cores they have."""
+    """Where runs are trained: on this machine, or in cluster jobs, whose nodes determine devices and cores."""
     if cluster is None:
         device = _available(device)
         return {"budget": budget, "workers": workers, "device": device, "cluster": None}
@@ -264,7 +264,7 @@ def _has_gpu() -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status; bad input, or a disk that fails, is one line and 2."""
+    """Runs a command and returns its exit status. Bad input or a failing disk gives one line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if sys.stdout is None:
@@ -286,7 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _output_fails() -> bool:
-    """Whether standard output cannot be written. What it holds is dropped then, or Python tries again as it ends."""
+    """Whether standard output cannot be written. Drops what it holds, which Python would otherwise try to write at
+    exit.
+    """
     try:
         print(flush=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a run is: its configuration, checked, with a digest that identifies it."""
+"""The configuration of a run, validated, with a digest that identifies it."""
 
 import copy
 import hashlib
@@ -22,60 +22,61 @@ LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", 
 LEAST |= {"epochs": 1, "epoch_examples": 0, "log_every": 1, "measure_every": 0, "test_every": 0}
 POSITIVE = ("gamma", "clip", "clip_gradients")
 LARGEST = 2**63
-"""Above all whole numbers."""
+"""Upper limit (exclusive) for integers."""
 DEEPEST, MOST = 20, 100_000
-"""Levels of a YAML file, and values on one of them."""
+"""Limits for a YAML file: depth, and values per level."""
 READABLE = 150
-"""Characters of a file name before seed and digest."""
+"""Length of a file name before the seed and digest."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that the numbers of a run depend on. Raises `UsageError` for a number out of its range."""
+    """Everything that determines the numbers of a run. Raises `UsageError` for a number out of range."""
 
     model: str
     dataset: str
     rule: str
     rank: str | None = None
-    """`10`, `full`, or `B1=10,B3=4` (the other layers full); None where the rule has no rank."""
+    """`10`, `full`, or `B1=10,B3=4` (other layers at full rank); None if the rule has no rank."""
     model_options: dict = field(default_factory=dict)
     rule_options: dict = field(default_factory=dict)
     optimiser: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
-    """Adam is the amsgrad variant, decay in the gradient; one optimiser for weights and feedback."""
+    """Adam is the amsgrad variant with decay in the gradient; one optimiser updates weights and feedback."""
     lr: float = 1e-3
     weight_decay: float = 0.0
     feedback_rate: float = 1.0
     """Learning rate of the feedback, as a multiple of `lr`."""
     feedback_decay: float | None = None
-    """Decay of the feedback; None for that of the weights."""
+    """Weight decay of the feedback; None uses that of the weights."""
     batch_size: int = 128
-    """Examples a step; 0 is the whole training set."""
+    """Examples per step; 0 is the whole training set."""
     epochs: int = 1
     epoch_examples: int = 0
-    """Examples of an epoch, drawn anew from the training set for each; 0 for all."""
+    """Examples per epoch, drawn from the training set afresh for each epoch; 0 for all."""
     schedule: Literal["exponential", "cosine"] = "exponential"
     gamma: float = 1.0
-    """Exponential: factor on the learning rates after each epoch."""
+    """Exponential schedule: factor on the learning rates after each epoch."""
     warmup: int = 0
-    """Cosine: epochs in which the learning rates rise before."""
+    """Cosine schedule: epochs of rising learning rates before it."""
     augment: tuple[str, ...] = ()
     clip: float | None = None
     """Bound on each entry of the errors sent down."""
     clip_gradients: float | None = None
     """Bound on each entry of the parameters' gradients."""
     precision: Literal["float32", "float64", "bfloat16", "tf32"] = "float32"
-    """tf32: all is float32, and a GPU multiplies it as TF32, matrices and convolutions alike; a CPU as float32.
-    bfloat16: the same, and the forward pass is under autocast."""
+    """tf32: tensors are float32, and a GPU multiplies matrices and convolutions in TF32; a CPU uses float32. bfloat16:
+    tensors are float32, and the forward pass runs under autocast.
+    """
     log_every: int = 1
     """Epochs between entries of the history."""
     measure_every: int = 0
-    """Epochs between measures of the layers, in entries of the history only; 0 for none."""
+    """Epochs between measurements of the layers, only in entries of the history; 0 for none."""
     test_every: int = 0
-    """Epochs between tests before the last, in entries of the history only; 0 for none."""
+    """Epochs between tests before the final one, only in entries of the history; 0 for none."""
     measure_dimension: bool = False
-    """Whether the record holds the dimension of the activity of each hidden layer at the end of training."""
+    """Whether to record the dimension of each hidden layer's activity at the end of training."""
     split: Literal["test", "validation"] = "test"
-    """What judges: the test split, or a tenth held out of the training split."""
+    """What the run is judged on: the test split, or a tenth held out of the training split."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -97,14 +98,14 @@ class Config:
     def digest(self) -> str:
         """SHA-256, 16 hexadecimal digits, of the fields that differ from their defaults, in canonical JSON.
 
-        So a new field leaves the digest of every recorded run as it was; a default, once recorded, must not change.
+        Adding a field therefore keeps the digests of all recorded runs; a default, once recorded, must not change.
         """
         identity = {name: value for name, default in _defaults() if (value := getattr(self, name)) != default}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def slug(self) -> str:
-        """A file name that a person can read and that no other configuration has; letters, digits and `_.-` alone."""
+        """A readable file name, unique to this configuration, of letters, digits and `_.-` only."""
         rank = [] if self.rank is None else ["r" + self.rank.translate(str.maketrans("=,/", "-_-"))]
         options = [f"{key}{value}" for key, value in self.model_options.items()]
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join([self.rule, *rank, *options]))
@@ -120,12 +121,12 @@ class Config:
 
 @cache
 def _defaults() -> list[tuple[str, Any]]:
-    """The fields of `Config` with their defaults, MISSING where there is none."""
+    """The fields of `Config` and their defaults, MISSING if there is none."""
     return [(f.name, f.default if f.default_factory is MISSING else f.default_factory()) for f in fields(Config)]
 
 
 def _is_plain(value: Any, lists: int = 2) -> bool:
-    """Whether JSON keeps `value` as it is: a number, a text, null, or lists of these, so many deep."""
+    """Whether JSON preserves `value`: a number, a string, null, or lists of these, nested up to `lists` deep."""
     if isinstance(value, list | tuple):
         return lists > 0 and all(_is_plain(item, lists - 1) for item in value)
     if isinstance(value, float):
@@ -136,8 +137,8 @@ def _is_plain(value: Any, lists: int = 2) -> bool:
 def parse(cls: type[T], values: Any, where: str) -> T:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 
-    Raises `UsageError`, which names `where`, for an unknown or missing key, a value of the wrong type, or one that
-    `cls` refuses.
+    Raises `UsageError`, naming `where`, for an unknown or missing key, a value of the wrong type, or a value that `cls`
+    refuses.
     """
     types, required = _fields(cls)  # type: ignore[arg-type]  # mypy takes `type[T]` for unhashable
     if not isinstance(values, dict):
@@ -164,7 +165,7 @@ def _fields(cls: type) -> tuple[dict[str, Any], list[str]]:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`, where that loses nothing: whole numbers become floats, lists become tuples."""
+    """`value` converted to `kind`, if nothing is lost: integers become floats, lists become tuples."""
     if isinstance(value, int) and abs(value) >= LARGEST:
         raise UsageError(f"{where}: {shown(value)} is not allowed; expected: below 2^63")
     if kind is Any or type(value) is kind:
@@ -197,7 +198,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises `UsageError` where it cannot be read, or as `parse_yaml` does."""
+    """The content of a YAML file. Raises `UsageError` if it cannot be read, or as `parse_yaml` does."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -215,10 +216,10 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text says. Raises `UsageError`, which names `where`, for other text, and for too much of it."""
+    """The content of a YAML text. Raises `UsageError`, naming `where`, for invalid or too large a text."""
     try:
         content = yaml.safe_load(text)
-    except Exception as error:  # PyYAML lets errors of all kinds through, for `2001-99-99` and `!!bool x` for example
+    except Exception as error:  # PyYAML raises errors of all kinds, for example for `2001-99-99` and `!!bool x`
         raise UsageError(f"{where}: not YAML: {' '.join(str(error).split())[:LONGEST]}") from None
     level = [content]
     for _ in range(DEEPEST):

@@ -1,4 +1,4 @@
-"""Reads what a class says of itself from its source, so that a light command need not import it, and torch with it."""
+"""Reads class attributes from source code, so that a light command need not import the class, and torch with it."""
 
 import ast
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from typing import Any
 
 
 class Undeclared(Exception):
-    """A value that the source alone does not tell: the class has to be imported."""
+    """The value cannot be determined from the source; the class must be imported."""
 
 
 @cache
 def declared(module: str, name: str, attribute: str, inherited: bool = True) -> Any:
-    """The value of a class attribute that is written as a literal, in the class or in the nearest base that has it.
+    """The value of a class attribute written as a literal, in the class or in the nearest base that has it.
 
-    `name` is the class in `module`, or a variable that stands for it, such as RULE. Where the attribute is not
-    `inherited`, the class itself counts and the base of all. Raises `Undeclared`.
+    `name` is the class in `module`, or a variable that refers to it, such as RULE. If the attribute is not `inherited`,
+    only the class itself and the root base are searched. Raises `Undeclared`.
     """
     chain = list(_bases(module, name))
     if not inherited:
@@ -35,19 +35,19 @@ def declared(module: str, name: str, attribute: str, inherited: bool = True) -> 
 
 
 def _bases(module: str, name: str) -> Iterator[ast.ClassDef]:
-    """The class and its bases in this package, as far as each has one that counts: the first."""
+    """The class and its bases in this package; of several bases, only the first one that counts."""
     module, described = _class(module, name)
     yield described
     while len(described.bases) == 1 and isinstance(described.bases[0], ast.Name):
         try:
             module, described = _class(module, described.bases[0].id)
-        except Undeclared:  # a base of another package
+        except Undeclared:  # a base from another package
             return
         yield described
 
 
 def _class(module: str, name: str) -> tuple[str, ast.ClassDef]:
-    """The definition of the class that `name` stands for in `module`, and the module that it is in."""
+    """The definition of the class that `name` refers to in `module`, and the module it is defined in."""
     for node in reversed(_tree(module).body):
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
@@ -61,7 +61,7 @@ def _class(module: str, name: str) -> tuple[str, ast.ClassDef]:
 
 
 def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
-    """What a statement assigns to `name`; None where it assigns nothing to it."""
+    """The value that a statement assigns to `name`; None if it assigns none."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
     return node.value if named and isinstance(node, ast.Assign | ast.AnnAssign) else None

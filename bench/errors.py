@@ -1,4 +1,4 @@
-"""Bad input: one clear line, exit status 2."""
+"""Errors from bad input: one clear line, exit status 2."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -11,40 +11,40 @@ EXTRAS = {
     "cluster": ("submitit",),
     "test": ("hypothesis", "pytest", "timm", "transformers"),
 }
-"""The packages that only an extra of this project installs, as they are imported."""
+"""Import names of the packages that only an extra of this project installs."""
 LONGEST = 200
-"""Characters of a value in a message."""
+"""Longest value shown in a message, in characters."""
 
 
 class UsageError(ValueError):
-    """Input that a user can correct; the command line prints it as one line and exits with 2."""
+    """Bad input that the user can correct; the command line prints it as one line and exits with status 2."""
 
 
 class CannotWrite(UsageError):
-    """A file that cannot be written, on a full disk for example: what comes next cannot be kept either."""
+    """A file cannot be written, for example because the disk is full, so later results could not be saved either."""
 
 
 def one_line(text: object) -> str:
-    """`text` as one line for a terminal: what is not printable, in a name for example, is escaped."""
+    """`text` as one line for a terminal, with unprintable characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shown(value: object) -> str:
-    """`value` as Python writes it, cut short where it is long."""
+    """The repr of `value`, truncated if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python does not write whole numbers of more than some thousand digits
+    except ValueError:  # Python refuses to format integers of more than a few thousand digits
         text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a value with such a number"
     return cut(text)
 
 
 def cut(text: str) -> str:
-    """`text`, cut short where it is long."""
+    """`text`, truncated if it is long."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], near: str | None = None) -> UsageError:
-    """The error for a name that does not exist, with the one that is meant: `near`, else the nearest that does."""
+    """The error for a name that does not exist, with a suggestion: `near`, or the most similar name."""
     allowed, written = list(allowed), shown(name)
     near = near or next(iter(get_close_matches(written.strip("'"), allowed, n=1, cutoff=0.4)), None)
     hint = f" (did you mean {near!r}?)" if near else ""
@@ -52,7 +52,7 @@ def unknown(kind: str, name: object, allowed: Iterable[str], near: str | None = 
 
 
 def not_installed(error: ModuleNotFoundError) -> UsageError:
-    """The error for a package that is not here. A missing module of this project is a defect, raised as it is."""
+    """The error for a package that is not installed. A missing module of this project is a bug, raised unchanged."""
     package = (error.name or "").partition(".")[0]
     if package in ("", "bench", "replication"):
         raise error
@@ -62,7 +62,7 @@ def not_installed(error: ModuleNotFoundError) -> UsageError:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Runs a command line; bad input is one line on standard error and exit status 2."""
+    """Runs a command line; bad input gives one line on standard error and exit status 2."""
     try:
         return command()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written completely or not at all."""
 
 import errno
 import fcntl
@@ -14,21 +14,21 @@ from typing import BinaryIO
 from bench.errors import CannotWrite
 
 CHECKSUM = hashlib.sha256().digest_size
-"""Bytes of the checksum in front of a file that has one."""
+"""Bytes of the checksum at the start of a checked file."""
 
 
 class Damaged(Exception):
-    """A file that is not what was written."""
+    """The file does not contain what was written."""
 
 
 def write_atomically(path: Path, write: Callable[[BufferedRandom], object]) -> None:
     """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`.
 
-    A link is followed. Raises `CannotWrite` where the disk is full, the name too long or no file's, and the like. What
-    a writer that was killed leaves behind, `clear_leftovers` removes.
+    Links are followed. Raises `CannotWrite` if the disk is full, the name is too long or not that of a regular file,
+    and the like. `clear_leftovers` removes the temporary files of killed writers.
     """
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines have the same process ids
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # other machines use the same process ids
     try:
         if not is_writable_name(path):
             raise FileExistsError(errno.EEXIST, "not a regular file")
@@ -52,12 +52,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` of a text, as UTF-8."""
+    """`write_atomically` for text, encoded as UTF-8."""
     write_bytes(path, text.encode())
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Removes the temporary files in and below a folder whose writers were killed; one that is being written stays."""
+    """Removes temporary files of killed writers in and below a folder; files still being written are kept."""
     for path in folder.glob("**/.*.tmp"):
         with suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,24 +65,24 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _held(path: Path) -> BufferedRandom:
-    """A new file at `path` that others see is being written, on a file system with locks."""
+    """A new file at `path`, locked (if the file system has locks) so that others see that it is being written."""
     while True:
         file = path.open("w+b")
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists():  # not cleared before it was locked
+        if path.exists():  # not removed before it was locked
             return file
         file.close()
 
 
 def is_writable_name(path: Path) -> bool:
-    """Whether a file may come to `path`: a regular one is there, or nothing. Links are followed."""
+    """Whether a file may be written to `path`: there is a regular file or nothing. Links are followed."""
     path = Path(os.path.realpath(path))
     return path.is_file() or not os.path.lexists(path)
 
 
 def write_checked(path: Path, write: Callable[[BufferedRandom], object]) -> None:
-    """As `write_atomically`, with the SHA-256 of what is written in front of it."""
+    """Like `write_atomically`, with the SHA-256 of the content at the start of the file."""
 
     def checked(file: BufferedRandom) -> None:
         file.write(bytes(CHECKSUM))
@@ -97,7 +97,9 @@ def write_checked(path: Path, write: Callable[[BufferedRandom], object]) -> None
 
 @contextmanager
 def open_checked(path: Path) -> Iterator[BinaryIO]:
-    """A file of `write_checked`, at the start of what was written. Raises `Damaged` where that is not what is there."""
+    """A file of `write_checked`, positioned at its content. Raises `Damaged` if the content does not match the
+    checksum.
+    """
     with path.open("rb") as file:
         checksum = file.read(CHECKSUM)
         if hashlib.file_digest(file, "sha256").digest() != checksum:

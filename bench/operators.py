@@ -1,15 +1,15 @@
 """Layers as linear operators.
 
-A layer is y = W x + b. An operator knows, for any weight-shaped tensor, how to apply it, how to send an error down
-through it, and the weight gradient of a batch. The rules are written in these terms alone, so one rule serves every
-kind of layer.
+A layer is y = W x + b. Its operator can, for any weight-shaped tensor, apply it, send an error down through it, and
+compute the weight gradient of a batch. Rules are written in these terms only, so one rule works for every kind of
+layer.
 
 Shapes, linear: W (out, in), x (..., in), g (..., out); leading dimensions are examples and positions ("rows").
 Shapes, convolution of D dimensions: W (out, in, *kernel), x (N, in, *size), g (N, out, *size'); the rows are examples
 and positions of g.
 
 A convolution of G groups is G operators side by side, each of out/G and in/G channels: its W is (out, in/G, *kernel).
-Where a layer keeps its weight in another layout, `canonical` gives it the shape above and `native` takes it back.
+If a layer keeps its weight in another layout, `canonical` converts it to the shape above and `native` converts it back.
 """
 
 from abc import ABC, abstractmethod
@@ -24,26 +24,26 @@ from torch.nn import grad
 
 
 class Operator(ABC):
-    """The linear map of one layer; W stands for the forward weight or any feedback tensor of its kind."""
+    """The linear map of one layer; W may be the forward weight or any feedback tensor of the same shape."""
 
     groups: int = 1
 
     @property
     def group(self) -> Self:
-        """The operator of one group."""
+        """The operator for a single group."""
         return self
 
     @property
     @abstractmethod
     def example_dimensions(self) -> int:
-        """Dimensions of the input of one example without positions or of fixed positions."""
+        """Number of dimensions of one example's input, without positions or with a fixed number of them."""
 
     def canonical(self, weight: Tensor, /) -> Tensor:
         """The layer's weight in the shape of W."""
         return weight
 
     def native(self, W: Tensor, /) -> Tensor:
-        """W in the shape of the layer's weight."""
+        """W in the layout of the layer's weight."""
         return W
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Operator(ABC):
 
     @abstractmethod
     def transpose(self, B: Tensor, g: Tensor, x_shape: Size) -> Tensor:
-        """The error g (at the output) sent down through B, in the shape of the input: W-transpose g where B is W."""
+        """The error g (at the output) sent down through B, in the shape of the input; W-transpose g if B is W."""
 
     @abstractmethod
     def outer(self, g: Tensor, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Operator(ABC):
 
     @abstractmethod
     def project(self, P: Tensor, g: Tensor) -> Tensor:
-        """The low-dimensional error g P, with P (out, r) acting on the channels of each row."""
+        """The low-dimensional error g P, with P (out, r) applied to the channels of each row."""
 
     @abstractmethod
     def rows(self, g: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Operator(ABC):
 
     @abstractmethod
     def spread(self, h: Tensor, x_shape: Size) -> Tensor:
-        """h (N, in) sent to every position alike, over their number: the transpose of `pool`."""
+        """h (N, in), divided by the number of positions and sent to each of them: the transpose of `pool`."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class LinearOperator(Operator):
 class ConvOperator(Operator):
     """y = W * x + b in 1, 2 or 3 dimensions; sizes are given per dimension.
 
-    padding: zeros at both ends of each dimension. pads, mode: what is added to x before, as `F.pad` takes them.
+    padding: zeros at both ends of each dimension. pads, mode: padding added to x beforehand, as arguments of `F.pad`.
     """
 
     kernel_size: tuple[int, ...]
@@ -169,7 +169,7 @@ class ConvOperator(Operator):
         return (h / x_shape[2:].numel())[(..., *[None] * self.dimensions)].expand(x_shape)
 
     def _ends(self) -> tuple[Sequence[int], Sequence[int]]:
-        """What `pads` adds before and after, in the order of the dimensions; `F.pad` has them from the last."""
+        """What `pads` adds before and after, in dimension order; `F.pad` lists the last dimension first."""
         pads = self.pads or (0,) * 2 * self.dimensions
         return pads[::2][::-1], pads[1::2][::-1]
 
@@ -177,7 +177,7 @@ class ConvOperator(Operator):
         return F.pad(x, self.pads, self.mode) if self.pads else x
 
     def _unpadded(self, e: Tensor, x_shape: Size) -> Tensor:
-        """The transpose of `_padded`: what was sent to a copy of an entry goes to the entry."""
+        """The transpose of `_padded`: errors of copied entries are added to the original entry."""
         if not self.pads or self.mode == "constant":
             return F.pad(e, [-pad for pad in self.pads]) if self.pads else e
         for dimension, (before, after) in enumerate(zip(*self._ends(), strict=True), 2):
@@ -190,7 +190,7 @@ class ConvOperator(Operator):
 
 @dataclass(frozen=True)
 class ConvTransposeOperator(ConvOperator):
-    """y = W x + b with W x the transpose of a convolution. The layer keeps its weight as (in, out/G, *kernel)."""
+    """y = W x + b, where W x is the transpose of a convolution. The layer stores its weight as (in, out/G, *kernel)."""
 
     output_padding: tuple[int, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Finds the rules, networks and datasets: one module each, here or in another package that has it as an entry point."""
+"""Finds rules, networks and datasets: one module each, here or in another package that declares an entry point."""
 
 import pkgutil
 import re
@@ -16,19 +16,19 @@ from bench.errors import UsageError, one_line, shown, unknown
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{,63}")
-"""Of a plug-in: it becomes part of file names."""
+"""Pattern of plug-in names, which become part of file names."""
 
 
 class Registry(Generic[T]):
-    """The modules of a package by name; `fa_lowrank.py` is `fa-lowrank`. Importing waits until `get`.
+    """The modules of a package by name; `fa_lowrank.py` is `fa-lowrank`. Modules are imported only by `get`.
 
-    A module takes part when its name starts with no underscore and is not `base`; what it offers is its attribute
-    named after the kind (`RULE`, `MODEL`, `DATASET`). Plug-ins are modules that other packages name as entry points, in
-    the group `bench.rules`, `bench.models` or `bench.datasets`: `fa-sparse = "my_bench.fa_sparse"`.
+    Modules whose names start with an underscore, and `base`, do not count. A module offers the attribute named after
+    the kind (`RULE`, `MODEL`, `DATASET`). Plug-ins are modules that other packages declare as entry points in the group
+    `bench.rules`, `bench.models` or `bench.datasets`: `fa-sparse = "my_bench.fa_sparse"`.
     """
 
     def __init__(self, kind: str, package: str, base: str = "", classes: bool = True) -> None:
-        """`base` is the class, in the package's `base`, of which plug-ins offer subclasses, or instances."""
+        """`base` names the class in the package's `base` module; plug-ins offer subclasses or instances of it."""
         self.kind = kind
         self.package = package
         self.base = base
@@ -36,15 +36,15 @@ class Registry(Generic[T]):
         self._warnings: set[str] = set()
 
     def built_in(self) -> list[str]:
-        """The names of the package's own modules, sorted, none imported."""
+        """Sorted names of the package's own modules, without importing them."""
         return list(_modules(self.package))
 
     def names(self) -> list[str]:
-        """The names of all modules, sorted, none imported. Raises `UsageError` where two have one name."""
+        """Sorted names of all modules, without importing them. Raises `UsageError` if two have the same name."""
         return sorted(self._found())
 
     def module(self, name: str) -> ModuleType:
-        """The module called `name`. Raises `UsageError` where there is none, or a plug-in that cannot be used."""
+        """The module called `name`. Raises `UsageError` if it does not exist or is a plug-in that cannot be used."""
         found = self._found()
         if name not in found:
             raise unknown(self.kind, name, sorted(found))
@@ -64,7 +64,7 @@ class Registry(Generic[T]):
         return module
 
     def _is_one(self, offered: object) -> bool:
-        """Whether a plug-in offers what the kind needs."""
+        """Whether `offered` is of the type that the kind requires."""
         if not self.base:
             return offered is not None
         base = getattr(import_module(f"{self.package}.base"), self.base)
@@ -76,13 +76,14 @@ class Registry(Generic[T]):
         return f" that is {'a subclass' if self.classes else 'an instance'} of {self.base}" if self.base else ""
 
     def get(self, name: str) -> T:
-        """What the module called `name` offers. Raises `UsageError` as `module` does."""
+        """The object offered by the module called `name`. Raises `UsageError` as `module` does."""
         return getattr(self.module(name), self.kind.upper())
 
     def declared(self, name: str, attribute: str, inherited: bool = True) -> Any:
-        """An attribute of the class that the module called `name` offers, without an import where its source tells it.
+        """A class attribute of what the module called `name` offers, without importing it if the source contains the
+        value.
 
-        As `bench.declared` has it. Raises `UsageError` as `module` does.
+        See `bench.declared`. Raises `UsageError` as `module` does.
         """
         if name in self.built_in() and self._path(name) not in sys.modules:
             with suppress(Undeclared):
@@ -90,12 +91,12 @@ class Registry(Generic[T]):
         return getattr(self.get(name), attribute)
 
     def check(self, name: str) -> None:
-        """Raises `UsageError` where no module is called `name`, or a plug-in that cannot be used."""
+        """Raises `UsageError` if no module is called `name`, or if it is a plug-in that cannot be used."""
         if name not in self.built_in():
             self.module(name)
 
     def all(self) -> dict[str, T]:
-        """What all modules offer, by name. Plug-ins that cannot be used are left out, with a warning once."""
+        """The objects offered by all modules, by name. Unusable plug-ins are skipped, with one warning."""
         offered = {}
         for name in self.names():
             try:
@@ -108,15 +109,15 @@ class Registry(Generic[T]):
         return offered
 
     def plugin(self, name: str) -> EntryPoint | None:
-        """The entry point of the module called `name`, None where it is built in or does not exist."""
+        """The entry point of the module called `name`; None if it is built in or does not exist."""
         return self._found().get(name)
 
     def _path(self, name: str) -> str:
-        """The module of a built-in name, as Python imports it."""
+        """The import path of a built-in module."""
         return f"{self.package}.{name.replace('-', '_')}"
 
     def _found(self) -> dict[str, EntryPoint | None]:
-        """The plug-in of each name, None where it is built in."""
+        """The plug-in of each name; None for built-in names."""
         found: dict[str, EntryPoint | None] = dict.fromkeys(self.built_in())
         for plugin in _entry_points(f"bench.{self.kind}s", tuple(sys.path)):
             if plugin.name in found:
@@ -135,5 +136,5 @@ def _modules(package: str) -> tuple[str, ...]:
 
 @cache
 def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
-    """Those of the distributions on `path`, the interpreter's; finding them takes too long to do it for each name."""
+    """Entry points of the distributions on `path` (sys.path); cached, because finding them is too slow to repeat."""
     return entry_points(group=group)

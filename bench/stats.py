@@ -1,7 +1,7 @@
 """What "matches" means: paired intervals, non-inferiority to a baseline, and its power.
 
-Accuracies and their differences are in percentage points. A diverged or failed run enters as chance accuracy; a value
-that is not finite is a `UsageError`.
+Accuracies and their differences are in percentage points. A diverged or failed run counts as chance accuracy; values
+that are not finite raise `UsageError`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ MIN_SEEDS = 5
 
 
 class Verdict(StrEnum):
-    """A rule against its baseline."""
+    """The result of comparing a rule with its baseline."""
 
     MATCHES = "matches"
     BELOW = "below"
@@ -31,7 +31,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of n values and its confidence bounds: infinite below two values; the mean of none is NaN."""
+    """The mean of n values and its confidence bounds, which are infinite for fewer than two values. The mean of no
+    values is NaN.
+    """
 
     estimate: float
     low: float
@@ -41,10 +43,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A rule minus its baseline over n shared seeds: the verdict by the t interval, and the numbers beside it.
+    """A rule minus its baseline over n shared seeds: the verdict by the t interval, and supporting numbers.
 
-    `power` is that of "matches" at this spread and count, were the rule as good as its baseline. `seeds_needed` is None
-    where the verdict is settled or more seeds, within reason, would not settle it.
+    `power` is the power of "matches" at this spread and count if the rule were as good as its baseline. `seeds_needed`
+    is None if the verdict is settled, or if no reasonable number of seeds would settle it.
     """
 
     verdict: Verdict
@@ -67,7 +69,7 @@ def mean_interval(values: Iterable[float]) -> Interval:
 
 
 def bootstrap_interval(values: Iterable[float]) -> Interval:
-    """The 95% percentile bootstrap of the mean. At n = 5 it covers some 84%: show it, decide nothing by it."""
+    """The 95% percentile bootstrap of the mean. At n = 5 its coverage is about 84%: show it, never decide by it."""
     sample = _finite(values)
     if len(sample) < 2:
         return mean_interval(sample)
@@ -78,9 +80,9 @@ def bootstrap_interval(values: Iterable[float]) -> Interval:
 
 
 def interquartile_mean(values: Iterable[float]) -> float:
-    """The mean of the middle half, exactly n / 4 of the values' weight cut from each end; NaN without values.
+    """The mean of the middle half, with exactly n / 4 of the values' weight cut from each end; NaN without values.
 
-    Where n is no multiple of 4 the values at the cuts count in part, which SciPy's `trim_mean` counts in full.
+    If n is not a multiple of 4, the values at the cuts count in part; SciPy's `trim_mean` counts them in full.
     """
     sample = np.sort(_finite(values))
     n = len(sample)
@@ -89,7 +91,7 @@ def interquartile_mean(values: Iterable[float]) -> float:
 
 
 def number(interval: Interval, form: str = ".2f") -> str:
-    """A mean with its interval: `55.31 [54.90, 55.72]`; nothing where there are no values."""
+    """A mean with its interval: `55.31 [54.90, 55.72]`; empty without values."""
     if not interval.n:
         return ""
     bounds = f" [{interval.low:{form}}, {interval.high:{form}}]" if isfinite(interval.low) else ""
@@ -97,9 +99,9 @@ def number(interval: Interval, form: str = ".2f") -> str:
 
 
 def compare(rule: Mapping[int, float], baseline: Mapping[int, float], margin: float = MARGIN) -> Comparison:
-    """Judge a rule by the side of -margin on which the whole 95% interval of rule - baseline lies.
+    """Judges a rule by the side of -margin on which the whole 95% interval of rule - baseline lies.
 
-    It is taken over the seeds (keys) that both have: fewer than `MIN_SEEDS` are too few, none is not run.
+    Uses the seeds (keys) that both have: fewer than `MIN_SEEDS` are too few, and none means not run.
     """
     differences = _finite(rule[seed] - baseline[seed] for seed in sorted(rule.keys() & baseline.keys()))
     n = len(differences)
@@ -141,10 +143,10 @@ def power_matches(sd: float, n: int, margin: float = MARGIN) -> float:
 
 
 def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | None:
-    """The fewest seeds, `MIN_SEEDS` or more, whose t interval at this spread and mean difference leaves out -margin.
+    """The smallest number of seeds, at least `MIN_SEEDS`, whose t interval at this spread and mean excludes -margin.
 
-    A projection of what was seen, not a power: fresh seeds of the same mean resolve about half the time. None where
-    1,000 seeds are too few.
+    This projects the observed values and is not a power: fresh seeds with the same mean resolve about half the time.
+    None if 1,000 seeds are too few.
     """
     n = np.arange(MIN_SEEDS, 1001)
     enough = n[_half_width(sd, n) < abs(difference + margin)]

@@ -1,4 +1,4 @@
-"""The tests that every learning rule passes, a built-in one or one of another package. For pytest:
+"""The tests that every learning rule passes, built-in or from another package. With pytest:
 
 class TestMine(RuleContract):
     rule = "my-rule"
@@ -28,7 +28,7 @@ SAME: dict[str, Any] = {"rtol": 0, "atol": 0}
 
 
 class Place(NamedTuple):
-    """Where a layer stands: the plain layer, the shape of its input, and whether it is told the targets."""
+    """A layer and its place: the unconverted layer, the shape of its input, and whether it is told the targets."""
 
     plain: Callable[[], nn.Module]
     shape: tuple[int, ...]
@@ -47,14 +47,16 @@ everywhere = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 
 class RuleContract:
-    """Subclasses say which rule: its name, or a `Rule` where its options are to be tested."""
+    """Subclasses set `rule`: its name, or a `Rule` instance to test particular options."""
 
     rule: ClassVar[str | Rule]
 
     @everywhere
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
     def test_shapes_and_dtypes(self, place: Place, dtype: torch.dtype) -> None:
-        """The error sent down is like the input, each gradient like its feedback tensor, in the dtype of the weight."""
+        """The error sent down has the shape of the input, each gradient that of its feedback tensor; both have the
+        weight's dtype.
+        """
         layer, x, g = self.step(place, dtype)
         feedback = feedback_of(layer)
         direct = layer.source and layer.source.error
@@ -144,7 +146,7 @@ class RuleContract:
     def test_what_is_fixed_stays_to_the_bit_under_decay_and_double_backward(
         self, place: Place, rank: int | None
     ) -> None:
-        """The optimiser has all parameters, and the loss the norm of the error sent down."""
+        """The optimiser has all parameters, and the loss includes the norm of the error sent down."""
         layer, x, g = self.step(place, rank=rank)
         optimiser = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.1)
         before = {name: layer.feedback[name].detach().clone() for name in layer.fixed}
@@ -157,7 +159,7 @@ class RuleContract:
 
     @everywhere
     def test_gradients_grow_with_the_loss_or_are_declared_not_to(self, place: Place) -> None:
-        """At a loss 1024 times as large: 1024 times as large, or, where the rule says so, the same."""
+        """With a loss 1024 times as large, gradients are 1024 times as large, or unchanged if the rule declares it."""
         layer, x, g = self.step(place)
         expected = gradients_of(layer, x, g)
         if layer.source and layer.source.error is not None:
@@ -171,12 +173,12 @@ class RuleContract:
 
     @everywhere
     def test_what_it_reads_of_the_weights_is_declared(self, place: Place) -> None:
-        """To start the feedback and to send the error down; how the feedback learns is not looked at."""
+        """In the initial feedback and in the error sent down; how the feedback learns is not checked."""
         layer, x, g = self.step(place)
         W = layer.weight.detach().clone()
 
         def given(factor: float) -> dict[str, Any]:
-            """The initial feedback, and with the feedback as it is the error sent down, at this multiple of W."""
+            """The initial feedback and, with unchanged feedback, the error sent down, for W times `factor`."""
             layer.weight.data.copy_(factor * W)
             seed = Generator().manual_seed(0)
             start, _ = initial_feedback(layer.operator, layer.weight, layer.rule, layer.rank, seed, layer.source)
@@ -212,7 +214,7 @@ class RuleContract:
 
     @everywhere
     def test_a_factor_padded_with_zeros_acts_as_it_does_without(self, place: Place) -> None:
-        """So that networks of several ranks can be stacked."""
+        """This is what allows networks of different ranks to be stacked."""
         layer, x, g = self.step(place)
         if not layer.rule.ranked or layer.rule.direct:
             pytest.skip("a rule without a rank, or a direct one, is never padded")
@@ -235,7 +237,7 @@ class RuleContract:
     @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
     @everywhere
     def test_a_population_is_its_networks_one_by_one(self, place: Place) -> None:
-        """Three layers at once under `torch.func`; what a rule draws at random differs, and is not compared."""
+        """Three layers at once under `torch.func`; values that a rule draws at random differ and are not compared."""
         layers, xs, (g, *_) = zip(*(self.step(place, seed=seed) for seed in range(3)), strict=True)
         if layers[0].rule.source:
             pytest.skip("a direct rule hears its error through a Source, which torch.func cannot stack")
@@ -268,7 +270,7 @@ class RuleContract:
     def step(
         self, place: Place, dtype: torch.dtype = torch.float64, rank: int | None = 2, seed: int = 0
     ) -> tuple[RuleLayer, Tensor, Tensor]:
-        """A layer under the rule (full rank if `rank` is None), its input x and the error g at its output."""
+        """A layer under the rule (at full rank if `rank` is None), its input x and the error g at its output."""
         rule = RULES.get(self.rule)() if isinstance(self.rule, str) else self.rule
         generator = Generator().manual_seed(seed)
         under = plain(place, dtype, seed)
@@ -287,7 +289,7 @@ class RuleContract:
 
 
 def one_hot(classes: int, shift: int = 0) -> Tensor:
-    """The targets of the examples, (examples, classes)."""
+    """One-hot targets of the examples, (examples, classes)."""
     return F.one_hot((torch.arange(EXAMPLES) + shift) % classes, classes)
 
 
@@ -298,14 +300,14 @@ def plain(place: Place, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn
 
 
 def feedback_of(layer: RuleLayer) -> Feedback:
-    """The feedback tensors, apart from autograd."""
+    """The feedback tensors, detached."""
     return {name: tensor.detach() for name, tensor in layer.feedback.items()}
 
 
 def gradients_of(layer: nn.Module, x: Tensor, g: Tensor, seed: int = 0) -> Gradients:
     """The error sent down, as `x`, and the gradient of each parameter, None where it gets none.
 
-    `seed` is of what the rule draws at random.
+    `seed` seeds the random numbers that the rule draws.
     """
     torch.manual_seed(seed)
     tensors = {"x": x.detach().requires_grad_(), **dict(layer.named_parameters())}
