@@ -43,8 +43,8 @@ def trials(
 ) -> list[list[Config]]:
     """The rounds known so far: the second only when `find` has a final record of every trial of the first.
 
-    Uses `dataset`, whether it is present or not, or the protocol's first dataset that is present. Raises `UsageError` if
-    nothing is tuned at the scale.
+    Uses `dataset`, whether it is present or not, or the protocol's first dataset that is present. Raises `UsageError`
+    if nothing is tuned at the scale.
     """
     found = protocol(model, scale)
     if found.tune is None:
