@@ -115,7 +115,7 @@ class LinearOperator(Operator):
 class ConvOperator(Operator):
     """y = W * x + b in 1, 2 or 3 dimensions; sizes are given per dimension.
 
-    padding: zeros at both ends of each dimension. pads, mode: padding added to x beforehand, as arguments of `F.pad`.
+    padding: zeros at both ends of each dimension. pads, mode: further padding of x, as arguments of `F.pad`.
     """
 
     kernel_size: tuple[int, ...]

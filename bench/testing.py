@@ -109,7 +109,7 @@ class RuleContract:
         layer, x, g = self.step(place)
         matrix = layer.rule.feedback_matrix(layer.weight.detach(), feedback_of(layer))
         if layer.source or matrix is None:
-            pytest.skip("holds where the rule is not direct and one tensor stands for the weight")
+            pytest.skip("only for rules that are not direct and have one tensor in place of the weight")
         torch.testing.assert_close(
             gradients_of(layer, x, g)["x"], layer.operator.transpose(matrix, g, x.shape), **CLOSE
         )
@@ -118,7 +118,7 @@ class RuleContract:
     def test_a_feedback_matrix_that_is_the_weight_sends_the_exact_error(self, place: Place) -> None:
         layer, x, g = self.step(place)
         if layer.source or "B" not in layer.feedback or layer.feedback["B"].shape != layer.weight.shape:
-            pytest.skip("holds where the rule is not direct and B stands for the weight")
+            pytest.skip("only for rules that are not direct and have B in place of the weight")
         layer.feedback["B"].data.copy_(layer.weight)
         torch.testing.assert_close(gradients_of(layer, x, g)["x"], gradients_of(plain(place), x, g)["x"], **CLOSE)
 
@@ -126,7 +126,7 @@ class RuleContract:
     def test_full_rank_factors_of_the_weight_send_the_exact_error(self, place: Place) -> None:
         layer, x, g = self.step(place, rank=None)
         if layer.source or not {"P", "Q"} <= layer.feedback.keys():
-            pytest.skip("holds where the rule is not direct and P Q stands for the weight")
+            pytest.skip("only for rules that are not direct and have P Q in place of the weight")
         U, S, Vh = torch.linalg.svd(layer.weight.detach().flatten(1), full_matrices=False)
         layer.feedback["P"].data.copy_(U * S)
         layer.feedback["Q"].data.copy_(Vh.view_as(layer.feedback["Q"]))
