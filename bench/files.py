@@ -22,7 +22,7 @@ class Damaged(Exception):
 
 
 def write_atomically(path: Path, write: Callable[[BufferedRandom], object]) -> None:
-    """Calls `write` on a temporary file beside `path`, flushes it to disk and renames it to `path`.
+    """Calls `write` on a temporary file next to `path`, flushes it to disk and renames it to `path`.
 
     Links are followed. Raises `CannotWrite` if the disk is full, the name is too long or not that of a regular file,
     and the like. `clear_leftovers` removes the temporary files of killed writers.
@@ -47,7 +47,7 @@ def write_atomically(path: Path, write: Callable[[BufferedRandom], object]) -> N
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """`write_atomically` of bytes that are known."""
+    """`write_atomically` for bytes."""
     write_atomically(path, lambda file: file.write(content))
 
 

@@ -21,7 +21,7 @@ from bench.rules import RULES
 from bench.rules.base import Feedback, Rule, Signals, full_rank
 
 Gradients = dict[str, Tensor | None]
-"""Of each tensor by name, None where it gets none."""
+"""By tensor name; None for a tensor without a gradient."""
 EXAMPLES, IN, OUT, CLASSES = 6, 5, 7, 4
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-10}
 SAME: dict[str, Any] = {"rtol": 0, "atol": 0}
@@ -195,7 +195,7 @@ class RuleContract:
         layer, x, g = self.step(place)
         told = layer.rule.told == "all" or (layer.rule.told == "output" and place.output)
         if not told and not place.output:
-            pytest.skip("holds where the layer is told the targets, or could be")
+            pytest.skip("only for layers that are told the targets, or could be")
         assert layer.targets is not None
         one = gradients_of(layer, x, g)
         layer.targets = one_hot(layer.targets.shape[1], shift=1).to(x.dtype)
@@ -305,7 +305,7 @@ def feedback_of(layer: RuleLayer) -> Feedback:
 
 
 def gradients_of(layer: nn.Module, x: Tensor, g: Tensor, seed: int = 0) -> Gradients:
-    """The error sent down, as `x`, and the gradient of each parameter, None where it gets none.
+    """The error sent down, as `x`, and the gradient of each parameter; None if it gets none.
 
     `seed` seeds the random numbers that the rule draws.
     """
@@ -317,6 +317,6 @@ def gradients_of(layer: nn.Module, x: Tensor, g: Tensor, seed: int = 0) -> Gradi
 
 
 def differ(one: Gradients, other: Gradients) -> bool:
-    """Whether some gradient of `one` has other bits in `other`, or is none there."""
+    """Whether some gradient of `one` differs in `other` in any bit, or is missing there."""
     pairs = ((gradient, other[name]) for name, gradient in one.items() if gradient is not None)
     return any(there is None or not torch.equal(gradient, there) for gradient, there in pairs)

@@ -42,8 +42,7 @@ def sweep(
 ) -> int:
     """Shows the missing runs of an experiment at a scale, all of them or those that claims read, and trains them.
 
-    Here on `workers` processes, by default one per core, or one on a GPU; or in jobs of a cluster, each of which has so
-    many.
+    Trains on `workers` local processes (default: one per core, or one on a GPU), or in cluster jobs with as many each.
     """
     started = time.monotonic()
     configs = found.configs(scale, results=results, claims=claims)
@@ -162,7 +161,7 @@ def tune(
 
 
 def _here(workers: int | None, device: str) -> int:
-    """Processes on this machine: as many as asked for, by default one per core, or one on a GPU."""
+    """Number of local processes: `workers` if given, else one per core, or one on a GPU."""
     return workers or (1 if device == "cuda" else cores())
 
 

@@ -110,14 +110,12 @@ def sizes(name: str) -> Sizes:
 
 
 def resolve(names: str | Sequence[str]) -> str:
-    """The first of `names` (one, or alternatives in order of preference) that is present. Raises `UsageError` if none
-    is.
-    """
+    """The first of `names` (one, or alternatives in order) that is present. Raises `UsageError` if none is."""
     return _found(names)[0]
 
 
 def _found(names: str | Sequence[str]) -> tuple[str, Path]:
-    """As `resolve`, with the folder."""
+    """Like `resolve`, with the data folder."""
     names = [names] if isinstance(names, str) else names
     datasets = {name: _dataset(name)[0] for name in names}
     for name, dataset in datasets.items():
