@@ -11,7 +11,7 @@ ifeq ($(wildcard $(PIPELINE)),)
 $(error SCALE=$(SCALE) is unknown; expected: quick, cpu, gpu or paper)
 endif
 
-.PHONY: help repro report page replicate test soak light wheel lint typecheck format
+.PHONY: help repro report page replicate test slow soak light wheel lint typecheck format
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,8 +33,11 @@ page: $(INSTALLED)  ## Write the results page from the records alone: site/index
 replicate: $(INSTALLED)  ## Run the full replication, as Slurm jobs with CLUSTER=slurm.yaml; without a GPU, show what it would take
 	$(RUN) python -m replication replicate $(if $(CLUSTER),--cluster '$(CLUSTER)')
 
-test: $(INSTALLED)  ## Run the tests
-	$(RUN) pytest -n auto --dist worksteal
+test: $(INSTALLED)  ## Run the tests, but for those that have to be slow
+	$(RUN) pytest -n auto --dist worksteal -m 'not slow'
+
+slow: $(INSTALLED)  ## Run the tests that have to be slow: every rule learns, its defects are noticed, jobs of Slurm, typed commands
+	$(RUN) pytest -n auto --dist worksteal -m slow
 
 soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with uninterrupted ones
 	$(RUN) python tests/soak.py

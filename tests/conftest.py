@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from forks import FORKS
 from hypothesis import HealthCheck, settings
 
 from bench.data import sizes
-from bench.models import MODELS
+from bench.models import MODELS, _receptive_fields
 from bench.records.store import Store, failed_record
+from bench.sweeps.executors import local
 
 settings.register_profile(
     "bench",
@@ -21,10 +23,25 @@ settings.register_profile(
 settings.load_profile("bench")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def workers():
+    """The workers of a sweep are forks; those of commands as they are typed are spawned, and import torch anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "CONTEXT", FORKS)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def subnormal_numbers():
     """They are not zero in a test, whatever trained in its process before."""
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def short_measures(monkeypatch):
+    """A receptive field is found in one step of many alike."""
+    monkeypatch.setattr(_receptive_fields, "STEPS", 1)
+    monkeypatch.setattr(_receptive_fields, "PAIRS", _receptive_fields.CHUNK)
 
 
 def history_of(config, loss, test):

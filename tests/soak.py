@@ -23,7 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from test_sweep import FORKS, held_by_workers, wait_for_workers
+from forks import FORKS
+from test_sweep import held_by_workers, wait_for_workers
 
 import bench.sweeps.executors.local
 import bench.training.loop

@@ -65,6 +65,7 @@ def bare(tmp_path):
     return python
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_records(bare, tmp_path):
     process = bare("-m", "bench", "sweep", "tiny", "--scale", "quick", "--results", tmp_path / "out", "--workers", "1")
     assert process.returncode == 0, process.stderr

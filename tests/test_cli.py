@@ -1,13 +1,10 @@
 """The command line: what it prints, what it records, its exit status, and what it says of bad input."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from math import nan
 
@@ -37,14 +34,6 @@ def experiments(folder, **texts):
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
     return str(folder)
-
-
-def bench(*arguments, **options):
-    """`bench` as a process of its own, in a process group of its own."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    # An interrupt is ignored by what a script starts in the background, and that is inherited.
-    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([sys.executable, "-m", "bench", *map(str, arguments)], **pipes, **options)
 
 
 def numbers(record):
@@ -194,25 +183,6 @@ def test_a_population_gives_the_records_that_single_runs_give(tiny, tmp_path):
         assert one["status"] == other["status"]
         losses, expected = ([nan if x is None else x for x in run["first_losses"]] for run in (one, other))
         assert losses == pytest.approx(expected, rel=1e-3, nan_ok=True)
-
-
-def test_ctrl_c_ends_a_sweep_with_one_line_and_the_rest_resumes(tmp_path, monkeypatch):
-    text = TINY + "      - {rule: fa, epochs: 1000000}"
-    monkeypatch.setenv("BENCH_EXPERIMENTS", experiments(tmp_path / "experiments", tiny=text))
-    with bench("sweep", "tiny", "--scale", "quick", "--results", tmp_path, "--workers", "1") as process:
-        for line in process.stdout:
-            if line.startswith("4/6"):
-                break
-        time.sleep(1)  # the fifth run, which would take hours, has begun
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            _, err = process.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 130
-    assert err == "interrupted; 4 runs recorded; the same command resumes the rest\n"
-    assert len(list(Store(tmp_path / "quick").paths())) == 4
 
 
 def test_verify_names_what_is_wrong(tiny, capsys):
@@ -374,8 +344,8 @@ def test_bad_input_of_the_others(arguments, words, tmp_path, capsys, monkeypatch
 
 
 def test_bad_input_as_typed(tmp_path):
-    with bench(*RUN, "--rule", "bq", cwd=tmp_path) as process:
-        out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert is_one_line(err, ["'bq'", "did you mean 'bp'"])
+    command = [sys.executable, "-m", "bench", *RUN, "--rule", "bq"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert is_one_line(process.stderr, ["'bq'", "did you mean 'bp'"])
     assert not list(tmp_path.iterdir())

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 from dvc.repo import Repo
+from forks import FORKS
 from one_node_slurm import PROGRAMS, one_node_slurm
 from test_robust_sweeps import is_one_line, wait_for
-from test_sweep import CONFIG, FORKS
+from test_sweep import CONFIG
 
 import bench.registry
 import bench.rules
@@ -68,7 +69,6 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(bench.rules.__file__).parents[2])]))
     monkeypatch.setattr(slurm, "LOOK", 0.1)
     monkeypatch.setattr(slurm, "ASK", 0.5)
-    monkeypatch.setattr(local, "CONTEXT", FORKS)
     monkeypatch.chdir(tmp_path)
     bench.registry._modules.cache_clear()
     yield
@@ -82,17 +82,15 @@ def files(folder):
     return {p.name: {k: v for k, v in json.loads(p.read_text()).items() if k not in aside} for p in paths}
 
 
-def forked(environment, folder, arguments):
-    """`bench` in a fork of the server, which knows neither the environment nor the folder of the test."""
-    os.environ.update(environment)
-    os.chdir(folder)
+def forked(arguments):
+    """`bench` in a fork of the server."""
     bench.rules.__path__.append(str(Path("rules").resolve()))
     local.CONTEXT = multiprocessing.get_context("fork")
     sys.exit(main(arguments))
 
 
 def start(*arguments):
-    process = FORKS.Process(target=forked, args=(dict(os.environ), os.getcwd(), arguments))
+    process = FORKS.Process(target=forked, args=(arguments,))
     process.start()
     return process
 
@@ -119,6 +117,7 @@ def one_node(daemons, experiment, tmp_path, monkeypatch):
     return daemons
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_what_slurm_kills_resumes_to_the_records_of_a_local_sweep(one_node, tmp_path, capsys):
     """The submitting process, the controller and each of three jobs are killed in turn, each job in another way."""
@@ -158,6 +157,7 @@ def test_what_slurm_kills_resumes_to_the_records_of_a_local_sweep(one_node, tmp_
     assert not list(tmp_path.glob("results/quick/checkpoints/*.pt"))
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_slurm_refuses_a_partition_that_it_lacks(one_node, tmp_path, capsys):
     (tmp_path / "slurm.yaml").write_text("partition: gpus\ntime: 5\n")
@@ -181,6 +181,7 @@ def here(experiment, tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_submitits_local_executor_gives_the_same_records(here, capsys):
     assert main([*SWEEP, *here("local")]) == 0
     assert "submitted: 3 runs in 3 jobs" in capsys.readouterr().out
@@ -195,6 +196,7 @@ def test_submitits_debug_executor_gives_the_same_records(here):
     assert len(files("results")) == 3 and files("results") == trained_here()
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_at_once_is_one_line_with_the_last_of_its_log(here, capsys):
     assert main([*SWEEP, "--device", "cuda", *here()]) == 2
     error = capsys.readouterr().err
@@ -250,6 +252,7 @@ scales:
 """
 
 
+@pytest.mark.slow
 def test_the_pipeline_runs_by_jobs_and_is_recorded_in_dvc(here, tmp_path, capfd, monkeypatch):
     for name, rule in {"first": "bp", "second": "fa"}.items():
         (tmp_path / f"experiments/{name}.yaml").write_text(STAGE % rule)

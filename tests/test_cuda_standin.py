@@ -28,7 +28,7 @@ BASE = Config(
     rank="2",
     model_options={"width": 8},
     batch_size=128,
-    epoch_examples=300,
+    epoch_examples=200,
     augment=("flip",),
     clip=1.0,
 )
@@ -49,10 +49,11 @@ OF_MODEL = {
         "batch_size": 0,
         "epoch_examples": 0,
         "augment": (),
-        "epochs": 3,
+        "epochs": 2,
         "precision": "float64",
     },
 }
+pytestmark = pytest.mark.usefixtures("short_measures")
 SHARED = [name for name in RULES.built_in() if RULES.get(name).source is None and not RULES.get(name).draws]
 
 
@@ -70,16 +71,23 @@ def findings(*configs):
     return list(map(str, stand_in.findings))
 
 
-@pytest.mark.parametrize("rule", RULES.built_in())
-@pytest.mark.parametrize("model", MODELS.built_in())
+def grid(models, rules, quick):
+    """Every rule on every network; slow but for those on the networks `quick`, and `ldfa` on each."""
+    return [
+        pytest.param(model, rule, marks=[] if model in quick or rule == "ldfa" else pytest.mark.slow)
+        for model in models
+        for rule in rules
+    ]
+
+
+@pytest.mark.parametrize(("model", "rule"), grid(MODELS.built_in(), RULES.built_in(), ["mlp", "linear"]))
 def test_a_step_never_waits_or_copies_and_all_of_it_is_on_the_gpu(model, rule):
     if not RULES.get(rule)().serves(MODELS.get(model).regression):
         pytest.skip("the rule is for classification")
     assert findings(settings(model, rule)) == []
 
 
-@pytest.mark.parametrize("rule", SHARED)
-@pytest.mark.parametrize("model", ["mlp", "cnn", "vit"])
+@pytest.mark.parametrize(("model", "rule"), grid(["mlp", "cnn", "vit"], SHARED, []))
 def test_nor_does_that_of_a_population(model, rule):
     config = settings(model, rule)
     assert findings(config, replace(config, seed=1)) == []

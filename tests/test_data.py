@@ -245,7 +245,10 @@ def test_the_seed_alone_decides_the_teacher():
         first.holdout()
 
 
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100), ("tiny-imagenet-32", 200)])
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("cifar10", 10), ("cifar100", 100), pytest.param("tiny-imagenet-32", 200, marks=pytest.mark.slow)],
+)
 def test_the_real_test_splits_are_balanced_colour_photographs(name, classes):
     try:
         split = load(resolve(name)).test

@@ -22,6 +22,7 @@ from bench.training.augment.geometry import Rotate
 BOTH = ["linear", "mlp"]
 
 
+@pytest.mark.usefixtures("short_measures")
 @pytest.mark.parametrize("model", MODELS.built_in())
 def test_the_numbers_have_not_moved(model):
     assert golden.check([model]) == []

@@ -15,6 +15,8 @@ BELOW = {("retina", "drtp"), ("vit", "drtp")}
 """Where a rule stays below that: on the ViT with every seed of the reference, on the retina with the first of three."""
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_measures")
 @pytest.mark.parametrize("rule", RULES.names())
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_every_rule_learns_on_every_network(model, rule):

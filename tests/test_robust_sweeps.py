@@ -1,4 +1,4 @@
-"""Sweeps on a machine that misbehaves: full disks, batch systems, workers that die, other sweeps."""
+"""Sweeps on a machine that misbehaves: full disks, workers that die, other sweeps."""
 
 import errno
 import fcntl
@@ -7,19 +7,17 @@ import multiprocessing
 import os
 import resource
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
-from test_sweep import CONFIG, DIES, FORKS, RAISES, records, written
+from forks import FORKS
+from test_sweep import CONFIG, DIES, records, written
 
 import bench.commands.sweep
 import bench.sweeps.executors.local
@@ -32,12 +30,10 @@ from bench.records.store import Store
 from bench.sweeps.claims import Claims
 from bench.sweeps.executors.local import run_all
 from bench.sweeps.experiments import experiment as find_experiment
-from bench.sweeps.groups import run
 from bench.sweeps.run import missing
 from bench.training.process import Terminated
 
 QUICK = replace(CONFIG, epochs=1)
-LONG = replace(CONFIG, epochs=1_000_000)
 TINY = """
 title: A short run and a long one
 model: mlp
@@ -104,55 +100,6 @@ def wait_for(condition, within=120):
         time.sleep(0.01)
 
 
-# SIGTERM
-
-
-def test_sigterm_pauses_and_the_rest_resumes(tmp_path):
-    configs = [replace(LONG, seed=seed) for seed in range(3)]
-    process = start(tmp_path, configs, workers=2)
-    wait_for(lambda: len(list(tmp_path.glob("checkpoints/*.pt"))) == 2)
-    process.terminate()
-    assert ended(process) == 143
-    assert not list(Store(tmp_path).paths())
-    kept = [Store(tmp_path).checkpoint([config]) for config in configs]
-    assert [path.exists() for path in kept] == [True, True, False]
-    for path in kept[:2]:
-        outcome = bench.training.loop.train(
-            LONG if path == kept[0] else configs[1], checkpoint=path, deadline=time.monotonic()
-        )
-        assert outcome.status == "paused" and outcome.history[0]["epoch"] == 1 and outcome.history[-1]["epoch"] > 1
-
-
-SLEEPS = RAISES.replace('raise ValueError("no error goes down")', "import time; time.sleep(3600)")
-
-
-def plugins(folder):
-    import bench.rules
-
-    bench.rules.__path__.append(str(folder))
-
-
-@contextmanager
-def stuck(tmp_path):
-    """A sweep whose run never ends an epoch."""
-    (tmp_path / "sleeps.py").write_text(SLEEPS)
-
-    process = start(tmp_path / "out", [replace(QUICK, rule="sleeps"), QUICK], partial(plugins, tmp_path))
-    wait_for(lambda: list(tmp_path.glob("out/claims/*")))
-    time.sleep(1)
-    yield process
-    process.kill()
-
-
-def test_a_second_sigterm_ends_at_once(tmp_path):
-    with stuck(tmp_path) as process:
-        process.terminate()
-        process.join(1)
-        assert process.exitcode is None
-        process.terminate()
-        assert ended(process, within=10) == 143
-
-
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
@@ -161,43 +108,10 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def as_typed(*arguments):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    return subprocess.Popen([sys.executable, "-m", "bench", *arguments], **pipes)
+def plugins(folder):
+    import bench.rules
 
-
-@pytest.mark.parametrize("to", ["all", "parent"])
-def test_sigterm_to_a_command_is_one_line_and_143(to, experiment, tmp_path):
-    """A batch system sends it to the sweep and its workers, `kill` to the sweep alone."""
-    with as_typed("sweep", "tiny", "--scale", "quick", "--workers", "1") as process:
-        for line in process.stdout:
-            if line.startswith("1/2"):
-                break
-        time.sleep(1)
-        (os.killpg if to == "all" else os.kill)(process.pid, signal.SIGTERM)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 143
-    assert err == "terminated; 1 runs recorded; the same command resumes the rest\n" and "paused" in out
-    assert len(list(Store(tmp_path / "results/quick").paths())) == 1
-    assert len(list(tmp_path.glob("results/quick/checkpoints/*.pt"))) == 1
-
-
-def test_sigterm_pauses_a_single_run(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def terminated(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return run(*arguments, **options)
-
-    monkeypatch.setattr("bench.commands.run.run", terminated)
-    command = [*RUN, "--set", "epochs=9"]
-    assert main(command) == 143
-    assert capsys.readouterr().err.endswith("terminated; 0 runs recorded; the same command resumes the rest\n")
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert main(command) == 0
-    err = capsys.readouterr().err
-    assert "epoch 9/9" in err and "epoch 1/9" not in err
+    bench.rules.__path__.append(str(folder))
 
 
 # Workers
@@ -398,7 +312,6 @@ def test_what_another_sweep_recorded_meanwhile_stays_as_it_is(tmp_path, capsys, 
         (tmp_path / folder).mkdir()
     (tmp_path / "experiments/tiny.yaml").write_text(text)
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(tmp_path / "experiments"))
-    monkeypatch.setattr(bench.sweeps.executors.local, "CONTEXT", FORKS)
     monkeypatch.chdir(tmp_path)
     command = ["sweep", "tiny", "--scale", "quick", "--workers", "1", "--results"]
     assert main([*command, "other"]) == 0

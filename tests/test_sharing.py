@@ -8,8 +8,9 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from forks import FORKS
 from test_robust_sweeps import QUICK
-from test_sweep import CONFIG, FORKS, records, start, sweep
+from test_sweep import CONFIG, records, start, sweep
 
 from bench.records.store import Store
 from bench.sweeps import claims as module

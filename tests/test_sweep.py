@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 import yaml
+from forks import FORKS
 
 import bench.data
 import bench.rules
@@ -35,10 +36,6 @@ CONFIGS = [
     for rule, rank in (("bp", None), ("kp", None), ("ldfa", "3"), ("ldfa-q", "B1=2"))
     for seed in range(2)
 ]
-
-# A sweep of its own costs a fork instead of the import of torch. The server itself never trains, so forks of it may.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch._dynamo", "bench.training.costs", "bench.models.mlp", "bench.data.digits"])
 
 
 def sweep(folder, configs, plugins=None, population=1, room=None):
