@@ -100,6 +100,7 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
+@pytest.mark.slow
 def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path, monkeypatch):
     for name in (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

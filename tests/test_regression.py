@@ -113,6 +113,7 @@ def mutate(monkeypatch, name, change):
     monkeypatch.setattr(RULES.module(name), "RULE", mutated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "change"),
     [
