@@ -10,7 +10,7 @@ from torchvision.transforms import functional as tv
 import bench.training.augment.autoaugment
 from bench.errors import UsageError
 from bench.training.augment import ALLOWED, augmentation
-from bench.training.augment.geometry import Crop, Cutout
+from bench.training.augment.geometry import Crop, Cutout, Flip, Rotate
 
 SPECS = ["autoaugment", "crop:4", "cutout:16", "flip", "rotate:10"]
 
@@ -21,6 +21,33 @@ def images(n=16, height=9, width=12):
 
 def draws(spec, n):
     return augmentation(spec).draw(n, Generator().manual_seed(1))
+
+
+def test_flip_mirrors_left_to_right():
+    x = images(n=4, height=8, width=8)
+    flipped = Flip().apply(x, torch.tensor([True, False, True, False]))
+    assert torch.equal(flipped[0], x[0].flip(-1)) and torch.equal(flipped[1], x[1])
+    assert torch.equal(Flip().apply(Flip().apply(x, torch.ones(4) > 0), torch.ones(4) > 0), x)
+    assert Flip().draw(10_000, Generator().manual_seed(0)).float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_rotation_by_quarter_turns(size, turns):
+    x = images(n=4, height=size, width=size)
+    rotated = Rotate(90).apply(x, torch.full((len(x),), turns * torch.pi / 2))
+    assert torch.equal(rotated, x.rot90(turns, (-2, -1)))
+
+
+def test_rotation_fills_with_black():
+    rotated = Rotate(45).apply(torch.ones(1, 1, 9, 9), torch.tensor([torch.pi / 4]))[0, 0]
+    assert rotated[0, 0] == rotated[-1, -1] == 0 and rotated[3:6, 3:6].min() == 1
+
+
+def test_rotation_angles_cover_both_directions():
+    angles = augmentation("rotate:10").draw(10_000, Generator().manual_seed(0)).rad2deg()
+    assert angles.min() == pytest.approx(-10, abs=0.01) and angles.max() == pytest.approx(10, abs=0.01)
+    assert angles.mean() == pytest.approx(0, abs=0.2)
 
 
 @pytest.mark.parametrize("pixels", [1, 4])
@@ -96,7 +123,11 @@ def test_the_same_numbers_change_the_same_images_alike(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["crop", "crop:", "crop:0", "crop:-4", "crop:1.5", "cutout", "cutout:x", "autoaugment:1"]
+    "spec",
+    [
+        *("", "autoaugment:1", "Flip", "flip:1", "rotate", "rotate:", "rotate:x"),
+        *("crop", "crop:", "crop:0", "crop:-4", "crop:1.5", "cutout", "cutout:x"),
+    ],
 )
 def test_an_augmentation_written_otherwise(spec):
     with pytest.raises(UsageError) as error:
