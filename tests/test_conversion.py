@@ -169,7 +169,8 @@ def test_there_and_back():
 
 
 def test_ranks_and_exclusions_by_name():
-    network = bench.convert(resnet(), "ldfa", {"fc": 2, "layer1.0.conv1": "1/4"}, exclude=["layer4", "conv1"])
+    with pytest.warns(UserWarning, match="75% of the weights stay plain"):
+        network = bench.convert(resnet(), "ldfa", {"fc": 2, "layer1.0.conv1": "1/4"}, exclude=["layer4", "conv1"])
     ranks = {name: layer.rank for name, layer in network.named_modules() if isinstance(layer, RuleLayer)}
     assert (ranks["fc"], ranks["layer1.0.conv1"], ranks["layer1.0.conv2"]) == (2, 16, 64)
     assert "conv1" in plain_layers(network) and not any(name.startswith("layer4") for name in ranks)
@@ -267,7 +268,8 @@ def test_all_layers_that_cannot_be_converted_are_named_at_once_and_can_be_left_o
     assert [f"layer '{index}': " in str(error.value) for index in range(6)] == [False] + 5 * [True]
     assert names_under(network) == ["5"]
     assert str(error.value).endswith("exclude=['1', '2', '3', '4', '5']")
-    bench.convert(network, "ldfa", 2, exclude=["1", "2", "3", "4", "5"])
+    with pytest.warns(UserWarning, match="60% of the weights stay plain"):
+        bench.convert(network, "ldfa", 2, exclude=["1", "2", "3", "4", "5"])
     assert names_under(network) == ["0", "5"]
     reasons = " ".join(reason for reason, _ in bench.conversion_report(network).plain.values())
     assert all(word in reasons for word in ("hook", "parametrized", "complex64", "lazy"))

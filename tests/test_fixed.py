@@ -78,6 +78,7 @@ def test_an_optimiser_over_all_parameters_and_data_parallelism(rule, one_process
     assert all(torch.equal(tensor, alone.get(name, tensor)) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")  # here is one process
 @pytest.mark.parametrize("rule", ["bp", "fa", "ldfa", "dfa"])
 def test_sharded_parameters_train_as_whole_ones(rule, one_process):
     """By either of PyTorch's ways. P of `ldfa` starts as the transpose of what lies in memory, which one misreads."""

@@ -23,37 +23,35 @@ from bench.training.augment.geometry import Rotate
 BOTH = ["linear", "mlp"]
 
 
-OF_RETINA = pytest.param("retina", marks=pytest.mark.slow)
-"""Its convolutions, in float64, take as long as all other golden runs."""
-
-
 @pytest.mark.usefixtures("short_measures")
-@pytest.mark.parametrize("model", [OF_RETINA if name == "retina" else name for name in MODELS.built_in()])
+@pytest.mark.parametrize("model", MODELS.built_in())
 def test_the_numbers_have_not_moved(model):
     assert golden.check([model]) == []
 
 
-@pytest.fixture
-def of_two_runs(monkeypatch):
-    """The golden runs are `linear/ldfa` and `mlp/ldfa` alone."""
-    monkeypatch.setattr(golden, "BASE", {model: golden.BASE[model] for model in BOTH})
-    monkeypatch.setattr("bench.records.golden.runs.VARIANTS", {})
-    monkeypatch.setattr(MODELS, "built_in", lambda: BOTH)
-    monkeypatch.setattr(RULES, "built_in", lambda: ["ldfa"])
+def two_runs(patch, folder):
+    """The golden runs are `linear/ldfa` and `mlp/ldfa` alone, and their trajectories lie in `folder`."""
+    patch.setattr(golden, "FOLDER", folder)
+    patch.setattr(golden, "BASE", {model: golden.BASE[model] for model in BOTH})
+    patch.setattr("bench.records.golden.runs.VARIANTS", {})
+    patch.setattr(MODELS, "built_in", lambda: BOTH)
+    patch.setattr(RULES, "built_in", lambda: ["ldfa"])
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    return tmp_path_factory.mktemp("golden")
+    """A folder with golden trajectories of two runs, just written."""
+    folder = tmp_path_factory.mktemp("golden")
+    with pytest.MonkeyPatch.context() as patch:
+        two_runs(patch, folder)
+        golden.write()
+    return folder
 
 
 @pytest.fixture
-def written(of_two_runs, fresh, monkeypatch, tmp_path):
-    """A folder with golden trajectories, just written, of two runs: `linear/ldfa` and `mlp/ldfa`."""
-    if not any(fresh.iterdir()):
-        monkeypatch.setattr(golden, "FOLDER", fresh)
-        golden.write()
-    monkeypatch.setattr(golden, "FOLDER", shutil.copytree(fresh, tmp_path / "golden"))
+def written(fresh, tmp_path, monkeypatch):
+    """A copy of them, in use."""
+    two_runs(monkeypatch, shutil.copytree(fresh, tmp_path / "golden"))
     return tmp_path / "golden"
 
 

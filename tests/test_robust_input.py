@@ -21,7 +21,7 @@ from bench.training.augment import augmentation
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="2", model_options={"width": 8})
 RUN = ["run", "--model", "mlp", "--rule", "ldfa", "--scale", "quick", "--set", "epochs=1"]
-DEEP = "[" * 5000 + "]" * 5000
+DEEP = "[" * 1000 + "]" * 1000
 LAUGHS = (
     "[" + "&a0 [x,x,x,x,x,x,x,x,x]" + "".join(f", &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)) + "]"
 )
