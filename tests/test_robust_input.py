@@ -95,6 +95,7 @@ WRONG = {
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_run_that_cannot_be(wrong, tmp_path, capsys, monkeypatch):
     arguments, *words = wrong

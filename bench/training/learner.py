@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,7 +157,9 @@ def _network(config: Config, data: Data) -> Network:
         if key not in allowed:
             raise UsageError(f"options of model {config.model}: {unknown('key', key, allowed)}")
     try:
-        network = model(data, **config.model_options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # such a network is refused below
+            network = model(data, **config.model_options)
     except UsageError:
         raise
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
