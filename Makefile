@@ -36,7 +36,7 @@ replicate: $(INSTALLED)  ## Run the full replication, as Slurm jobs with CLUSTER
 test: $(INSTALLED)  ## Run the tests, but for those that have to be slow
 	$(RUN) pytest -n auto --dist worksteal -m 'not slow'
 
-slow: $(INSTALLED)  ## Run the tests that have to be slow: every rule learns, its defects are noticed, jobs of Slurm, typed commands
+slow: $(INSTALLED)  ## Run the tests that have to be slow: every rule learns, its defects are noticed, jobs of Slurm, commands as typed
 	$(RUN) pytest -n auto --dist worksteal -m slow
 
 soak: $(INSTALLED)  ## Kill sweeps a thousand times at random moments; compare their records with uninterrupted ones
