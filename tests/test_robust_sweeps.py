@@ -255,7 +255,7 @@ def test_tuning_names_the_trials_it_leaves_out(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
     with pytest.raises(TypeError):
         main(["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"])
-    assert is_one_line("error: " + capsys.readouterr().err, "results/quick/records/tune-mlp/bp-0.json: is cut")
+    assert is_one_line("error: " + capsys.readouterr().err, "results/quick/records/tune-mlp/bp-0.json: is truncated")
 
 
 @pytest.fixture
