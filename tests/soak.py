@@ -31,7 +31,7 @@ import bench.training.loop
 from bench.cli import main
 from bench.records.store import Record, Store
 from bench.sweeps.experiments import experiment
-from bench.sweeps.run import missing
+from bench.sweeps.missing import missing
 
 EXPERIMENT = """
 title: Tiny runs

@@ -19,9 +19,9 @@ from bench.data import DATASETS
 from bench.models.mlp import MLP
 from bench.records.replay import STEPS, TOLERANCES, disagreement
 from bench.records.store import SCHEMA, Store, failed_record
-from bench.sweeps.claims import Claims
 from bench.sweeps.experiments import experiment
 from bench.sweeps.groups import run
+from bench.sweeps.sharing import Claims
 from bench.sweeps.tune import choose, trials
 from bench.training.loop import train
 

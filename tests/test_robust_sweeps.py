@@ -27,10 +27,10 @@ from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import write_atomically
 from bench.records.store import Store
-from bench.sweeps.claims import Claims
 from bench.sweeps.executors.local import run_all
 from bench.sweeps.experiments import experiment as find_experiment
-from bench.sweeps.run import missing
+from bench.sweeps.missing import missing
+from bench.sweeps.sharing import Claims
 from bench.training.process import Terminated
 
 QUICK = replace(CONFIG, epochs=1)

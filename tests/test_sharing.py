@@ -13,8 +13,8 @@ from test_robust_sweeps import QUICK
 from test_sweep import CONFIG, records, start, sweep
 
 from bench.records.store import Store
-from bench.sweeps import claims as module
-from bench.sweeps.claims import STALE, Claims, this_process
+from bench.sweeps import sharing as module
+from bench.sweeps.sharing import STALE, Claims, this_process
 
 CONFIGS = [replace(CONFIG, rule=rule, seed=seed) for rule in ("bp", "fa") for seed in range(3)]
 
@@ -95,7 +95,7 @@ import json, sys
 from pathlib import Path
 from bench.config import Config
 from bench.records.store import Store
-from bench.sweeps.claims import Claims
+from bench.sweeps.sharing import Claims
 QUICK = Config(**json.loads(sys.argv[2]))
 with Claims(Store(Path(sys.argv[1]))) as claims:
     sys.stdin.readline()

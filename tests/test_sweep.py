@@ -26,7 +26,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.executors.local import run_all
 from bench.sweeps.experiments import alternative, experiment, names
-from bench.sweeps.run import missing
+from bench.sweeps.missing import missing
 
 CONFIG = Config(
     model="mlp", dataset="digits", rule="bp", model_options={"width": 16}, batch_size=128, epochs=10, augment=("flip",)

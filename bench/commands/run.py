@@ -15,8 +15,8 @@ from bench.files import is_writable_name
 from bench.records.source import source
 from bench.records.store import Record, Store, writable
 from bench.sweeps.groups import run
+from bench.sweeps.missing import check
 from bench.sweeps.protocols import configure
-from bench.sweeps.run import check
 from bench.training.process import Terminated, pausing, train_alone
 
 EXPERIMENT = "run"

@@ -21,8 +21,8 @@ from bench.sweeps.executors import local, slurm
 from bench.sweeps.executors.cluster import Cluster
 from bench.sweeps.experiments import Experiment, alternative
 from bench.sweeps.groups import parts
+from bench.sweeps.missing import check, missing
 from bench.sweeps.protocols import searches
-from bench.sweeps.run import check, missing
 from bench.training.process import cores
 
 

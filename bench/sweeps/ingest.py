@@ -18,9 +18,9 @@ from bench.records.provenance import differs
 from bench.records.replay import disagreement
 from bench.records.store import InvalidRecord, Record, Store, read
 from bench.sweeps.archives import BadArchive, extract
-from bench.sweeps.claims import Claims
+from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SCALES, searches
-from bench.sweeps.run import is_final
+from bench.sweeps.sharing import Claims
 from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"

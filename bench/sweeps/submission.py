@@ -14,8 +14,8 @@ from bench.records.runs import Runs
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import Experiment, alternative, experiment, names
+from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import COMMITTED, SCALES, SEARCHED, departures, protocol, searches
-from bench.sweeps.run import is_final
 from bench.sweeps.tune import EXPERIMENT, choice, trials
 
 TUNING = EXPERIMENT.format(model="")

@@ -22,8 +22,8 @@ from bench.errors import UsageError
 from bench.files import write_text
 from bench.records.store import Record
 from bench.rules import RULES
+from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
-from bench.sweeps.run import is_final
 
 ROUNDS = (10, 6)
 """Trials per round."""

@@ -27,7 +27,7 @@ from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps.executors import local
 from bench.sweeps.executors.cluster import Cluster
-from bench.sweeps.run import missing
+from bench.sweeps.missing import missing
 from bench.training.process import Terminated
 
 REQUEUES = 1_000

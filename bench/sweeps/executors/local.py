@@ -15,9 +15,9 @@ from bench.config import Config
 from bench.errors import CannotWrite, UsageError
 from bench.records.source import source
 from bench.records.store import Record, Store, failed_record
-from bench.sweeps.claims import Claims
 from bench.sweeps.groups import ONE_BY_ONE, GpuLost, cut, parts, train_first
-from bench.sweeps.run import is_final
+from bench.sweeps.missing import is_final
+from bench.sweeps.sharing import Claims
 from bench.training.process import PAUSE, Terminated, asked_to_pause, pause, pausing, train_alone
 
 PATIENCE = 0.2

@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.records.store import Record, Store, writable
 from bench.sweeps.executors.cluster import Cluster, packed
 from bench.sweeps.executors.jobs import Array, Job, Queue, arrays_of
-from bench.sweeps.run import is_final
+from bench.sweeps.missing import is_final
 
 LOOK = 2.0
 """Seconds between checks for new records."""
