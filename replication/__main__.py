@@ -19,9 +19,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.callback(invoke_without_command=True)
 def report(
     context: typer.Context,
-    scale: Annotated[str | None, typer.Option(help="Only this scale, into its own folder under results/.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Report only this scale, into its folder under results/.")] = None,
 ) -> None:
-    """Rebuild tables, figures and REPORT.md from the records alone, and print the verdicts."""
+    """Rebuild tables, figures and REPORT.md from the records, and print the verdicts."""
     if context.invoked_subcommand:
         return
     from replication import metrics
@@ -44,16 +44,16 @@ def report(
     print(f"report: {path.resolve()}")
 
 
-Folder = Annotated[Path, typer.Option("--results", help="Folder of the results; a scale has a folder in it.")]
+Folder = Annotated[Path, typer.Option("--results", help="Results folder, with one subfolder per scale.")]
 
 
 @app.command()
 def survey(
-    experiment: Annotated[str, typer.Argument(help="See `bench list experiments`.")],
+    experiment: Annotated[str, typer.Argument(help="Experiment; see `bench list experiments`.")],
     scale: Annotated[str, typer.Option(help="quick, cpu, gpu or paper.")],
     results: Folder = Path("results"),
 ) -> None:
-    """Write table, figure and leaderboard of one experiment, below its results."""
+    """Write table, figure and leaderboard of one experiment into its results folder."""
     from replication.survey import write_survey
 
     for path in write_survey(experiment, scale, results):
@@ -63,10 +63,12 @@ def survey(
 @app.command()
 def page(
     results: Folder = Path("results"),
-    scale: Annotated[str | None, typer.Option(help="Only this scale. Default: those that are kept.")] = None,
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("site/index.html"),
+    scale: Annotated[
+        str | None, typer.Option(help="Show only this scale. Default: paper, gpu and cpu, if recorded.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Output file.")] = Path("site/index.html"),
 ) -> None:
-    """Write the results page: one file that works offline."""
+    """Write the results page, a single file that works offline."""
     from replication.page import write_page
 
     if scale is not None and scale not in SCALES:
@@ -77,9 +79,11 @@ def page(
 
 @app.command()
 def replicate(
-    cluster: Annotated[Path | None, typer.Option(metavar="FILE", help="Run in jobs of Slurm.")] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run in Slurm jobs described by FILE; see docs/cluster.md.")
+    ] = None,
 ) -> None:
-    """Run the full replication by DVC where there is a GPU, or in jobs; without either, say what it would take."""
+    """Run the full replication with DVC on a GPU, or in Slurm jobs; without either, estimate its cost."""
     import torch
 
     if cluster is not None:
@@ -88,7 +92,7 @@ def replicate(
         sys.exit(replicate_by_jobs(cluster))
     if torch.cuda.is_available():
         if not shutil.which("dvc"):
-            raise UsageError("dvc is not installed; docs/another-machine.md tells how to do without")
+            raise UsageError("dvc is not installed; docs/another-machine.md shows how to run without it")
         sys.exit(subprocess.call(["dvc", "repro"]))
     from replication.full import GPU, estimates
 
@@ -97,14 +101,14 @@ def replicate(
     for row in text.itertuples(index=False):
         table.add_row(*row)
     Console().print(table)
-    print("No GPU was found. On a machine with one, `make replicate` runs all of it and resumes where it stopped.")
-    print("On a cluster: `make replicate CLUSTER=slurm.yaml`, see docs/cluster.md.")
-    print("Here: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
+    print("No GPU found. On a machine with one, `make replicate` runs all of it and resumes after an interruption.")
+    print("On a cluster: `make replicate CLUSTER=slurm.yaml`; see docs/cluster.md.")
+    print("On a CPU: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
 
 
 @app.command()
 def estimate() -> None:
-    """Write the estimate of the full replication on a GPU into docs/another-machine.md."""
+    """Write the estimated cost of the full replication on a GPU into docs/another-machine.md."""
     from replication.full import write_estimate
 
     print(f"estimate: {write_estimate()}")

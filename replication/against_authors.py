@@ -1,4 +1,4 @@
-"""Our runs at the authors' settings beside their numbers, at the best epoch as theirs and after the last as judged."""
+"""Our runs at the authors' settings beside their numbers: at the best epoch, as theirs, and at the last, as judged."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from replication.verdicts import Level
 TEXT = f"""\
 ## Against the authors' numbers
 
-Every setting of `replication/{PAPER.name}` that is recorded at scale `paper`. The authors' number of a run is its best
-test accuracy over all epochs, so that levels are compared at the best epoch; verdicts rest on the last. The difference
-from theirs has Welch's 95% interval. What a rule loses against backpropagation is paired by seed on our side and
-unpaired on theirs. Which dropout their published points had is not known, so that both are shown.
+Every setting of `replication/{PAPER.name}` that is recorded at scale `paper`. The authors report each run's best
+test accuracy over all epochs, so accuracies are compared at the best epoch; verdicts use the last epoch. The difference
+from theirs has Welch's 95% interval. The difference from backpropagation is paired by seed for our runs and unpaired
+for theirs. It is not known which dropout their published results used, so both are shown.
 """
 NONE = "No such setting is recorded yet.\n"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A setting of ours with the authors' row for it, and what both are held against."""
+    """One of our settings with the authors' row for it, and the baselines of both."""
 
     cell: Cell
     theirs: pd.Series
     bp: Cell
-    """Ours with the same network."""
+    """Our backpropagation with the same network."""
     their_bp: pd.Series
 
 
@@ -45,7 +45,7 @@ def section(table: Table) -> str:
 
 
 def table(grids: Iterable[Results]) -> Table:
-    """A row per setting of theirs that grids of scale `paper` have runs of, at each dropout and kind of feedback."""
+    """A row per setting of theirs that is recorded in grids of scale `paper`, at each dropout and kind of feedback."""
     numbers, text = [], []
     for compared in _compared(grids):
         cell, theirs = compared.cell, compared.theirs
@@ -85,7 +85,7 @@ def welch(ours: Iterable[float], theirs: pd.Series) -> Interval:
     """The mean of ours minus theirs with Welch's 95% interval, infinite below two values.
 
     With v = s² / n of each sample, half its width is t(f) sqrt(v1 + v2), where the degrees of freedom are f =
-    (v1 + v2)² / (v1² / (n1 - 1) + v2² / (n2 - 1)). The authors' s² has n in its denominator: theirs is mended to n - 1.
+    (v1 + v2)² / (v1² / (n1 - 1) + v2² / (n2 - 1)). The authors' s² has n in its denominator and is corrected to n - 1.
     """
     sample, n = list(ours), theirs["repeats"]
     gap = fmean(sample) - theirs["mean"] if sample else nan
@@ -98,7 +98,7 @@ def welch(ours: Iterable[float], theirs: pd.Series) -> Interval:
 
 
 def best_accuracy(record: Record) -> float:
-    """The highest test accuracy in percent of a run, over the epochs that were tested and the last."""
+    """The highest test accuracy of a run in percent, over the tested epochs and the last."""
     return max(accuracy for _, accuracy in accuracies(record))
 
 

@@ -1,4 +1,4 @@
-"""What the records say of a rule's errors and feedback beside backpropagation's."""
+"""How a rule's errors and feedback compare with those of backpropagation, from the records."""
 
 from math import nan
 from statistics import fmean
@@ -11,29 +11,29 @@ from replication.results import Results
 from replication.tables import Table, columns
 
 WORST = {"error_angle": 90.0, "weight_angle": 90.0, "kept_energy": 0.0}
-"""What a run that diverged or failed counts as: feedback that has nothing to do with backpropagation's."""
+"""Values for a run that diverged or failed: feedback unrelated to that of backpropagation."""
 SHOWN = {
-    "error_angle": ("angle of the error to bp's (°)", ".1f"),
-    "weight_angle": ("angle of the feedback to W (°)", ".1f"),
-    "kept_energy": ("energy that P keeps", ".3f"),
+    "error_angle": ("angle between error and bp's (°)", ".1f"),
+    "weight_angle": ("angle between feedback and W (°)", ".1f"),
+    "kept_energy": ("share of energy that P keeps", ".3f"),
     "update_rank": ("effective rank of dW", ".1f"),
 }
 
 
 def over_layers(entry: dict, measure: str) -> float:
-    """Mean of a measure over the layers of an entry of the history; NaN where no layer has it."""
+    """Mean of a measure over the layers of an entry of the history; NaN if no layer has it."""
     values = [layer[measure] for layer in entry.get("layers", {}).values() if layer[measure] is not None]
     return fmean(values) if values else nan
 
 
 def final(record: Record, measure: str) -> float:
-    """A measure at the end of training, its mean over the layers; the worst value where no layer has it."""
+    """A measure at the end of training, averaged over the layers; the worst value if no layer has it."""
     value = over_layers(record["history"][-1], measure)
     return WORST[measure] if value != value else value
 
 
 def layer_table(results: Results) -> Table:
-    """Each measure at the end of training, a row a setting and layer; runs that diverged or failed are left out."""
+    """Each measure at the end of training, one row per setting and layer, without runs that diverged or failed."""
     numbers, text = [], []
     for cell in results.cells:
         ends = [record["history"][-1] for record in cell.records.values() if record["status"] == "ok"]

@@ -10,11 +10,11 @@ from replication.verdicts import NOISE
 
 PAPER = Path(__file__).with_name("paper_numbers.csv")
 NETWORKS = {"mlp": "mlp-512x3", "retina": "retina-vvs", "vit": "vit-384x8"}
-"""What that file calls the networks whose backpropagation it has."""
+"""Names in that file of the networks for which it has backpropagation."""
 
 
 def authors_row(experiment: str, cell: Cell) -> pd.Series | None:
-    """Their accuracy for a setting, whatever its dropout and its rule's options; None where they have none.
+    """Their accuracy for a setting, ignoring its dropout and its rule's options; None if they have none.
 
     `mean` and `std`, the standard deviation with n in its denominator, are in percent over `repeats` runs.
     """
@@ -32,7 +32,7 @@ def authors_row(experiment: str, cell: Cell) -> pd.Series | None:
 
 
 def authors_experiments() -> list[str]:
-    """The experiments that have accuracies of theirs."""
+    """The experiments for which the authors' accuracies are known."""
     return list(dict.fromkeys(_accuracies().experiment))
 
 
@@ -42,7 +42,7 @@ def spread(row: pd.Series) -> str:
 
 
 def authors_number(experiment: str, cell: Cell) -> str:
-    """Their accuracy for a setting of the protocol's options alone, as `spread`; empty where they have none."""
+    """Their accuracy for a setting with the protocol's options only, as `spread`; empty if they have none."""
     row = None if cell.options else authors_row(experiment, cell)
     return "" if row is None else spread(row)
 

@@ -1,4 +1,4 @@
-"""Training compute: of a step, counted without numbers, and to an accuracy, from the tests along training."""
+"""Training compute: of one step, counted from shapes alone, and up to an accuracy, from the tests during training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -28,13 +28,13 @@ from replication.tables import Table, columns
 
 _counted: dict[str, int] = {}
 SHARES = (0.90, 0.95, 0.99)
-"""Of bp's final accuracy, to which the costs of a setting are shown."""
+"""Shares of bp's final accuracy up to which the costs of a setting are shown."""
 
 
 def step_flops(config: Config) -> int:
     """FLOPs of the matrix products of one training step on images of CIFAR's shape.
 
-    They are counted by running the step on the device `meta`, whose tensors have shapes and no numbers, in float32: it
+    They are counted by running the step on the device `meta`, whose tensors have shapes but no values, in float32: it
     has no lower precision, and the count is the same.
     """
     config = replace(config, seed=0, precision="float32")
@@ -49,24 +49,24 @@ def step_flops(config: Config) -> int:
 
 
 def step_ratio(config: Config) -> float:
-    """The FLOPs of a step over those of `bp` on the same network, at the same batch."""
+    """The FLOPs of a step relative to `bp` on the same network, at the same batch size."""
     return step_flops(config) / step_flops(replace(config, rule="bp", rank=None, rule_options={}))
 
 
 def authors_step(model: str, rule: str, rank: str | None) -> float:
-    """The FLOPs of a step over those of `bp` on the authors' network, at their batch."""
+    """The FLOPs of a step relative to `bp` on the authors' network, at their batch size."""
     return step_ratio(configure(model, rule, "paper", rank=rank, choose=alternative(0)))
 
 
 class Reached(NamedTuple):
-    """What a run took until it was as accurate as asked; if it never was, what all of it took."""
+    """The cost of a run until it reached an accuracy; if it never did, the cost of the whole run."""
 
     amount: float
     reached: bool
 
 
 Cost = Callable[[Record], float]
-"""What the whole training of a record took."""
+"""The cost of the whole training of a record."""
 
 
 def flops(record: Record) -> float:
@@ -75,17 +75,17 @@ def flops(record: Record) -> float:
 
 
 def seconds(record: Record) -> float:
-    """Measured time of the whole training, with its tests."""
+    """Measured time of the whole training, including tests."""
     return record["seconds"]
 
 
 def curve(record: Record) -> list[tuple[int, float]]:
-    """(epoch, test accuracy in percent) along training, from chance at the start."""
+    """(epoch, test accuracy in percent) during training, starting at chance."""
     return [(0, chance(record["config"]["dataset"])), *accuracies(record)]
 
 
 def until(record: Record, accuracy: float, cost: Cost) -> Reached:
-    """What training took until `accuracy` (percent) was first reached, linear between two tests."""
+    """The cost of training until `accuracy` (percent) was first reached, interpolated linearly between tests."""
     tests = curve(record)
     for (before, low), (after, high) in pairwise(tests):
         if high >= accuracy:
@@ -95,14 +95,14 @@ def until(record: Record, accuracy: float, cost: Cost) -> Reached:
 
 
 Goals = Callable[[Record, Record], tuple[float, float]]
-"""Of a run and of bp's of the same seed: the accuracy that each has to reach."""
+"""For a run and bp's run of the same seed: the accuracy that each has to reach."""
 
 
 def ratios(rule: Cell, bp: Cell, goals: Goals, cost: Cost) -> dict[int, Reached]:
-    """By seed: the cost at which a setting reaches its goal, over the cost at which bp reaches its own.
+    """By seed: the cost at which a setting reaches its goal, divided by the cost at which bp reaches its own.
 
-    A run that never gets there enters with all its training, a lower bound; one that diverged or failed, with all of
-    bp's. Seeds whose run under bp is missing, diverged or failed are left out.
+    A run that never reaches it counts with all its training, a lower bound; one that diverged or failed, with all of
+    bp's. Seeds whose bp run is missing, diverged or failed are excluded.
     """
     found = {}
     for seed, record in rule.records.items():
@@ -129,22 +129,23 @@ def of_their_own(share: float) -> Goals:
 
 
 def of_the_best(bp: Mapping[int, Record]) -> Goals:
-    """The authors' second measure: bp its own best accuracy, the other the mean over seeds of bp's best."""
+    """The authors' second measure: bp has to reach its own best accuracy, the rule the mean over seeds of bp's best."""
     mean = fmean(map(best, ended)) if (ended := [run for run in bp.values() if run["status"] == "ok"]) else 0.0
     return lambda record, baseline: (mean, best(baseline))
 
 
 def best(record: Record) -> float:
-    """The best test accuracy in percent along training."""
+    """The best test accuracy in percent during training."""
     return max(accuracy for _, accuracy in curve(record))
 
 
 def compute_table(results: Results) -> Table:
-    """What a training step of each setting takes, in FLOPs by part and in seconds, and its costs to shares of bp's
-    final accuracy over those of bp.
+    """The cost of a training step of each setting, in FLOPs by part and in seconds, and its cost up to shares of bp's
+    final accuracy, relative to bp.
 
-    The parts are those of the layers under the rule, summed, and in the numbers also one by one; the whole step has the
-    first layer too. Seconds are the median over seeds, with tests and measures. bp comes first in the experiment.
+    The parts are summed over the layers under the rule, and in the numbers also listed per layer; the whole step
+    includes the first layer. Seconds are the median over seeds, including tests and measures. bp must come first in
+    the experiment.
     """
     numbers, text = [], []
     bp = results.cell("bp")
@@ -161,7 +162,7 @@ def compute_table(results: Results) -> Table:
         row |= {f"{layer}_{part}": count for layer, counts in layers.items() for part, count in counts.items()}
         words = {"setting": f"`{cell.label}`"}
         words |= {f"{part.replace('_', ' ')} (MFLOP)": f"{count / 1e6:.1f}" for part, count in parts.items()}
-        words |= {"whole step (MFLOP)": f"{flops_step / 1e6:.0f}", "over bp": f"{flops_step / whole:.3f}"}
+        words |= {"whole step (MFLOP)": f"{flops_step / 1e6:.0f}", "relative to bp": f"{flops_step / whole:.3f}"}
         words |= {"step (ms)": f"{1e3 * taken:.1f}"}
         for cost, unit in ((flops, "FLOPs"), (seconds, "seconds")):
             for share in SHARES:
@@ -171,7 +172,7 @@ def compute_table(results: Results) -> Table:
                 row |= columns(f"{unit.lower()}_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}
                 if cost is flops:
                     least = f"≥ {interval.estimate:.2f} ({lost} of {interval.n} never)"
-                    words[f"{unit} to {share:.0%}, over bp's"] = least if lost else number(interval)
+                    words[f"{unit} to {share:.0%}, relative to bp"] = least if lost else number(interval)
         numbers.append(row)
         text.append(words)
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))

@@ -1,4 +1,4 @@
-"""What a run reached along training."""
+"""Learning curves of a run."""
 
 from bench.records.store import Record
 
@@ -7,14 +7,14 @@ Points = list[tuple[int, float]]
 
 
 def accuracies(record: Record) -> Points:
-    """Test accuracy in percent, as far as the run came."""
+    """Test accuracy in percent, as far as the run got."""
     tests = [(entry["epoch"], entry["test"]["accuracy"]) for entry in record.get("history", []) if "test" in entry]
     last = [(record["config"]["epochs"], record["final"]["accuracy"])] if record["status"] == "ok" else []
     return [*tests, *last]
 
 
 def losses(record: Record) -> Points:
-    """Training loss in percent of that of the first step, as far as it is finite."""
+    """Training loss in percent of the first step's loss, as far as it is finite."""
     first = (record.get("first_losses") or [None])[0]
     if not first:
         return []

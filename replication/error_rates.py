@@ -1,10 +1,10 @@
-"""How often a verdict would be wrong, by simulation, for n seeds and the spread that the records show.
+"""How often a verdict would be wrong, by simulation, for n seeds and the spread of the records.
 
-The settings of an experiment that come near backpropagation give its spread: the standard deviation of their paired
-differences from it, pooled over settings. n differences are drawn, normal or with replacement from what the records'
-differences are off the mean of their setting (over their experiment's spread, all experiments together), which shows
-what skew and tails do. Counted are the draws that get "matches" or "below"; for normal differences the noncentral t
-distribution has the rates exactly.
+The spread of an experiment is the standard deviation of the paired differences from backpropagation, pooled over its
+settings near backpropagation. n differences are drawn: normal, or resampled with replacement from the residuals of the
+records (difference minus the mean of its setting, divided by its experiment's spread, all experiments together), which
+shows the effect of skew and tails. The draws that get "matches" or "below" are counted; for normal differences the
+noncentral t distribution gives the exact rates.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def on_accuracy() -> list[Results]:
 
 
 def error_rates(found: Iterable[Results]) -> pd.DataFrame:
-    """A row for each of `found` with settings near bp, each n of `SEEDS` and each of `RATES`; empty where none is near.
+    """A row for each of `found` with settings near bp, each n of `SEEDS` and each of `RATES`; empty if none is near.
 
     Columns: experiment, scale, settings (that are near), spread (points), n, rate (which), true_difference (points),
     exact, normal and resampled (shares), error (the larger of the Monte Carlo standard errors of the last two).
@@ -65,9 +65,9 @@ def error_rates(found: Iterable[Results]) -> pd.DataFrame:
 
 
 def residuals(results: Results) -> list[np.ndarray]:
-    """What the differences from bp are off their mean, of each setting whose mean is within `FAILS` points of bp.
+    """Differences from bp minus their mean, for each setting whose mean is within `FAILS` points of bp.
 
-    They are widened so that their mean square is the pooled variance.
+    They are scaled so that their mean square is the pooled variance.
     """
     bp = results.baseline
     rules = [cell.accuracy for cell in results.cells if cell.label != "bp"]
@@ -102,9 +102,10 @@ def section(rates: pd.DataFrame) -> str:
     return f"""\
 ## How sure the verdicts are
 
-How often {SEEDS[0]} seeds give a wrong "matches" or "below" where the true difference from `bp` is {-MARGIN:g} point
-(nominally {50 * (1 - LEVEL):.1f}% each), and the right one a point away from that: in percent, for normal differences
-(for the records' own differences, resampled). The spread, in points, is that of the paired differences from `bp`, over
-the settings within {FAILS:g} points of it. `results/error_rates.csv` has {SEEDS[1]} seeds too.
+How often {SEEDS[0]} seeds give a wrong "matches" or "below" if the true difference from `bp` is {-MARGIN:g} point
+(nominally {50 * (1 - LEVEL):.1f}% each), and how often they give the right one a point away from that: in percent, for
+normal differences (in brackets: for the records' own differences, resampled). The spread, in points, is that of the
+paired differences from `bp` over the settings within {FAILS:g} points of it. `results/error_rates.csv` also has
+{SEEDS[1]} seeds.
 
 {pipe_table(table.reset_index().rename(columns={"spread": "spread (points)"}))}"""

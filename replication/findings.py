@@ -1,4 +1,4 @@
-"""A claim with the records that it was judged by, and how the report names and shows what they say."""
+"""A claim with the records that it was judged by, and how the report names and shows the result."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ TOPICS = {
     "CNN and ViT": ("c1", "t1", "e1"),
     "What is learned": ("s1", "h1", "r1"),
 }
-"""The claims in the paper's order; what is not here is asked beyond the paper."""
+"""The claims in the paper's order; claims that are not listed go beyond the paper."""
 BEYOND = "Beyond the paper"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, the records that it was judged by, one `Results` per experiment, and what they say."""
+    """A claim, the records that it was judged by (one `Results` per experiment), and the judgement."""
 
     name: str
     claim: Claim
@@ -32,32 +32,32 @@ class Finding:
 
     @property
     def label(self) -> str:
-        """As the report calls it."""
+        """Its name in the report: `N1`."""
         return self.name.upper()
 
     @property
     def heading(self) -> str:
-        """That of its section."""
+        """The heading of its section."""
         return f"{self.label}: {self.claim.title}"
 
     @property
     def anchor(self) -> str:
-        """Where a link in Markdown finds that section."""
+        """The Markdown anchor of that section."""
         return anchor(self.heading)
 
     @property
     def drawn(self) -> bool:
-        """Whether there is something to draw: runs that a verdict rests on, or numbers that need none."""
+        """Whether there is something to draw: runs behind a verdict, or numbers that need no runs."""
         return bool(self.level) or any(part.level for part in self.judgement.parts)
 
     @property
     def scale(self) -> str:
-        """That of the runs; empty where there are none."""
+        """The scale of the runs; empty if there are none."""
         return self.results[0].scale if self.level else ""
 
     @property
     def level(self) -> str:
-        """That of the runs; empty where there are none."""
+        """The level of the runs; empty if there are none."""
         return "" if self.verdict_of is ClaimVerdict.NOT_RUN else str(self.judgement.level)
 
     @property
@@ -67,22 +67,22 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """In the words of its level."""
+        """The verdict in the words of its level."""
         return self.judgement.words
 
     @property
     def sentence(self) -> str:
-        """In a sentence of plain words."""
+        """The verdict as a sentence."""
         return self.claim.says(self.judgement)
 
     @property
     def settled(self) -> bool:
-        """Whether it has the seeds for a verdict, be it that the claim is open."""
+        """Whether it has enough seeds for a verdict, including an open one."""
         return self.verdict_of not in (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its numbers say in sentences; none where there is no verdict."""
+        """Sentences on its numbers; none if there is no verdict."""
         return self.judgement.notes if self.settled else ()
 
     @property
@@ -92,26 +92,26 @@ class Finding:
 
     @property
     def deciding(self) -> str:
-        """The condition that decides, with its number alone; empty without runs."""
+        """The deciding condition with its number; empty without runs."""
         part = self.judgement.deciding
         return f"{part.condition}: {part.number.partition(MORE)[0]}" if part.n else ""
 
     def shown(self, part: Part) -> str:
-        """A condition with its number, its verdict, and its level where it has its own."""
+        """A condition with its number, its verdict, and its level if it has its own."""
         own = f" (level {part.level})" if part.level else ""
         return f"{part.condition}: {part.number or 'no runs'}, {self.judgement.words_of(part)}{own}"
 
     def figure(self, start: Path) -> Path:
-        """Its figure without the suffix, from the folder `start`."""
+        """The path of its figure without the suffix, relative to the folder `start`."""
         return Path(os.path.relpath(FOLDER / self.results[0].scale / "figures" / self.claim.figure, start))
 
     def page(self, start: Path) -> Path:
-        """The report of its scale, from the folder `start`."""
+        """The path of its scale's report, relative to the folder `start`."""
         return Path(os.path.relpath(FOLDER / self.results[0].scale / "REPORT.md", start))
 
 
 def anchor(heading: str) -> str:
-    """Where a link in Markdown finds the section with a heading."""
+    """The Markdown anchor of a heading."""
     kept = "".join(c for c in heading.lower() if c.isalnum() or c in " -_")
     return kept.replace(" ", "-")
 
@@ -135,7 +135,7 @@ def judge_claims(folder: Path = FOLDER, scale: str | None = None) -> list[Findin
 
 
 def topics(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    """The topics in the paper's order, each with its findings that are among those given."""
+    """The topics in the paper's order, each with its findings among those given."""
     by_name = {finding.name: finding for finding in findings}
     for topic, claims in TOPICS.items():
         yield topic, [by_name.pop(name) for name in claims if name in by_name]

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 LONG = 40
-"""Characters from which a column is set as paragraphs."""
+"""Text length from which a column is set as paragraphs."""
 MARKS = [
     (r"\*\*(.+?)\*\*", r"\\textbf{\1}"),
     (r"`(.+?)`", r"\\texttt{\1}"),
@@ -15,11 +15,11 @@ MARKS = [
     (r"[≥]", r"$\\geq$"),
     (r"[<>|]", r"$\g<0>$"),
 ]
-"""What the text of the tables has, once escaped, and what it is in LaTeX."""
+"""Patterns in the escaped text of the tables, and their LaTeX."""
 
 
 def latex_table(table: pd.DataFrame) -> str:
-    """A data frame of text as a `tabular` that needs the package booktabs; bold, code and line ends as in Markdown."""
+    """A data frame of text as a `tabular` that needs the package booktabs, keeping bold, code and line ends."""
     text = table.astype(str)
     long = [bool((text[name].str.len() >= LONG).any()) for name in text]
     width = f"p{{{0.75 / max(sum(long), 1):.2f}\\linewidth}}"

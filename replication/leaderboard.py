@@ -1,4 +1,4 @@
-"""The numbers to cite: a row for each recorded setting, over all experiments."""
+"""The leaderboard, the numbers to cite: one row per recorded setting over all experiments."""
 
 import json
 from collections import defaultdict
@@ -26,9 +26,9 @@ from replication.verdicts import MEASURES, Level, highest
 
 DISTRIBUTION = "low-dimensional-feedback-bench"
 COUNTS = ("training_flops", "feedback_parameters")
-"""Columns of whole numbers, empty where no run ended."""
+"""Integer columns, empty if no run ended."""
 OF_THE_RULE = ("rule_options", "lr", "weight_decay", "feedback_rate", "feedback_decay")
-"""Fields of a configuration that are chosen rule by rule; a rule and its baseline agree in the others."""
+"""Fields of a configuration that are chosen per rule; a rule and its baseline agree in all others."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Entry:
     scale: str
     runs: Runs
     planned: int
-    """Runs that the experiments ask for."""
+    """Number of runs that the experiments plan."""
     level: Level
-    """How near they come to the authors' runs of any experiment that has them."""
+    """The closest level to the authors' runs over all experiments that have them."""
 
     @cached_property
     def variant(self) -> str:
-        """Where the settings that a rule and its baseline agree in are not those of the protocol."""
+        """The settings shared by a rule and its baseline that differ from the protocol."""
         return _words({key: value for key, value in self._departures.items() if not _of_the_rule(key)})
 
     @cached_property
     def setting(self) -> str:
-        """Where the settings that are chosen rule by rule are not those of the protocol."""
+        """The settings chosen per rule that differ from the protocol."""
         return _words({key: value for key, value in self._departures.items() if _of_the_rule(key)})
 
     @cached_property
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def block(self) -> tuple[str, str, str, str]:
-        """What a rule and its baseline agree in: scale, task, data, variant. One entry of them is the baseline."""
+        """Scale, task, data and variant, which a rule and its baseline share."""
         return self.scale, task_of(self.runs.config.model), self.runs.config.dataset, self.variant
 
     @property
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def place(self) -> tuple:
-        """Scales, the largest first, then the other parts of its block; in it the best first."""
+        """Sort key: largest scale first, then the other parts of the block; within a block the best first."""
         _, *block = self.block
         level = mean(self.runs.values.values())
         best_first = level if self.runs.regression else -level
@@ -77,24 +77,24 @@ class Entry:
 
 
 def leaderboard(folder: Path = FOLDER) -> pd.DataFrame:
-    """The rows of the settings recorded at one of the kept scales in `folder`."""
+    """The rows of the settings recorded at the kept scales in `folder`."""
     return table(entries(folder, recorded_scales(folder)))
 
 
 def entries(folder: Path, scales: Iterable[str]) -> list[Entry]:
     """The settings with valid records in `folder`, in the order of their rows.
 
-    A run that several experiments share counts once. How often a run was measured is no setting: of two runs of one
-    seed that differ in this alone, the one with the protocol's cadence counts.
+    A run that several experiments share counts once. How often a run is measured is not a setting: of two runs of a
+    seed that differ only in this, the one with the protocol's cadence counts.
     """
     return sorted(_entries(folder, scales), key=lambda entry: entry.place)
 
 
 def table(found: Sequence[Entry]) -> pd.DataFrame:
-    """A row for each entry: what it is, level, difference with bp, and what it costs.
+    """One row per entry: setting, level, mean, difference from bp, and cost.
 
-    The difference is paired by seed, with bp on the same data and at the same settings, each rule with its own rates;
-    its verdict is one on accuracies alone.
+    The difference is paired by seed with bp on the same data and with the same settings, each rule with its own rates;
+    it has a verdict for accuracies only.
     """
     baselines = {entry.block: entry for entry in found if entry.baseline}
     rows = pd.DataFrame([_row(entry, baselines.get(entry.block)) for entry in found])
@@ -116,9 +116,9 @@ def _entries(folder: Path, scales: Iterable[str]) -> Iterator[Entry]:
 
 
 def _cadence(config: Config) -> dict[str, Any]:
-    """The fields that say how often a run is measured, at their defaults.
+    """The fields that set how often a run is measured, at their defaults.
 
-    The loss that a regression is judged by is a mean since the entry before the last, so `log_every` is none of them.
+    `log_every` is not one of them for a regression, whose final loss is a mean since the entry before the last.
     """
     regression = MODELS.get(config.model).regression
     return {name: default for name, default in MEASURES.items() if not (regression and name == "log_every")}
@@ -168,7 +168,7 @@ def _against(runs: Runs, bp: Runs | None) -> dict[str, Any]:
 
 
 def _words(changed: dict[str, Any]) -> str:
-    """Settings as `bench run --set` takes them."""
+    """Settings in the format of `bench run --set`."""
     return " ".join(f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in changed.items())
 
 

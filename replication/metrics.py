@@ -18,11 +18,11 @@ from replication.tables import csv
 from replication.verdicts import ClaimVerdict
 
 CURVES = ("linear", "mlp-all-layers", "cnn-rank", "vit-rank")
-"""The experiments whose curves are written; dvc.yaml plots them."""
+"""The experiments whose curves are written, which dvc.yaml plots."""
 
 
 def write(findings: Sequence[Finding], folder: Path = FOLDER) -> None:
-    """Writes `folder`/metrics.json, a claim each, and `folder`/curves/EXPERIMENT.csv, a column for each setting."""
+    """Writes `folder`/metrics.json, one entry per claim, and `folder`/curves/EXPERIMENT.csv, one column per setting."""
     numbers = {finding.name.upper(): metrics(finding) for finding in findings}
     write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
     for name in CURVES:
@@ -30,7 +30,7 @@ def write(findings: Sequence[Finding], folder: Path = FOLDER) -> None:
 
 
 def metrics(finding: Finding) -> dict[str, Any]:
-    """The verdict on a claim, and the number behind each of its conditions that has one."""
+    """The verdict on a claim, and the estimate of each of its conditions that has one."""
     parts = finding.judgement.parts
     return {
         "verdict": finding.verdict,
@@ -43,7 +43,7 @@ def metrics(finding: Finding) -> dict[str, Any]:
 
 
 def curves(found: Results) -> pd.DataFrame:
-    """Mean test accuracy over seeds, or remaining loss, in percent: a row for each epoch, a column for each setting.
+    """Mean test accuracy over seeds, or remaining loss, in percent: one row per epoch, one column per setting.
 
     A setting without records has an empty column.
     """

@@ -1,7 +1,7 @@
-"""What linear theory predicts for a recorded run, from the run's own teacher and initial matrices.
+"""Predictions of linear theory for a recorded run, from the run's own teacher and initial matrices.
 
-Solutions of the matrix ODE are kept in the user's cache, in the folder `theory` beside the decoded images, each under a
-digest of its inputs and of the code that solved it; a damaged file is solved anew.
+Solutions of the matrix ODE are kept in the user's cache, in the folder `theory` next to the decoded images, each under
+a digest of its inputs and of the code that solved it; a damaged file is solved again.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def teacher_of(record: Record) -> np.ndarray:
 
 
 def times(record: Record) -> np.ndarray:
-    """Steps at which the history has entries; a step is an epoch, as the batch is the whole sample."""
+    """Steps at which the history has entries; a step is an epoch, because the batch is the whole sample."""
     return np.array([entry["epoch"] for entry in record["history"]], dtype=float)
 
 
@@ -46,7 +46,7 @@ def simulated_modes(record: Record) -> np.ndarray:
 
 
 def ode(record: Record) -> Trajectory:
-    """The matrix ODE from the run's start, at its rates and at the times of its history."""
+    """The solution of the matrix ODE from the run's start, with its rates, at the times of its history."""
     key = record["digest"], tuple(times(record))
     if key not in _solved:
         config = parse(Config, record["config"], "configuration")
@@ -68,13 +68,13 @@ def ode(record: Record) -> Trajectory:
 
 
 def _moments(teacher: np.ndarray, dataset: str) -> Data:
-    """Points with the second moments that the theory has, E[x x'] = I and E[y x'] = T: enough to start a network."""
+    """Points with the second moments of the theory, E[x x'] = I and E[y x'] = T: enough to build a network."""
     points = Split(torch.eye(INPUTS, dtype=torch.float64), torch.from_numpy(teacher.T))
     return Data(dataset, points, points, OUTPUTS, {})
 
 
 def _kept(**inputs: Any) -> Trajectory:
-    """`matrix_ode` of `inputs`, from the cache where it holds the solution; a cache that cannot be written is none."""
+    """`matrix_ode` of `inputs`, from the cache if it contains the solution; an unwritable cache is ignored."""
     name = f"theory/{_key(inputs)}.npz"
     with suppress(UsageError, OSError, ValueError, TypeError, BadZipFile), np.load(folder() / name) as kept:
         return Trajectory(**kept)
@@ -94,7 +94,7 @@ def _key(inputs: dict[str, Any]) -> str:
 
 
 def largest_gap(record: Record, predicted: np.ndarray) -> float:
-    """Largest distance of the recorded mode strengths from `predicted`, in percent of the largest singular value."""
+    """Largest difference of the recorded mode strengths from `predicted`, in percent of the largest singular value."""
     found = simulated_modes(record)
     largest = np.linalg.norm(teacher_of(record), 2)
     return 100 * float(np.abs(found - predicted[:, : found.shape[1]]).max() / largest)

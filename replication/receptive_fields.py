@@ -1,6 +1,6 @@
-"""Numbers for a receptive field: how centre-surround it is, how selective for orientation, and which model fits it.
+"""Numbers for a receptive field: centre-surround index, orientation selectivity, and the model that fits it best.
 
-A field is a square image F(y, x). No number depends on its scale, and a field that is zero everywhere has none.
+A field is a square image F(y, x). No number depends on its scale; a field that is zero everywhere has none.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from scipy.optimize import least_squares
 from bench.records.store import Record
 
 FREQUENCIES = np.linspace(0.03, 0.3, 19)
-"""Of the gratings, in cycles a pixel: above them, what is left of random initial weights outweighs what was learned."""
+"""Of the gratings, in cycles per pixel; above them, random initial weights outweigh what was learned."""
 ORIENTATIONS = np.arange(24) * np.pi / 24
 DESCRIBED = 0.5
 """Share of the variance that a model must explain to describe a field."""
 OPPOSED = 0.25
-"""Antagonism that a difference of Gaussians must have to be centre and surround, not a lone centre."""
+"""Antagonism that a difference of Gaussians needs to have a surround, not only a centre."""
 SELECTIVE = 0.2
-"""Orientation selectivity that a Gabor must have to be oriented, not a round blob; white noise has 0.18 on average."""
+"""Orientation selectivity that a Gabor needs to be oriented, not a round blob; white noise has 0.18 on average."""
 EVALUATIONS = 100
 
 Kind = Literal["centre-surround", "oriented", "neither"]
@@ -31,9 +31,10 @@ KINDS = ("centre-surround", "oriented", "neither", "dead")
 
 @dataclass(frozen=True)
 class Fit:
-    """A model of a field, as least squares found it.
+    """A model of a field, fitted by least squares.
 
-    explained: 1 - RSS / TSS, with TSS about zero, to which the models fall off. aic: n ln(RSS / n) + 2 k for n pixels
+    explained: 1 - RSS / TSS, with TSS about zero, which the models approach at a distance.
+    aic: n ln(RSS / n) + 2 k for n pixels
     and k parameters, one of them the variance of the residuals (Akaike 1974).
     """
 
@@ -44,7 +45,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is said of one channel: the two indices, the kind by fits, and what the better fit explains.
+    """Numbers of one channel: both indices, its kind, and the share that the better fit explains.
 
     agreement: correlation of the field that ascent found with the one that noise found.
     """
@@ -57,9 +58,9 @@ class Numbers:
 
 
 def numbers_of(record: Record) -> list[Numbers | None]:
-    """The numbers of each channel of a trained run, those of the field that ascent found.
+    """The numbers of each channel of a trained run, from the field that ascent found.
 
-    None for a dead channel: it is active nowhere in the probe images, or its field is zero everywhere.
+    None for a dead channel: active nowhere in the probe images, or with a field that is zero everywhere.
     """
     found = record["trained"]["receptive_fields"]
     channels = zip(found["ascent"], found["noise"], found["active"], strict=True)
@@ -86,9 +87,9 @@ def _numbers(ascent: tuple[int, ...], noise: tuple[int, ...]) -> Numbers:
 
 
 def describe(field: np.ndarray) -> tuple[Kind, Fit]:
-    """The model of lower AIC, and what it makes of the field.
+    """The kind of the field by the model with the lower AIC, and its fit.
 
-    neither: it explains less than half of the variance, or is a blob: no surround, or no orientation.
+    "neither" if it explains less than half of the variance, or is a blob: without surround, or without orientation.
     """
     kind: Kind
     centred, oriented = fit_difference_of_gaussians(field), fit_gabor(field)
@@ -100,11 +101,11 @@ def describe(field: np.ndarray) -> tuple[Kind, Fit]:
 
 
 def centre_surround_index(field: np.ndarray) -> float:
-    """How far a field is a round centre in a round surround of the other sign: roundness times antagonism, 0 to 1.
+    """Roundness times antagonism, 0 to 1: high for a round centre in a round surround of the opposite sign.
 
     roundness = sum M^2 / sum F^2, the share of the energy in the rotational average M(y, x), the mean of F over the
-    ring of that whole-pixel radius about the centre. antagonism = 1 - |sum M| / sum |M|: 1 where the surround balances
-    the centre, 0 where nothing opposes it. The centre is the largest absolute value after smoothing by a Gaussian of
+    ring of that whole-pixel radius about the centre. antagonism = 1 - |sum M| / sum |M|: 1 if the surround balances
+    the centre, 0 if nothing opposes it. The centre is the largest absolute value after smoothing by a Gaussian of
     one pixel. White noise has 0.06 on average.
     """
     row, column = _centre(field)
@@ -143,7 +144,7 @@ def fit_difference_of_gaussians(field: np.ndarray) -> Fit:
 
 
 def fit_gabor(field: np.ndarray) -> Fit:
-    """A exp(-u^2 / 2 s^2 - v^2 / 2 t^2) cos(2 pi f u + p), (u, v) the turned (x - x0, y - y0): eight parameters.
+    """A exp(-u^2 / 2 s^2 - v^2 / 2 t^2) cos(2 pi f u + p), (u, v) = (x - x0, y - y0) rotated: eight parameters.
 
     A cos p and A sin p are solved for exactly at each step (Ringach 2002, Spatial structure and symmetry of simple-cell
     receptive fields in macaque primary visual cortex).
@@ -168,7 +169,7 @@ def fit_gabor(field: np.ndarray) -> Fit:
 
 
 Waves = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Parameters, y and x of n pixels to the images (n, 2) whose weighted sum is the model."""
+"""Maps parameters, y and x of n pixels to two images (n, 2) whose weighted sum is the model."""
 
 
 def _fit(

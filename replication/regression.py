@@ -1,12 +1,12 @@
-"""Every rule on every network at scale quick, trained anew and compared with `results/quick/reference.csv`.
+"""Every rule on every network at scale quick, retrained and compared with `results/quick/reference.csv`.
 
-Two numbers of a setting are compared, as means over its seeds: test accuracy, and the logarithm of the training loss in
-the last entry of the history, which tells rules apart where accuracies saturate. The tolerance beside each is the 99.9%
-prediction half-width of the mean of n fresh seeds, t s sqrt(2 / n), and no less than the resolution of the number. With
-few seeds s is the moderated standard deviation of Smyth (2004, Statistical Applications in Genetics and Molecular
-Biology 3:3): the variance over seeds drawn towards that of the network's settings, the more, the more alike they are.
-Since the seeds are the same on both sides, only rounding sets them apart: a change of a rule that stays within the
-tolerance is left to the golden trajectories.
+Two numbers per setting are compared, as means over its seeds: test accuracy, and the logarithm of the training loss in
+the last entry of the history, which distinguishes rules whose accuracies saturate. The tolerance of each is the 99.9%
+prediction half-width of the mean of n new seeds, t s sqrt(2 / n), and at least the resolution of the number. s is the
+moderated standard deviation of Smyth (2004, Statistical Applications in Genetics and Molecular Biology 3:3), as seeds
+are few: the variance over seeds is shrunk towards that of the network's settings, more strongly the more similar they
+are. Since both sides use the same seeds, they differ only by rounding; changes of a rule within the tolerance are left
+to the golden trajectories.
 """
 
 import math
@@ -38,11 +38,11 @@ KEY = ["network", "setting", "measure"]
 SEEDS = {"mlp": 5, "cnn": 4, "linear": 4, "vit": 3, "retina": 3}
 RANKS = {"mlp": "10", "cnn": "1/4", "linear": "8", "vit": "8", "retina": "1/2"}
 SETTINGS: dict[str, dict[str, Any]] = {"linear": {"epochs": 400, "lr": 7.5e-4}}
-"""Fields of `Config` above those of scale quick: `linear` stops while rules still differ, at a rate that all bear."""
+"""Fields of `Config` that override scale quick: `linear` stops while rules still differ, at a rate stable for all."""
 
 
 def grid(model: str) -> Experiment:
-    """Every built-in rule that serves `model`, and both sources of `ldfa-direct`, as an experiment."""
+    """An experiment of every built-in rule that supports `model`, and both sources of `ldfa-direct`."""
     rules = {rule: RULES.get(rule) for rule in RULES.built_in()}
     rules = {rule: kind for rule, kind in rules.items() if kind().serves(MODELS.get(model).regression)}
     runs: list[dict[str, Any]] = [
@@ -57,7 +57,7 @@ def grid(model: str) -> Experiment:
 def measured(folder: Path) -> pd.DataFrame:
     """Mean, standard deviation over n seeds and tolerance of both numbers of every setting, recorded in `folder`.
 
-    Raises `UsageError` where a run is missing.
+    Raises `UsageError` if a run is missing.
     """
     cells = [cell for model in MODELS.built_in() for cell in results_of(grid(model), SCALE, folder).cells]
     for cell in cells:
@@ -70,7 +70,7 @@ def measured(folder: Path) -> pd.DataFrame:
 
 
 def rows(cell: Cell) -> list[dict[str, Any]]:
-    """What is compared of a setting, a row for each number. Where a run diverged its loss is NaN, which is off."""
+    """The compared numbers of a setting, one row each. The loss of a diverged run is NaN, which is off."""
     measures = {"log training loss": (cell.values(log_training_loss, math.nan), LOSS_RESOLUTION)}
     if not MODELS.get(cell.config.model).regression:
         test_images = sizes(cell.config.dataset).test
@@ -89,7 +89,7 @@ def log_training_loss(record: Record) -> float:
 
 
 def compare(found: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Both side by side, with `verdict`: ok, off (beyond the tolerance), new or gone (in one of them only)."""
+    """Both side by side, with `verdict`: ok, off (beyond the tolerance), new or gone (in only one of them)."""
     both = reference.merge(found[[*KEY, "mean"]], on=KEY, how="outer", suffixes=("", "_found"), indicator=True)
     where = both.pop("_merge").map({"both": "off", "left_only": "gone", "right_only": "new"}).astype(str)
     both["verdict"] = where.mask((both["mean_found"] - both["mean"]).abs() <= both["tolerance"], "ok")
@@ -97,9 +97,9 @@ def compare(found: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
 
 
 def tolerance(group: pd.DataFrame) -> pd.Series:
-    """How far another mean of as many runs may lie from the mean of each row of one network and one measure.
+    """How far another mean of as many runs may differ from the mean of each row of one network and one measure.
 
-    Of a variance no less than that of rounding to the resolution is believed.
+    A variance is taken to be at least that of rounding to the resolution.
     """
     freedom = group["n"] - 1
     variance = np.maximum(group["sd"] ** 2, group["resolution"] ** 2 / 12)
@@ -113,7 +113,7 @@ def tolerance(group: pd.DataFrame) -> pd.Series:
 
 
 def variance_prior(variance: pd.Series, freedom: pd.Series) -> tuple[float, float]:
-    """Degrees of freedom (0 for one setting, infinite for settings alike) and variance towards which each is drawn.
+    """Degrees of freedom (0 for one setting, infinite for equal ones) and variance towards which each is shrunk.
 
     Smyth's moments of the log variances: s² is v F with F of (freedom, degrees of freedom of v).
     """
@@ -128,11 +128,11 @@ def variance_prior(variance: pd.Series, freedom: pd.Series) -> tuple[float, floa
 
 
 def command(
-    folder: Annotated[Path, typer.Option("--results", help="Folder for the records; those that are there are kept.")],
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at once. Default: one a core.")] = None,
-    write: Annotated[bool, typer.Option("--write", help=f"Make them the reference, {REFERENCE}.")] = False,
+    folder: Annotated[Path, typer.Option("--results", help="Folder for the records; existing ones are kept.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Parallel processes. Default: one per core.")] = None,
+    write: Annotated[bool, typer.Option("--write", help=f"Save the numbers as the reference, {REFERENCE}.")] = False,
 ) -> None:
-    """Train every rule on every network and compare with the committed reference; exit 1 where a number is off."""
+    """Train every rule on every network and compare with the committed reference; exit 1 if a number is off."""
     if not write and not REFERENCE.exists():
         raise UsageError(f"{REFERENCE}: no such file; make it with --write")
     for model in MODELS.built_in():

@@ -1,4 +1,4 @@
-"""An experiment's records at a scale, as claims, tables and figures see them: the runs of the grid, never a glob."""
+"""An experiment's records at a scale, for claims, tables and figures: exactly the runs of its grid, never a glob."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,39 +20,39 @@ from bench.sweeps.protocols import Scale, protocol
 from replication.verdicts import Level, authors_runs, level_of
 
 LARGEST_FIRST = ("paper", "gpu", "cpu")
-"""The scales whose records are kept."""
+"""The scales whose records are kept, the largest first."""
 FOLDER = Path("results")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of an experiment over its seeds; a run that is missing has no record here."""
+    """One setting of an experiment over its seeds; missing runs have no record."""
 
     label: str
     """The setting in words, without the options of its scale: `ldfa r=10`, `ldfa B1=4`, `bp width=64`."""
     config: Config
-    """That of the first seed."""
+    """The configuration of the first seed."""
     planned: int
     records: dict[int, Record]
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the network and the rule, those that are not of its scale."""
+    """Options of the network and the rule that are not those of its scale."""
     level: Level = Level.REDUCED
     needed: bool = True
-    """Whether it is among the runs that claims read, or no claim reads any of the experiment."""
+    """Whether claims read it; True for all cells if no claim reads the experiment."""
 
     @property
     def enough(self) -> bool:
-        """Whether it has the seeds that a verdict needs."""
+        """Whether it has enough seeds for a verdict."""
         return len(self.records) >= MIN_SEEDS
 
     @property
     def ok(self) -> int:
-        """Runs that ended well."""
+        """Number of runs that ended well."""
         return sum(record["status"] == "ok" for record in self.records.values())
 
     @property
     def runs(self) -> str:
-        """How many runs ended well, of how many; the others are missing, or count as chance."""
+        """The number of runs that ended well, of those planned; others are missing, or count as chance."""
         return _runs([self])
 
     def values(self, metric: Callable[[Record], float], otherwise: float) -> dict[int, float]:
@@ -66,13 +66,13 @@ class Cell:
 
     @property
     def rank(self) -> Rank:
-        """The rank of the layers that are constrained; None at full rank and for rules without one."""
+        """The rank of the constrained layers; None at full rank and for rules without a rank."""
         return parse_rank((self.config.rank or "full").rpartition("=")[2])
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One setting on the disjoint groups of as many classes of a dataset: a cell a group, in their order."""
+    """One setting on disjoint, equally large groups of classes of a dataset: one cell per group, in order."""
 
     cells: tuple[Cell, ...]
 
@@ -83,32 +83,32 @@ class Pool:
 
     @property
     def config(self) -> Config:
-        """That of the first seed on the first group."""
+        """The configuration of the first seed on the first group."""
         return self.cells[0].config
 
     @property
     def rank(self) -> Rank:
-        """As that of a cell."""
+        """The rank, as for a cell."""
         return self.cells[0].rank
 
     @property
     def dataset(self) -> str:
-        """The dataset that the groups are of."""
+        """The dataset of the groups."""
         return parse_name(self.config.dataset)[0]
 
     @property
     def classes(self) -> int:
-        """Classes of a group."""
+        """Number of classes in a group."""
         return sizes(self.config.dataset).outputs
 
     @property
     def runs(self) -> str:
-        """Runs of all groups, as those of a cell."""
+        """The runs of all groups, as for a cell."""
         return _runs(self.cells)
 
     @property
     def accuracy(self) -> dict[int, float]:
-        """Mean test accuracy in percent over the groups, by seed, of the seeds that every group has."""
+        """Test accuracy in percent, averaged over the groups, by seed, for seeds that every group has."""
         by_group = [cell.accuracy for cell in self.cells]
         seeds = set(by_group[0]).intersection(*by_group[1:])
         return {seed: fmean(accuracies[seed] for accuracies in by_group) for seed in sorted(seeds)}
@@ -124,18 +124,18 @@ class Results:
 
     @property
     def recorded(self) -> int:
-        """Runs of the grid that have a valid record."""
+        """Number of runs of the grid with a valid record."""
         return sum(len(cell.records) for cell in self.cells)
 
     @property
     def planned(self) -> int:
-        """Runs of the grid."""
+        """Number of runs of the grid."""
         return sum(cell.planned for cell in self.cells)
 
     def cell(self, rule: str, rank: str | None = None, dataset: str | None = None, **options: Any) -> Cell:
-        """The cell of a rule at a rank, on `dataset` if given, with `options` and no others beside those of its scale.
+        """The cell of a rule at a rank, on `dataset` if given, with `options` and otherwise those of its scale.
 
-        Raises `UsageError` where the grid has none.
+        Raises `UsageError` if the grid has none.
         """
         wanted = rule, rank, options
         for cell in self.cells:
@@ -147,13 +147,13 @@ class Results:
 
     @property
     def baseline(self) -> dict[int, float]:
-        """Test accuracy by seed of `bp` with the options of the scale; empty where the grid has none."""
+        """Test accuracy by seed of `bp` with the options of the scale; empty if the grid has none."""
         plain = (cell.accuracy for cell in self.cells if cell.config.rule == "bp" and not cell.options)
         return next(plain, {})
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """The cells with those of one setting on other groups of as many classes put together."""
+        """The cells, with those of the same setting on different groups of equally many classes combined."""
         pools: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.cells:
             pools.setdefault((cell.label, cell.config.dataset.partition("@")[0]), []).append(cell)
@@ -165,7 +165,7 @@ class Results:
 
 
 def mixture(cells: Iterable[Cell]) -> str:
-    """Why the records of cells cannot be judged together; empty where they can."""
+    """Why the records of cells cannot be judged together; empty if they can."""
     ended = [record for cell in cells for record in cell.records.values() if "data" in record]
     devices = sorted({_processor(record["device"]) for record in ended})
     if len(devices) > 1:
@@ -180,7 +180,7 @@ def mixture(cells: Iterable[Cell]) -> str:
 
 
 def _processor(device: dict[str, Any]) -> str:
-    """What runs that are judged together share: a model of GPU, or the CPU."""
+    """What runs that are judged together must share: the GPU model, or "cpu"."""
     return device["name"] if device["type"] == "cuda" else device["type"]
 
 
@@ -192,12 +192,12 @@ def _runs(cells: Sequence[Cell]) -> str:
 
 @cache
 def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
-    """The records of the experiment `name` at `scale`. Raises `UsageError` where either does not exist."""
+    """The records of the experiment `name` at `scale`. Raises `UsageError` if either does not exist."""
     return results_of(experiment(name), scale, folder)
 
 
 def results_of(found: Experiment, scale: str, folder: Path) -> Results:
-    """The records of an experiment at `scale`. Raises `UsageError` where it has no such scale."""
+    """The records of an experiment at `scale`. Raises `UsageError` if it has no such scale."""
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
     runs = found.recorded(scale, store)
@@ -237,7 +237,7 @@ def recorded_scales(folder: Path = FOLDER) -> list[str]:
 
 
 def largest(name: str, folder: Path = FOLDER) -> Results | None:
-    """The records at the largest scale whose needed runs are all there, else at the most complete; None without any."""
+    """The records at the largest scale with all needed runs, else at the most complete scale; None without records."""
     scales = [scale for scale in recorded_scales(folder) if scale in experiment(name).scales]
     candidates = [found for scale in scales if (found := results(name, scale, folder)).recorded]
     return max(candidates, key=_completeness, default=None)

@@ -21,36 +21,37 @@ from replication.tables import pipe_table
 SETTINGS = """\
 ## Settings, and where they differ from the paper's
 
-These hold of every claim; what is a claim's own stands with it.
+These apply to all claims; what applies to one claim is in its section.
 
-- Only weight matrices have feedback. Biases and batch-norm parameters train by their exact local gradients under
+- Only weight matrices use feedback. Biases and batch-norm parameters are trained by their exact local gradients under
   every rule.
-- At the output layer `ldfa` learns P from the targets, as the authors' runs did; A1 compares the option
+- At the output layer, `ldfa` learns P from the targets, as in the authors' runs; A1 also compares the option
   `output=error`, which reads no targets.
-- On a network every rule was tuned with the same budget of trials of learning rate, decay and feedback rate on the
-  validation split, one seed per trial, a third of the recorded runs' length, ranked rules at one rank. A rule that
-  profits from more tuning is understated. The trials are in the reports of the scales. The linear network has the
+- On each network, every rule was tuned with the same number of trials of learning rate, decay and feedback rate on the
+  validation split: one seed per trial, a third of the recorded runs' length, ranked rules at one rank. A rule that
+  would gain from more tuning is understated. The trials are in the report of each scale. The linear network uses the
   authors' rates, untuned.
-- Scale `cpu` trains for a fifth of the paper's epochs or fewer, slim networks where they convolve or attend. Short
-  schedules favour rules that learn fast; feedback that has to learn first is at a disadvantage.
-- A run that diverged or failed counts as chance. A claim is judged at the highest level where all settings that its
-  criterion reads have five seeds or more, whatever else its experiment holds.
-- A claim on rank has two baselines: backpropagation, which decides, and the same rule at full rank, beside it. What is
-  lost against the second is the rank's; what the rule loses at full rank already is the rule's.
+- Scale `cpu` trains for at most a fifth of the paper's epochs, and its convolutional and attention networks are slim.
+  Short schedules favour rules that learn fast; feedback that has to learn first is at a disadvantage.
+- A run that diverged or failed counts as chance. A claim is judged at the highest level at which all settings that its
+  criterion reads have at least five seeds, regardless of the other settings of its experiment.
+- A claim about rank has two baselines: backpropagation, which decides, and the same rule at full rank, as context. A
+  loss relative to the same rule at full rank is due to the rank; a loss that is already there at full rank is due to
+  the rule.
 
 n is the number of seeds, r the rank of the feedback, d the number of classes, s the dimension of a linear teacher;
-brackets hold 95% Student t intervals over seeds.
+brackets contain 95% Student t intervals over seeds.
 """
 
 EVERY_SETTING = "Every setting"
 IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
 IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", "log_every", "measure_every", "test_every"}
 IN_THE_TABLE |= {"measure_dimension"}
-"""Settings that the table of settings leaves out: those of the runs have them, or they do not touch the training."""
+"""Settings that the table of settings omits: they are in the tables of the runs, or do not affect training."""
 
 
 def settings_section(found: Iterable[Results]) -> str:
-    """What holds of all runs, and the settings of the recorded experiments, a row for those that share them."""
+    """The settings of all runs, and those of the recorded experiments, one row for experiments that share them."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for each in found:
         if each.recorded:
@@ -64,32 +65,32 @@ def settings_section(found: Iterable[Results]) -> str:
 
 
 def claim_section(finding: Finding, start: Path, tables: str) -> str:
-    """The section of a claim, with links from the folder `start`; `tables` are those of its experiments, as Markdown.
+    """The section of a claim, with links relative to `start`; `tables` are those of its experiments, in Markdown.
 
-    Without `tables` it says where they are. A claim that is not run has the conditions that need no runs, if any.
+    Without `tables` it links to them. A claim that is not run shows only the conditions that need no runs, if any.
     """
     claim, judgement = finding.claim, finding.judgement
     verdict = f"**{finding.verdict.capitalize()}**, level {finding.level}. " if finding.level else ""
-    number = f" Its number: {numbers}." if (numbers := _paper_numbers(finding)) else ""
+    number = f" Its numbers: {numbers}." if (numbers := _paper_numbers(finding)) else ""
     paper, criterion = f"*The paper.* {claim.statement}{number}", f"*Criterion.* {claim.criterion}"
     lines = [f"## {finding.heading}", f"{finding.sentence} {verdict}{judgement.remark}".strip()]
     if not finding.drawn:
-        lines.append(_folded("What the paper says, and the criterion", paper, criterion, tables))
+        lines.append(_folded("The paper's statement and the criterion", paper, criterion, tables))
         return "\n\n".join(lines) + "\n"
     parts = judgement.parts if finding.level else tuple(part for part in judgement.parts if part.level)
     lines += [f"![{claim.title}]({finding.figure(start)}.svg)", criterion, _parts("condition", judgement, parts)]
     beside = ""
     if finding.level:
         lines += [" ".join(finding.notes), *_open(judgement, finding.results)]
-        beside = _parts("beside the claim", judgement, judgement.context) if judgement.context else ""
-    lines.append(_folded("The paper, and what stands beside the claim", paper, *claim.deviations, beside, tables))
+        beside = _parts("context, not part of the claim", judgement, judgement.context) if judgement.context else ""
+    lines.append(_folded("The paper's statement, deviations and context", paper, *claim.deviations, beside, tables))
     if not tables:
         lines.append(_elsewhere(finding.page(start), finding.heading))
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
 def survey_section(found: Results, start: Path, tables: str) -> str:
-    """The section of an experiment that no claim is judged on, likewise."""
+    """The section of an experiment that no claim is judged on, with the same arguments."""
     title, folder = found.experiment.title, Path(os.path.relpath(FOLDER / found.scale, start))
     few = all(cell.planned < MIN_SEEDS for cell in found.cells)
     unsettled = f" Fewer than {MIN_SEEDS} seeds are too few for a verdict." if few else ""
@@ -105,12 +106,13 @@ def _elsewhere(page: Path, heading: str) -> str:
 
 
 def runs_of(found: Results) -> str:
-    """How many runs of an experiment are recorded, and the commands that record them."""
+    """The number of recorded runs of an experiment, and the commands that record them."""
     name, scale = found.experiment.name, found.scale
     lost = found.recorded - sum(cell.ok for cell in found.cells)
     counted = f", {lost} of them diverged or failed (counted against the rule)" if lost else ""
-    rerun = f"`bench sweep {name} --scale {scale}`, then `make report`, does it again"
-    return f"*Runs.* {found.recorded} of {found.planned} of `{name}` recorded at scale `{scale}`{counted}; {rerun}."
+    rerun = f"to repeat: `bench sweep {name} --scale {scale}`, then `make report`"
+    recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
+    return f"*Runs.* {recorded}{counted}; {rerun}."
 
 
 def _folded(head: str, *parts: str) -> str:
@@ -119,7 +121,7 @@ def _folded(head: str, *parts: str) -> str:
 
 
 def _paper_numbers(finding: Finding) -> str:
-    """The authors' numbers for the settings that a claim names; empty where none could be recovered."""
+    """The authors' numbers for the settings that a claim names; empty if none could be recovered."""
     found = finding.results[0]
     cells = [found.cell(*setting) for setting in finding.claim.paper]
     numbers = {cell.label: authors_number(found.experiment.name, cell) for cell in cells}
@@ -127,22 +129,22 @@ def _paper_numbers(finding: Finding) -> str:
 
 
 def _open(judgement: Judgement, found: Sequence[Results]) -> list[str]:
-    """What would settle the conditions that stay open, and what that costs; nothing where all are settled."""
+    """The seeds that would settle the open conditions, and their cost; empty if all are settled."""
     needed = [part.seeds_needed for part in judgement.parts if part.seeds_needed]
     cells = [cell for each in found for cell in each.cells]
     seconds = [r["seconds"] for cell in cells for r in cell.records.values() if r["status"] == "ok"]
     if not needed or judgement.remark or not seconds:
         return []
-    more = f"{max(needed)} seeds would be {max(needed) - judgement.n} more of each setting that is compared"
+    more = f"{max(needed)} seeds need {max(needed) - judgement.n} more runs of each compared setting"
     minutes = max(1, median(seconds) / 60)
     return [
-        f"*Open.* {more}, about {minutes:.0f} min of a device each; scale `{found[0].scale}` is held to "
-        f"{judgement.n} seeds, so that it can be repeated in hours."
+        f"*Open.* {more}, about {minutes:.0f} min each on one device; scale `{found[0].scale}` is limited to "
+        f"{judgement.n} seeds so that it can be repeated in hours."
     ]
 
 
 def _parts(head: str, judgement: Judgement, parts: Sequence[Part]) -> str:
-    """A row a part, with its level where one of them has its own."""
+    """One row per part, with its level if any of them has its own."""
     levels = any(part.level for part in parts)
     rows = [
         {head: part.condition, "verdict": judgement.words_of(part), "number": part.number, "n": part.n or ""}
@@ -157,7 +159,7 @@ def _data(found: Results) -> str:
 
 
 def _settings(found: Results) -> str:
-    """The optimiser and the settings that are not the defaults, beside those of the paper where they differ."""
+    """The optimiser and the settings that are not the defaults, with those of the paper if they differ."""
     grid = found.experiment.scales.get("paper")
     paper = protocol(found.experiment.model, "paper").settings | ((grid.claims or grid.runs)[0] if grid else {})
     words = []
@@ -169,7 +171,7 @@ def _settings(found: Results) -> str:
         theirs = _plain(paper.get(setting.name, setting.default))
         if ours != default or theirs != default or setting.name == "optimiser":
             words.append(f"{setting.name} {ours}" + ("" if ours == theirs else f" (paper: {theirs})"))
-    return f"{', '.join(words)}; rates and decays by rule are in the tables' CSV"
+    return f"{', '.join(words)}; rates and decays per rule: see the tables' CSV files"
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What `bench speed --results results` measured: a figure a machine, its numbers, and a section of the report."""
+"""Results of `bench speed --results results`: a figure per machine, its numbers, and the speed report."""
 
 import json
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ SPEED = FOLDER / "speed"
 HEADING = """\
 # Speed
 
-What `bench speed` measured on each machine: medians of ratios of two sides run in turn. The target was set before, the
-limit is what arithmetic allows. [docs/speed.md](../../docs/speed.md) says what is compared.
+Results of `bench speed` on each machine: medians of ratios whose two sides run in turn. The target was set in advance;
+the limit is the best possible ratio by arithmetic. [docs/speed.md](../../docs/speed.md) says what is compared.
 """
 
 
 def write(folder: Path = SPEED) -> None:
-    """Writes the figure of each machine of which there are measurements, and the numbers behind it."""
+    """Writes the figure of each measured machine, and the numbers behind it."""
     for stem, machine, rows in _machines(folder):
         save(*draw(rows, machine), stem)
 
 
 def section(folder: Path = SPEED) -> str:
-    """The report in the folder: of each machine the rows that it could measure, and the figure."""
+    """The report of the folder: for each machine the rows that it could measure, and the figure."""
     parts = [HEADING]
     for stem, machine, rows in _machines(folder):
         parts += [f"{_title(machine)}:\n", pipe_table(pd.DataFrame(map(_shown, rows.values())))]
@@ -41,7 +41,7 @@ def section(folder: Path = SPEED) -> str:
 
 
 def _machines(folder: Path) -> Iterator[tuple[Path, dict[str, Any], Rows]]:
-    """Of each machine its file without the suffix, what it is, and the rows that it could measure, by name."""
+    """For each machine its file without the suffix, its description, and the rows that it could measure, by name."""
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text())
         rows = {row["name"]: row for row in found["rows"] if row["value"] is not None}
@@ -62,7 +62,7 @@ def _title(machine: dict[str, Any]) -> str:
 
 
 def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
-    """Time of the feedback over its rank, `ldfa` over `bp` over the width, and a step over the size of a population."""
+    """Feedback time over rank, the ratio of `ldfa` to `bp` over width, and step time over population size."""
     numbers = pd.concat([over_rank(rows), over_width(rows), over_population(rows)], ignore_index=True)
     figure = Figure(figsize=(10.0, 3.0), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -70,12 +70,12 @@ def draw(rows: Rows, machine: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     part = {name: numbers[numbers["figure"] == name] for name in ("rank", "width", "population")}
     _times(left, part["rank"], "measured", "its FLOPs at full speed", "rank r", "feedback of one layer (ms)")
     _width(middle, part["width"])
-    _times(right, part["population"], "at once", "one by one", "networks", "a step of all (ms)")
+    _times(right, part["population"], "at once", "one by one", "networks", "one step of all networks (ms)")
     return figure, numbers
 
 
 def over_rank(rows: Rows) -> pd.DataFrame:
-    """A row a rank: milliseconds, and those that its FLOPs take at the speed of the full product."""
+    """A row per rank: milliseconds, and those that its FLOPs would take at the speed of the full product."""
     if "rank" not in rows:
         return pd.DataFrame(columns=["figure", "x", "measured", "counted"])
     numbers = rows["rank"]["numbers"]
@@ -93,7 +93,7 @@ def over_rank(rows: Rows) -> pd.DataFrame:
 
 
 def over_width(rows: Rows) -> pd.DataFrame:
-    """A row a width: `ldfa` over `bp` in time, with its quartiles, and in counted FLOPs."""
+    """A row per width: the ratio of `ldfa` to `bp` in time, with its quartiles, and in counted FLOPs."""
     found = []
     for name, row in rows.items():
         kind, _, width = name.partition("-")
@@ -106,7 +106,7 @@ def over_width(rows: Rows) -> pd.DataFrame:
 
 
 def over_population(rows: Rows) -> pd.DataFrame:
-    """A row a size, on the GPU where there is one: milliseconds of a step, and of as many steps of one network."""
+    """A row per size, on the GPU if there is one: milliseconds of a step, and of as many steps of one network."""
     row = rows.get("population") or rows.get("population-cpu")
     if row is None:
         return pd.DataFrame(columns=["figure", "x", "measured", "counted"])

@@ -1,4 +1,4 @@
-"""Table and figure of one experiment, of this repository or of another, into the folder of its results."""
+"""Table and figure of one experiment, from this repository or a plugin, written into its results folder."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from replication.tables import csv, pipe_table, table_of
 def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
     """Writes the table and the figure of the experiment `name`, and the leaderboard of `scale`; returns the files.
 
-    All lie below `folder`/`scale`. An experiment without a figure of its own has its accuracies drawn, a row for each
-    setting; one whose network learns a regression has none. Raises `UsageError` where it has no records.
+    All are in `folder`/`scale`. An experiment without its own figure gets one of its accuracies, one row per setting;
+    a regression gets none. Raises `UsageError` if it has no records.
     """
     found = results(name, scale, folder)
     if not found.recorded:
@@ -45,11 +45,11 @@ def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
 
 
 def has_figure(found: Results) -> bool:
-    """Whether an experiment has a figure of its own, or accuracies to draw."""
+    """Whether an experiment has its own figure, or accuracies to draw."""
     return found.experiment.name in FIGURES.names() or not MODELS.get(found.experiment.model).regression
 
 
 def draw(found: Results) -> tuple[Figure, pd.DataFrame]:
-    """The figure of an experiment, and its numbers: its own, else the accuracies, a row per setting."""
+    """The figure of an experiment, and its numbers: its own, else the accuracies, one row per setting."""
     name = found.experiment.name
     return (FIGURES.get(name) if name in FIGURES.names() else settings_alone)(found)

@@ -1,4 +1,4 @@
-"""Tables of an experiment: one row a setting of the grid, recorded or not."""
+"""Tables of an experiment: one row per setting of the grid, recorded or not."""
 
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -25,7 +25,7 @@ class Table:
 
 
 def table_of(results: Results) -> Table:
-    """The table of loss for a network that learns a regression, of tasks for groups of classes, else of accuracy."""
+    """The loss table for a regression, the task table for groups of classes, else the accuracy table."""
     if MODELS.get(results.experiment.model).regression:
         return loss_table(results)
     return task_table(results) if len(results.pools) < len(results.cells) else accuracy_table(results)
@@ -65,7 +65,7 @@ def accuracy_table(results: Results) -> Table:
 
 
 def task_table(results: Results) -> Table:
-    """Test accuracy over the groups of d classes, against bp on the same groups at the same width, and over it."""
+    """Test accuracy on the groups of d classes, and its difference and ratio to bp on the same groups and width."""
     bp = {key_of(pool): pool.accuracy for pool in results.pools if pool.config.rule == "bp"}
     numbers, text = [], []
     for pool in sorted(results.pools, key=lambda pool: (*key_of(pool), pool.rank or 0)):
@@ -102,7 +102,7 @@ def task_table(results: Results) -> Table:
 
 
 def loss_table(results: Results) -> Table:
-    """What the end of training leaves of the loss on the training samples, and how strong the teacher's modes are."""
+    """The remaining loss on the training samples at the end of training, and the strength of the teacher's modes."""
     numbers, text = [], []
     for cell in results.cells:
         left = mean_interval(remaining_losses(cell.records).values())
@@ -136,7 +136,7 @@ def _rates(cell: Cell) -> dict[str, float | None]:
 
 
 def columns(name: str, interval: Interval) -> dict[str, float | None]:
-    """An interval as columns of a table for machines; a bound that is infinite is left empty."""
+    """An interval as columns of a table for machines; an infinite bound is left empty."""
     low, high = (bound if isfinite(bound) else None for bound in (interval.low, interval.high))
     return {name: interval.estimate, f"{name}_low": low, f"{name}_high": high}
 

@@ -1,15 +1,17 @@
 """The rank of the feedback that is needed on tasks of d classes (N3).
 
-A task is all disjoint groups of d classes of one dataset on a network of one width. Its accuracy of a seed is the mean
-over the groups, so that few test images a group do not hide a difference. Two statistics say what rank is needed.
+A task consists of all disjoint groups of d classes of one dataset, on a network of one width. Its accuracy for a seed
+is the mean over the groups, so that few test images per group do not hide a difference. Two statistics give the needed
+rank.
 
-r*: the smallest recorded rank that matches backpropagation, every larger one matching too. It is known up to the grid:
-the needed rank lies above the largest rank that is below backpropagation, and at or below r*. Each bound rests on a
-95% paired t interval; none is a bootstrap, which at 5 seeds undercovers. The margin of one point is absolute, and so
-stricter on few classes, where accuracies are high, than on many: r* grows less with d than a relative margin would say.
+r*: the smallest recorded rank from which on all ranks match backpropagation. It is known up to the grid: the needed
+rank lies above the largest rank that is below backpropagation, and at or below r*. Each bound uses a 95% paired t
+interval, not a bootstrap, which undercovers at 5 seeds. The margin of one point is absolute, and therefore stricter on
+few classes, where accuracies are high, than on many: r* grows less with d than it would with a relative margin.
 
-The crossing rank: where accuracy reaches a fixed fraction of that of backpropagation, by the isotonic regression of
-their ratio over the recorded ranks, interpolated linearly in log r. Each seed has one: it has a t interval over seeds.
+The crossing rank: the rank at which accuracy reaches a fixed fraction of that of backpropagation, by isotonic
+regression of their ratio over the recorded ranks, interpolated linearly in log r. Each seed has one, so it
+has a t interval over seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +27,9 @@ from bench.stats import LEVEL, Comparison, Interval, Verdict, compare
 from replication.results import Pool, Results
 
 FRACTION = 0.95
-"""Of the accuracy of backpropagation, at the crossing rank."""
+"""Fraction of the accuracy of backpropagation at the crossing rank."""
 POWER = 0.8
-"""Least power of "matches" where the rule is as good as backpropagation, for r* to be given."""
+"""Least power of "matches", if the rule is as good as backpropagation, for r* to be given."""
 
 Accuracies = Mapping[int, float]
 """Percent by seed."""
@@ -35,7 +37,7 @@ Accuracies = Mapping[int, float]
 
 @dataclass(frozen=True)
 class NeededRank:
-    """What the grid says of r*: `rank`, or None and the `reason`; `above`, the largest rank below backpropagation."""
+    """r* by the grid: `rank`, or None and the `reason`; `above` is the largest rank below backpropagation."""
 
     rank: int | None
     above: int | None
@@ -47,7 +49,7 @@ class NeededRank:
 
 @dataclass(frozen=True)
 class Task:
-    """`ldfa` at its recorded ranks beside `bp`, on groups of `classes` classes, at one width."""
+    """`ldfa` at its recorded ranks and `bp`, on groups of `classes` classes, at one width."""
 
     classes: int
     width: int
@@ -65,7 +67,7 @@ class Task:
 
     @property
     def needed(self) -> NeededRank:
-        """r*, where every rank that is not below backpropagation had the power to match it."""
+        """r*, given if every rank that is not below backpropagation has enough power to match it."""
         found = self.comparisons
         below = [rank for rank, comparison in found.items() if comparison.verdict is Verdict.BELOW]
         above = max(below, default=None)
@@ -83,7 +85,7 @@ class Task:
         return NeededRank(matching, above, reason)
 
     def ratios(self, rank: int) -> dict[int, float]:
-        """Accuracy over that of backpropagation, by seed."""
+        """Accuracy relative to backpropagation, by seed."""
         return {seed: accuracy / self.bp[seed] for seed, accuracy in self.ldfa[rank].items() if seed in self.bp}
 
     @property
@@ -93,7 +95,7 @@ class Task:
         return found if len(found) == len(self.bp) else {}
 
     def _crossing(self, seed: int) -> float | None:
-        """None where no two recorded ranks are around it, or a rank lacks the seed."""
+        """The crossing rank of a seed; None if no two recorded ranks enclose it, or the seed is missing at a rank."""
         if not self.ldfa or not all(seed in accuracies for accuracies in self.ldfa.values()):
             return None
         rising = isotonic_regression([self.ratios(rank)[seed] for rank in self.ldfa]).x
@@ -105,7 +107,7 @@ class Task:
 
 
 def tasks(results: Results) -> list[Task]:
-    """The tasks of the grid that have a recorded run of `bp`, by classes and width."""
+    """The tasks of the grid with a recorded `bp` run, by classes and width."""
     recorded = [pool for pool in results.pools if pool.accuracy]
     bp = {key_of(pool): pool.accuracy for pool in recorded if pool.config.rule == "bp"}
     ldfa: dict[tuple[int, int, str], dict[int, Accuracies]] = {task: {} for task in bp}
@@ -125,8 +127,8 @@ def key_of(pool: Pool) -> tuple[int, int, str]:
 def exponents(found: Sequence[Task]) -> tuple[dict[int, float], dict[int, float]]:
     """Exponents a of the classes and b of the width in r ~ d^a w^b, by seed, least squares on the crossing ranks.
 
-    Both are empty where fewer than four tasks of the commonest dataset have a crossing rank for the same seeds, or
-    where these do not tell classes from width.
+    Both are empty if fewer than four tasks of the commonest dataset have a crossing rank for the same seeds, or if
+    these tasks do not separate classes from width.
     """
     used = [task for task in _one_dataset(found) if task.crossing]
     design = _design(used)
@@ -141,8 +143,9 @@ def exponents(found: Sequence[Task]) -> tuple[dict[int, float], dict[int, float]
 def exponents_of_needed(found: Sequence[Task]) -> tuple[Interval, Interval] | None:
     """The exponents of classes and width from r* of the tasks that have one, with the 95% t interval of the fit.
 
-    The intervals are those of least squares, of n tasks less three degrees of freedom; that r* comes from a grid of few
-    ranks makes them rough. None where fewer than four tasks have an r*, or where these do not tell classes from width.
+    The intervals are those of least squares with n tasks minus three degrees of freedom; they are rough, because r*
+    comes from a grid of few ranks. None if fewer than four tasks have an r*, or if these tasks do not separate classes
+    from width.
     """
     used = [task for task in _one_dataset(found) if task.needed.rank]
     design = _design(used)
@@ -161,12 +164,12 @@ def exponents_of_needed(found: Sequence[Task]) -> tuple[Interval, Interval] | No
 
 
 def _one_dataset(found: Sequence[Task]) -> list[Task]:
-    """The tasks of the dataset that has most of them: ranks of different images do not belong in one fit."""
+    """The tasks of the commonest dataset: ranks on different images do not belong in one fit."""
     names = [task.dataset for task in found]
     return [task for task in found if task.dataset == max(names, key=names.count)]
 
 
 def _design(used: Sequence[Task]) -> np.ndarray | None:
-    """Rows 1, log d, log width; None where they do not determine three coefficients and an error."""
+    """Rows 1, log d, log width; None if they do not determine three coefficients and an error."""
     rows = np.array([[1, log(task.classes), log(task.width)] for task in used]).reshape(-1, 3)
     return rows if len(used) > 3 and np.linalg.matrix_rank(rows) == 3 else None

@@ -2,7 +2,7 @@
 
 The teacher is y = T x with white inputs, x ~ N(0, I), so E[y x'] = T and the loss is half the mean of
 ||y - W2 W1 x||^2 = half the squared Frobenius norm of D, where D = T - W2 W1. With T = U S V', the strength of mode j
-is entry (j, j) of U' W2 W1 V; it has been learned once it equals the singular value s_j. Time is measured in training
+is entry (j, j) of U' W2 W1 V; it is learned once it equals the singular value s_j. Time is measured in training
 steps throughout: these are the continuous-time limits of the discrete updates, and rates are step sizes.
 
 Source: Saxe, McClelland and Ganguli 2013, arXiv:1312.6120 (modes and the one-mode solution); Hanut and Kadmon,
@@ -36,7 +36,7 @@ def _track_q(w1: Array, w2: Array, p: Array, q: Array, d: Array, c: Array) -> Ar
     return p.T @ (w2 - p @ q)
 
 
-# What moves P and Q under each rule; None is a factor that stays fixed.
+# The updates of P and Q under each rule; None is a factor that stays fixed.
 _FEEDBACK = {
     "bp": (None, None),
     "fa-lowrank": (None, None),
@@ -77,7 +77,7 @@ def matrix_ode(
     decay: float,
     times: ArrayLike,
 ) -> Trajectory:
-    """Integrate the learning dynamics from the start (W1, W2, P, Q) at time 0, and observe them at `times`.
+    """Integrate the learning dynamics from (W1, W2, P, Q) at time 0, and return them at `times`.
 
         dW2/dt = rate D W1' - decay W2        dW1/dt = rate F' D - decay W1,   D = T - W2 W1
 
@@ -93,10 +93,10 @@ def matrix_ode(
         ldfa         p* as in ldfa-p and q* as in ldfa-q
         ldfa-track   p* = (W2 - P Q) Q', q* = P' (W2 - P Q)
 
-    Shapes: teacher (m, n), w1 (k, n), w2 (m, k), p (m, r), q (r, k); `bp` ignores p and q. `times` ascend from 0 or
-    later, in steps; the whole state is held at each, 0.1 MB at n = 128, k = m = 64. The system is solved in the
+    Shapes: teacher (m, n), w1 (k, n), w2 (m, k), p (m, r), q (r, k); `bp` ignores p and q. `times` are ascending
+    steps from 0 on; the whole state is stored at each, 0.1 MB at n = 128, k = m = 64. The system is solved in the
     teacher's singular bases (W1 V, U' W2, U' P), which changes nothing; the final matrices are in the original ones.
-    Raises ValueError for an unknown rule or missing feedback, RuntimeError where the integration fails.
+    Raises ValueError for an unknown rule or missing feedback, RuntimeError if the integration fails.
     """
     if rule not in _FEEDBACK:
         raise ValueError(f"unknown rule {rule!r}; the theory covers {', '.join(_FEEDBACK)}")
@@ -154,7 +154,7 @@ def bp_mode(s: ArrayLike, u0: ArrayLike, rate: float, times: ArrayLike) -> Array
 
         u(t) = s e^(2 s rate t) / (e^(2 s rate t) - 1 + s / u0),
 
-    here in a form that neither overflows nor needs s > 0. `s`, `u0` > 0 and `times` broadcast.
+    in a form that neither overflows nor requires s > 0. `s`, `u0` > 0 and `times` broadcast.
     """
     elapsed = 2 * rate * np.asarray(times, dtype=np.float64)
     exponent = -np.multiply(s, elapsed)
@@ -163,7 +163,7 @@ def bp_mode(s: ArrayLike, u0: ArrayLike, rate: float, times: ArrayLike) -> Array
 
 
 def feedback_mode(s: float, w1: float, w2: float, b: float, rate: float, times: ArrayLike, learn: bool) -> Array:
-    """Strength w2 w1 of one decoupled mode whose error goes down through the feedback b, at `times` from 0 on.
+    """Strength w2 w1 of one decoupled mode whose error is sent down through the feedback b, at `times` from 0 on.
 
         dw2/dt = rate (s - w2 w1) w1        dw1/dt = rate b (s - w2 w1)
 

@@ -1,4 +1,4 @@
-"""The search for settings by `bench tune`: a figure per network, a panel per rule, and a section of the report."""
+"""The trials of `bench tune`: a figure per network, a panel per rule, and a section of the report."""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -21,17 +21,17 @@ Searches = dict[str, Choice]
 HEADING = """\
 ## Search for settings at scale `{scale}`
 
-Each rule was given the same number of trials, of one seed each, judged by accuracy (%) on the validation split. The
-first round spreads its trials over ranges that are the same for every rule, the second around the best of the first.
-Best so far after 4 trials, 8, and so on: where it still rises at the end, more trials would help that rule. A setting
-chosen at the end of what was tried is named in the last column. In the figures a dotted line parts the rounds, the
-chosen trial is circled, and a triangle is a trial that lies below its panel.
+Each rule got the same number of trials, one seed each, judged by accuracy (%) on the validation split. The first round
+spreads its trials over the same ranges for every rule; the second searches around the best of the first. The table
+shows the best accuracy after 4 trials, 8, and so on: if it still rises at the end, more trials would help that rule.
+The last column names chosen settings at an end of the tried range. In the figures, a dotted line separates the rounds,
+a circle marks the chosen trial, and a triangle is a trial below the range of its panel.
 """
 STAGES = (4, 8, 12, 16)
 WORDS = {"lr": "learning rate", "weight_decay": "decay", "feedback_rate": "feedback rate"}
 COLUMNS = 4
 SPAN = 8.0
-"""Percentage points that a panel shows below the best trial; what lies lower stands at its foot."""
+"""Percentage points that a panel shows below the best trial; lower trials are drawn at its foot."""
 
 
 def write(scale: str, folder: Path = FOLDER) -> None:
@@ -41,7 +41,7 @@ def write(scale: str, folder: Path = FOLDER) -> None:
 
 
 def section(scale: str, start: Path = Path(), folder: Path = FOLDER) -> str:
-    """The section of the report, with links from the folder `start`; empty where nothing was tuned."""
+    """The section of the report, with links relative to the folder `start`; empty if nothing was tuned."""
     parts = []
     for model, rules in _tuned(scale, folder):
         figure = (folder / scale / "figures" / f"tuning-{model}.svg").relative_to(start)
@@ -77,12 +77,12 @@ def _row(rule: str, found: Choice) -> dict[str, str]:
         {"rule": f"`{rule}`"}
         | {f"best of {n}": f"{best[n - 1]:.2f}" if n <= len(best) else "" for n in STAGES}
         | {word: f"{found.chosen[name]:g}" if name in found.chosen else "" for name, word in WORDS.items()}
-        | {"at the end of what was tried": ", ".join(_ends(found))}
+        | {"at an end of the tried range": ", ".join(_ends(found))}
     )
 
 
 def _ends(found: Choice) -> Iterator[str]:
-    """The settings of which the lowest or the highest that was tried is chosen."""
+    """The settings whose chosen value is the lowest or the highest that was tried."""
     for name, value in found.chosen.items():
         tried = [trial[name] for trial in found.trials]
         if value in (min(tried), max(tried)):
@@ -90,9 +90,9 @@ def _ends(found: Choice) -> Iterator[str]:
 
 
 def draw(rules: Searches) -> Figure:
-    """Accuracy over the number of the trial, a panel per rule: each trial, the best so far, and a line between rounds.
+    """Accuracy over trial number, a panel per rule: each trial, the best so far, and a line between rounds.
 
-    The trial that is chosen is circled; one that lies too low for its panel is a triangle at its foot.
+    The chosen trial is circled; one below the range of its panel is a triangle at its foot.
     """
     columns = min(COLUMNS, len(rules))
     rows = ceil(len(rules) / columns)

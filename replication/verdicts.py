@@ -1,4 +1,4 @@
-"""The verdict on a claim, and the level of evidence that it has from its runs, which decides its words."""
+"""The verdict on a claim, and the level of evidence of its runs, which decides the words of the verdict."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ from bench.training.length import examples
 
 
 class Level(StrEnum):
-    """How near runs come to the paper's, the nearest first."""
+    """How close runs are to the paper's, the closest first."""
 
     PAPER = "paper"
-    """The authors' network, data, optimiser settings, batch and epochs."""
+    """The authors' network, data, optimiser settings, batch size and epochs."""
     FULL = "full"
     """The authors' network and data, at least a fifth of their epochs."""
     REDUCED = "reduced"
@@ -25,13 +25,13 @@ class Level(StrEnum):
 
 
 FULL_EPOCHS = 1 / 5
-"""Of the authors' epochs, at which runs count as full."""
+"""Share of the authors' epochs from which on runs count as full."""
 NOISE = ("dropout", "drop_path")
-"""Options of networks that act in training alone: without them it is the same network."""
+"""Options of networks that act only in training: without them it is the same network."""
 MEASURES = {"log_every": 1, "measure_every": 0, "test_every": 0, "measure_dimension": False}
-"""Fields of `Config` that say what is measured along training, at their defaults."""
+"""Fields of `Config` that set what is measured during training, at their defaults."""
 BESIDE_TRAINING: dict[str, Any] = {"seed": 0, "rank": None} | MEASURES
-"""Fields of `Config` that are no setting of the authors': what is varied, and what is measured on the way."""
+"""Fields of `Config` that are not settings of the authors: what is varied, and what is measured during training."""
 
 
 class ClaimVerdict(Enum):
@@ -44,14 +44,14 @@ class ClaimVerdict(Enum):
     NOT_RUN = "not run"
 
     def words(self, level: Level) -> str:
-        """As it is called where the runs are of a level: only those near the paper's support a claim, or do not."""
+        """The verdict in the words of a level: only runs close to the paper's support a claim, or do not."""
         near = {self.HOLDS: "supported", self.FAILS: "not supported", self.OPEN: "inconclusive"}
         far = {self.HOLDS: "holds at reduced scale", self.FAILS: "does not hold at reduced scale", self.OPEN: "open"}
         return (far if level is Level.REDUCED else near).get(self, self.value)
 
 
 def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
-    """The verdict on a claim from those on its parts: it is run once each is, and holds only where each does."""
+    """The verdict on a claim from those on its parts: it is run once all parts are, and holds only if all do."""
     found = set(parts)
     weaker = (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW, ClaimVerdict.FAILS, ClaimVerdict.OPEN)
     return next(
@@ -60,17 +60,17 @@ def all_of(parts: Iterable[ClaimVerdict]) -> ClaimVerdict:
 
 
 def lowest(levels: Iterable[Level]) -> Level:
-    """The level of runs of several levels together; `reduced` where there are none."""
+    """The level of runs of several levels together; `reduced` if there are none."""
     return max(levels, key=[*Level].index, default=Level.REDUCED)
 
 
 def highest(levels: Iterable[Level]) -> Level:
-    """The level of runs that several experiments share: the nearest to the paper's that one of them gives."""
+    """The level of runs that several experiments share: the closest to the paper's that any of them gives."""
     return min(levels, key=[*Level].index)
 
 
 def level_of(config: Config, authors: Sequence[Config]) -> Level:
-    """The level of a run, beside `authors`, the runs of its experiment at the authors' settings (`authors_runs`).
+    """The level of a run, given `authors`, the runs of its experiment at the authors' settings (`authors_runs`).
 
     The linear network has one level: its theory holds at every scale.
     """
@@ -85,7 +85,7 @@ def level_of(config: Config, authors: Sequence[Config]) -> Level:
 
 
 def authors_runs(found: Experiment) -> list[Config]:
-    """A run of each setting of an experiment at scale paper; none where it has no such scale."""
+    """One run of each setting of an experiment at scale paper; empty if it has no such scale."""
     if "paper" not in found.scales:
         return []
     one_seed = replace(found, scales={"paper": replace(found.scales["paper"], seeds=1)})
@@ -97,7 +97,7 @@ def _training(config: Config) -> Config:
 
 
 def _network(config: Config) -> dict[str, Any]:
-    """All options of its network that shape it."""
+    """All options that define the network of a run."""
     _, *parameters = signature(MODELS.get(config.model)).parameters.values()
     options = {parameter.name: parameter.default for parameter in parameters} | config.model_options
     return {name: value for name, value in options.items() if name not in NOISE}

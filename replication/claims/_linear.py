@@ -1,4 +1,4 @@
-"""What the claims on the final loss of linear networks share."""
+"""Shared parts of the claims on the final loss of linear networks."""
 
 from dataclasses import replace
 from typing import Literal
@@ -30,9 +30,9 @@ def cells_of(results: Results, rule: str, dataset: str, ranks: range) -> list[Ce
 def group(
     results: Results, rule: str, dataset: str, ranks: range, side: Literal["above", "below"], limit: float
 ) -> Part:
-    """The condition on the remaining loss, in percent, at every rank of the grid that is in `ranks`.
+    """The condition on the remaining loss in percent, at every rank of the grid in `ranks`.
 
-    A run that diverged or failed speaks against it.
+    A run that diverged or failed counts against it.
     """
     cells = cells_of(results, rule, dataset, ranks)
     against = 0.0 if side == "above" else 100.0

@@ -1,4 +1,4 @@
-"""A1, asked by the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
+"""A1, a question of the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told
@@ -11,18 +11,18 @@ RANKS = (10, 2)
 class Ablation(Claim):
     title = "MLP, which of P and Q has to learn"
     statement = (
-        "The paper shows for linear networks that Q and P both have to learn; its reviewers asked for the same in "
-        "nonlinear ones. Read as: learning both is better than learning either alone."
+        "The paper shows for linear networks that both P and Q have to learn; its reviewers asked for the same test in "
+        "nonlinear networks. Read as: learning both is better than learning either alone."
     )
     asks = "whether P and Q both have to learn in a nonlinear network"
-    finds = "In an MLP learning both P and Q is better than learning either alone, at rank 10 and at rank 2."
+    finds = "In an MLP, learning both P and Q is better than learning either alone, at rank 10 and at rank 2."
     criterion = (
-        "At r = 10 and at r = 2, `ldfa` minus `ldfa-q` (only Q learns) and `ldfa` minus `ldfa-p` (only P learns) lie "
+        "At r = 10 and at r = 2, `ldfa` minus `ldfa-q` (only Q learns) and `ldfa` minus `ldfa-p` (only P learns) are "
         "above 0 with their whole 95% interval."
     )
     experiments = ("mlp-ablation",)
     figure = "mlp-ablation"
-    deviations = ("Each rule has rates of its own, tuned at r = 10; those of `fa-lowrank` are for its weights alone.",)
+    deviations = ("Each rule has its own rates, tuned at r = 10; those of `fa-lowrank` apply only to its weights.",)
 
     def reads(self, results: Results) -> list[Cell]:
         ranked = [results.cell(rule, str(rank)) for rank in RANKS for rule in ("ldfa", *ALONE)]
@@ -38,15 +38,18 @@ class Ablation(Claim):
             parts=tuple(
                 told(
                     difference("ldfa", other, rank),
-                    f"at rank {rank} learning both P and Q is worse than learning {other[-1].upper()} alone",
-                    f"at rank {rank} it is better than learning {other[-1].upper()} alone",
+                    f"at rank {rank}, learning both P and Q is worse than learning {other[-1].upper()} alone",
+                    f"at rank {rank}, it is better than learning {other[-1].upper()} alone",
                 )
                 for rank in RANKS
                 for other in ALONE
             ),
             context=(
                 *(difference(rule, "fa-lowrank", rank) for rank in RANKS for rule in ALONE),
-                above("ldfa whose output layer learns P from the error minus from the targets, r = 2", from_error),
+                above(
+                    "ldfa r = 2, P of the output layer from the error minus from the targets",
+                    from_error,
+                ),
             ),
             remark=floor_remark(results),
         )

@@ -1,4 +1,4 @@
-"""What a claim is: the records it reads, its statistic, its verdict."""
+"""Claims: the records that one reads, its statistic, its verdict."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,12 @@ FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 FAILS = 5.0
 """Points below backpropagation that count as failing."""
 MORE = "; about "
-"""What stands behind a number that more seeds would settle."""
+"""Follows a number that more seeds would settle."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One condition of a claim, and what the records say of it."""
+    """One condition of a claim, and its verdict by the records."""
 
     condition: str
     verdict: ClaimVerdict
@@ -33,33 +33,33 @@ class Part:
     n: int
     """Seeds behind it."""
     estimate: float
-    """The number alone; NaN where there are several."""
+    """The number without its interval; NaN if there are several."""
     seeds_needed: int | None = None
-    """Seeds that would settle it at this mean and spread; None where it is settled, or nothing would."""
+    """Seeds that would settle it at this mean and spread; None if it is settled, or no number of seeds would."""
     level: Level | None = None
-    """Its own level of evidence, where it does not rest on the claim's runs."""
+    """Its own level of evidence, if it does not depend on the claim's runs."""
     fails: str = ""
-    """What it means that it fails, as a clause in plain words."""
+    """A clause in plain words for the case that it fails."""
     holds: str = ""
-    """What it means that it holds, where another part fails; empty where that says nothing."""
+    """A clause for the case that it holds while another part does not; empty if there is nothing to say."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a claim: that of its parts together, unless a `remark` says why it is withheld."""
+    """The verdict on a claim: that of all its parts, unless a `remark` says why it is withheld."""
 
     parts: tuple[Part, ...]
     context: tuple[Part, ...] = ()
-    """Conditions that the claim does not rest on, shown beside it."""
+    """Conditions that do not affect the verdict, shown as context."""
     remark: str = ""
     notes: tuple[str, ...] = ()
-    """What the numbers say in sentences."""
+    """Sentences on the numbers."""
     level: Level = Level.REDUCED
     """The lowest level of the runs that the criterion reads."""
 
     @property
     def verdict(self) -> ClaimVerdict:
-        """Without runs it is not run, whatever the parts say that need none."""
+        """The verdict; without runs `NOT_RUN`, whatever the parts that need no runs say."""
         trained = all_of([part.verdict for part in self._trained])
         if trained in (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW):
             return trained
@@ -67,21 +67,21 @@ class Judgement:
 
     @property
     def words(self) -> str:
-        """The verdict, as it is called at the level of the runs."""
+        """The verdict in the words of the runs' level."""
         return self.verdict.words(self.level)
 
     def words_of(self, part: Part) -> str:
-        """The verdict on a part, at its own level or at that of the runs."""
+        """The verdict on a part in the words of its own level, or of the runs'."""
         return part.verdict.words(part.level or self.level)
 
     @property
     def deciding(self) -> Part:
-        """The part to show alone: the first that has the verdict of the claim, of those that rest on runs."""
+        """The part that the summary shows: the first that depends on runs and has the verdict of the claim."""
         return next((part for part in self._trained if part.verdict is self.verdict), self._trained[0])
 
     @property
     def n(self) -> int:
-        """The fewest seeds behind any part that rests on runs."""
+        """The fewest seeds of any part that depends on runs."""
         return min((part.n for part in self._trained), default=0)
 
     @property
@@ -94,37 +94,37 @@ class Claim(ABC):
 
     title: ClassVar[str]
     statement: ClassVar[str]
-    """What the paper says."""
+    """The claim in the paper."""
     asks: ClassVar[str]
     """The question that the verdict answers, from "whether" on, in plain words."""
     finds: ClassVar[str]
-    """What is found where the claim holds: one sentence in plain words."""
+    """The finding if the claim holds: one sentence in plain words."""
     criterion: ClassVar[str]
     """When the claim holds, in numbers."""
     experiments: ClassVar[tuple[str, ...]]
-    """Those whose records it reads, all at one scale; the methods take their `Results` in this order."""
+    """The experiments whose records it reads, all at one scale; the methods take their `Results` in this order."""
     figure: ClassVar[str]
     paper: ClassVar[tuple[tuple[str, str | None], ...]] = ()
-    """Rule and rank of the settings whose accuracy the paper's authors gave, of which the report shows the number."""
+    """Rule and rank of the settings for which the report shows the authors' accuracy."""
     deviations: ClassVar[tuple[str, ...]] = ()
-    """How the runs differ from the paper's, beyond what their settings say."""
+    """How the runs differ from the paper's, apart from their listed settings."""
 
     # A claim names its `Results` one by one; these signatures stand for any number of them.
 
     @abstractmethod
     def reads(self, *found: Any, **named: Any) -> Sequence[Cell]:
-        """The settings that the criterion reads: the claim is judged where all have `MIN_SEEDS` seeds."""
+        """The settings that the criterion reads: the claim is judged if all have `MIN_SEEDS` seeds."""
 
     @abstractmethod
     def judge(self, *found: Any, **named: Any) -> Judgement:
-        """The verdict by the records of the claim's experiments."""
+        """The judgement by the records of the claim's experiments."""
 
     def details(self, *found: Any, **named: Any) -> Table | None:
-        """A table of the claim's own, beside that of its experiment."""
+        """The claim's own table, in addition to that of its experiment; None if it has none."""
         return None
 
     def says(self, judgement: Judgement) -> str:
-        """The verdict as one sentence in plain words: where the claim fails, what fails and what of it holds."""
+        """The verdict as one sentence in plain words; if the claim fails, which parts fail and which hold."""
         if judgement.verdict is ClaimVerdict.NOT_RUN:
             return f"Not run yet: {self.asks}."
         if judgement.verdict is ClaimVerdict.TOO_FEW:
@@ -138,14 +138,14 @@ class Claim(ABC):
             number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}{but}"
             return f"It is open {self.asks}{number}."
         fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
-        return f"The paper says: {self.statement} Not so here: {' and '.join(fails)}{but}."
+        return f"The paper says: {self.statement} Here this does not hold: {' and '.join(fails)}{but}."
 
 
 def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
-    """The records that a claim is judged by, those of its experiments at one scale.
+    """The records that a claim is judged by: those of its experiments at one scale.
 
-    Of the scales where every setting that its criterion reads has `MIN_SEEDS` seeds, the one whose runs have the
-    highest level, then the largest; where there is none, the one that lacks the least.
+    Of the scales at which every setting that its criterion reads has `MIN_SEEDS` seeds, the one whose runs have the
+    highest level, then the largest; if there is none, the most complete scale.
     """
 
     def place(found: tuple[Results, ...]) -> tuple[bool, int, float]:
@@ -160,7 +160,7 @@ def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
 
 
 def judged(claim: Claim, *found: Results) -> Judgement:
-    """The verdict on a claim, with its level; withheld where the records that it reads do not belong together."""
+    """The verdict on a claim, with its level; withheld if the records that it reads must not be compared."""
     reads = claim.reads(*found)
     judgement = replace(claim.judge(*found), level=lowest(cell.level for cell in reads))
     mixed = mixture(reads)
@@ -168,7 +168,7 @@ def judged(claim: Claim, *found: Results) -> Judgement:
 
 
 def told(part: Part, fails: str, holds: str = "") -> Part:
-    """The part with what it means in plain words that it fails, and that it holds beside others that fail."""
+    """The part with its clauses in plain words: if it fails, and if it holds while others do not."""
     return replace(part, fails=fails, holds=holds)
 
 
@@ -188,20 +188,20 @@ def fa_fails(results: Results) -> Part:
 
 
 def rank_or_rule(low: Cell, full: Cell, bp: Cell) -> tuple[tuple[Part, Part], str]:
-    """What a rule at a low rank loses to `bp`, in two: against itself at full rank, the rank's; there, the rule's.
+    """The loss of a low-rank rule against `bp`, split in two: due to the rank (against full rank), and to the rule.
 
-    The second element says so in a sentence; it is empty where runs are missing.
+    The second element says so in a sentence; it is empty if runs are missing.
     """
     rank, rule = (compare(one.accuracy, other.accuracy) for one, other in ((low, full), (full, bp)))
     parts = (
-        above(f"{low.label} minus {full.label}: the rank's", rank),
-        above(f"{full.label} minus bp: the rule's", rule),
+        above(f"{low.label} minus {full.label}: due to the rank", rank),
+        above(f"{full.label} minus bp: due to the rule", rule),
     )
     if not (rank.interval.n and rule.interval.n):
         return parts, ""
     return parts, (
-        f"At full rank {low.config.rule} is {number(rule.interval, '+.2f')} points from bp, which is the rule's; "
-        f"{low.label} is {number(rank.interval, '+.2f')} points from that, which is the rank's."
+        f"At full rank, {low.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, due to the rule; "
+        f"{low.label} differs from full rank by {number(rank.interval, '+.2f')} points, due to the rank."
     )
 
 
@@ -217,7 +217,7 @@ def _compared(
     }
     needed, interval = comparison.seeds_needed, comparison.interval
     text = f"{number(interval, '+.2f')}{unit}{_more_seeds(needed)}" if interval.n else ""
-    limit = f"{condition} ({side} {0 - comparison.margin:g})"
+    limit = f"{condition} (limit: {side} {0 - comparison.margin:g})"
     return Part(limit, verdicts[comparison.verdict], text, interval.n, interval.estimate, needed)
 
 
@@ -228,7 +228,7 @@ def _more_seeds(needed: int | None) -> str:
 def bounded(
     condition: str, values: Iterable[float], *, below: float = inf, above: float = -inf, unit: str = ""
 ) -> Part:
-    """The part that says a number lies below, or above, a limit: the whole 95% interval over seeds decides."""
+    """The part that says a number lies below or above a limit, decided by the whole 95% interval over seeds."""
     sample = list(values)
     part = within(condition, mean_interval(sample), below=below, above=above, unit=unit)
     if part.verdict not in (ClaimVerdict.OPEN, ClaimVerdict.TOO_FEW) or part.n < 2:
@@ -239,7 +239,7 @@ def bounded(
 
 
 def within(condition: str, interval: Interval, *, below: float = inf, above: float = -inf, unit: str = "") -> Part:
-    """As `bounded`, by an interval that is there already."""
+    """As `bounded`, for a given interval."""
     if not interval.n:
         verdict = ClaimVerdict.NOT_RUN
     elif interval.n < MIN_SEEDS:
@@ -255,7 +255,7 @@ def within(condition: str, interval: Interval, *, below: float = inf, above: flo
 
 
 def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
-    """Several parts as one: the range of their numbers, whose intervals are in the table of the experiment."""
+    """Several parts as one: the range of their numbers; the intervals are in the table of the experiment."""
     estimates = [part.estimate for part in parts if part.n]
     ends = dict.fromkeys(f"{end:.3g}" for end in (min(estimates), max(estimates))) if estimates else {}
     numbers = " to ".join(ends) + unit if ends else ""
@@ -267,7 +267,7 @@ def together(condition: str, parts: Sequence[Part], unit: str = "") -> Part:
 
 
 def agreeing(condition: str, parts: Sequence[Part]) -> Part:
-    """One question put to several kinds of runs: settled where all agree, else open, with the number of each."""
+    """One condition on several kinds of runs: settled if all agree, else open, with the number of each."""
     verdicts = {part.verdict for part in parts}
     unfinished = verdicts & {ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW}
     verdict = all_of(unfinished or verdicts) if unfinished or len(verdicts) == 1 else ClaimVerdict.OPEN
@@ -276,7 +276,7 @@ def agreeing(condition: str, parts: Sequence[Part]) -> Part:
 
 
 def floor_remark(results: Results) -> str:
-    """Why no claim is judged, where backpropagation itself is far below its known level; empty where it is not."""
+    """Why no claim is judged if backpropagation itself is far below its known level; empty if it is not."""
     floor = FLOORS.get((results.experiment.model, results.scale))
     accuracy = mean_interval(results.accuracy("bp").values())
     if floor is None or not accuracy.n or accuracy.estimate >= floor:

@@ -1,4 +1,4 @@
-"""C1: on a CNN plain feedback alignment fails, low-dimensional feedback does not."""
+"""C1: on a CNN, plain feedback alignment fails and low-dimensional feedback does not."""
 
 from bench.stats import compare
 from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark, rank_or_rule, told
@@ -10,12 +10,12 @@ RANKS = ("1/2", "1/4", "1/8")
 class ConvolutionalNetwork(Claim):
     title = "CNN, low rank in every layer"
     statement = (
-        "On a VGG-like CNN plain feedback alignment fails, while learned feedback of a rank of 1/2, 1/4 or 1/8 of each "
-        "layer's channels matches backpropagation."
+        "On a VGG-like CNN, plain feedback alignment fails, while learned feedback with a rank of 1/2, 1/4 or 1/8 of "
+        "each layer's channels matches backpropagation."
     )
-    asks = "whether learned low-rank feedback trains a CNN as well as backpropagation, where feedback alignment fails"
+    asks = "whether learned low-rank feedback trains a CNN as well as backpropagation, while feedback alignment fails"
     finds = (
-        "On a CNN plain feedback alignment fails, while learned feedback at 1/2, 1/4 and 1/8 of the channels stays "
+        "On a CNN, plain feedback alignment fails, while learned feedback at 1/2, 1/4 and 1/8 of the channels stays "
         "within a point of backpropagation."
     )
     criterion = (
@@ -26,9 +26,9 @@ class ConvolutionalNetwork(Claim):
     figure = "cnn-rank"
     paper = (("ldfa", "1/4"), ("bp", None))
     deviations = (
-        "The classifier stays under backpropagation under every rule. At scale cpu the network has a quarter of the "
-        "channels and no dropout; there, fractions of the channels fall below d = 10 in the first layers, so an "
-        "absolute rank of 10 stands beside them. Rates and decays are tuned for each rule, the ranked rules at 1/4.",
+        "The classifier is trained by backpropagation under every rule. At scale cpu the network has a quarter of the "
+        "channels and no dropout; fractions of its channels fall below d = 10 in the first layers, so an absolute "
+        "rank of 10 is run as well. Rates and decays are tuned for each rule, ranked rules at 1/4.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -44,14 +44,14 @@ class ConvolutionalNetwork(Claim):
                 *(
                     told(
                         above(f"ldfa r = {r} minus bp", compare(cell.accuracy, bp.accuracy)),
-                        f"on a CNN learned feedback at {r} of the channels loses more than a point",
-                        f"at {r} it does not",
+                        f"on a CNN, learned feedback at {r} of the channels loses more than a point",
+                        f"at {r} of the channels it loses less than a point",
                     )
                     for r, cell in low.items()
                 ),
                 told(
                     fa_fails(results),
-                    "on a CNN plain feedback alignment does not fail",
+                    "on a CNN, plain feedback alignment does not fail",
                     "plain feedback alignment fails, as claimed",
                 ),
             ),

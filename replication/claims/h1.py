@@ -1,4 +1,4 @@
-"""H1: representations stay high-dimensional although the error is not."""
+"""H1: representations stay high-dimensional although the error is low-dimensional."""
 
 from collections.abc import Mapping
 
@@ -14,33 +14,33 @@ from replication.tables import Table, columns
 KEPT = 0.8
 """Share of bp's dimension above which a representation counts as high-dimensional."""
 LAYERS = {"B1": "first", "B2": "second", "B3": "third"}
-"""Hidden layers, by the feedback of the layer that receives their activity."""
+"""Hidden layers, by the label of the layer that receives their activity."""
 MEASURES = {"participation_ratio": "participation ratio", "effective_rank": "effective rank"}
 
 
 class Representations(Claim):
     title = "MLP, dimension of the representations"
     statement = (
-        "The error that trains the network has few dimensions, its representations do not: the rule trains "
+        "The error that trains the network has few dimensions, but its representations have many: the rule trains "
         '"while maintaining high-dimensional representations" (abstract).'
     )
-    asks = "whether representations stay high-dimensional although the error is not"
+    asks = "whether representations stay high-dimensional although the error is low-dimensional"
     finds = (
-        "Trained by an error of 10 dimensions, the hidden layers keep over 80% of the dimension that backpropagation "
-        "gives them, more than a narrow network has."
+        "Trained with an error of 10 dimensions, the hidden layers keep over 80% of the dimension that backpropagation "
+        "gives them, which is more than a narrow network has."
     )
     criterion = (
         "The dimension of a hidden layer's activity is the participation ratio of the eigenvalues of its covariance "
-        "over the test images, at the end of training. With `ldfa` at r = d = 10 in all layers, in each hidden layer "
-        f"its ratio to that of `bp` is above {KEPT:g}, and above that of `bp` at width 64, each with its whole paired "
-        "95% interval. A run that diverged or failed has no dimension. At scale quick the narrow network is 16 wide, "
-        "as the full one is 128."
+        "over the test images at the end of training. For `ldfa` at r = d = 10 in all layers, the ratio of this "
+        f"dimension to that of `bp` is above {KEPT:g} in each hidden layer, and above the same ratio of `bp` at width "
+        "64, each with its whole paired 95% interval. A run that diverged or failed counts as dimension 0. At scale "
+        "quick, the narrow network has width 16 and the full one width 128."
     )
     experiments = ("mlp-all-layers",)
     figure = "mlp-dimension"
     deviations = (
-        "The paper gives no number. The criterion was fixed before these runs; one seed of a shorter protocol, tried "
-        "afterwards, led to expect that the first condition fails and the second holds.",
+        "The paper gives no number. The criterion was fixed before these runs. One seed of a shorter protocol, run "
+        "after that, suggested that the first condition fails and the second holds.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -66,7 +66,7 @@ class Representations(Claim):
                     told(
                         _above_narrow(layer, width, ours[layer], theirs[layer]),
                         f"the {where} hidden layer has no more dimensions than that of a narrow network",
-                        "it keeps more than a narrow network has",
+                        "it keeps more dimensions than a narrow network",
                     )
                     for layer, where in LAYERS.items()
                 ),
@@ -77,7 +77,7 @@ class Representations(Claim):
         )
 
     def details(self, results: Results) -> Table | None:
-        """Both dimensions of each hidden layer, a row a setting that has runs."""
+        """Both dimensions of each hidden layer, one row per setting with runs."""
         numbers, text = [], []
         for cell in results.cells:
             runs = [record["dimension"] for record in cell.records.values() if "dimension" in record]
@@ -94,29 +94,31 @@ class Representations(Claim):
 
 
 def _kept(cell: Cell, layer: str, ratios: Mapping[int, float]) -> Part:
-    condition = f"dimension of the {LAYERS[layer]} hidden layer under {cell.label}, over bp's (above {KEPT:g})"
+    condition = (
+        f"dimension of the {LAYERS[layer]} hidden layer under {cell.label}, relative to bp (limit: above {KEPT:g})"
+    )
     return bounded(condition, ratios.values(), above=KEPT)
 
 
 def _above_narrow(layer: str, width: int, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Part:
-    condition = f"the same of the {LAYERS[layer]} hidden layer, minus that of bp at width {width}"
+    condition = f"the same ratio of the {LAYERS[layer]} hidden layer, minus that of bp at width {width}"
     return above(condition, compare(ours, theirs, margin=0.0), unit="")
 
 
 def dimension(record: Record, layer: str, measure: str = "participation_ratio") -> float:
-    """Of the activity that a layer receives; constant activity has none."""
+    """Dimension of the activity that a layer receives; 0 for constant activity."""
     return record["dimension"][layer][measure] or 0.0
 
 
 def over_bp(cell: Cell, bp: Cell, layer: str) -> dict[int, float]:
-    """The participation ratio over that of bp, by seed, of the seeds that bp ended well."""
+    """The participation ratio relative to bp by seed, for the seeds whose bp run ended well."""
     ours = cell.values(lambda record: dimension(record, layer), 0.0)
     theirs = {seed: dimension(record, layer) for seed, record in bp.records.items() if record["status"] == "ok"}
     return {seed: value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)}
 
 
 def _left(ours: Mapping[str, Mapping[int, float]], narrow: Mapping[str, Mapping[int, float]], width: int) -> str:
-    """What is left of the dimension, in words; empty without runs."""
+    """The kept dimension as a sentence; empty without runs."""
     if not all([*ours.values(), *narrow.values()]):
         return ""
     kept, left = (
@@ -125,7 +127,7 @@ def _left(ours: Mapping[str, Mapping[int, float]], narrow: Mapping[str, Mapping[
     )
     return (
         f"`ldfa` at r = 10 keeps {kept} of the dimension (participation ratio) that `bp` gives the three hidden "
-        f"layers; `bp` at width {width} has {left}."
+        f"layers; `bp` at width {width} keeps {left}."
     )
 
 

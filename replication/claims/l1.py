@@ -13,31 +13,32 @@ from replication.theory import bp_mode, singular_values
 
 LIMIT = 5.0
 RULES = {"bp": None, "fa-lowrank": "8", "ldfa-q": "8", "ldfa": "8"}
-"""With the rank."""
+"""Rules and their ranks."""
 
 
 class LinearDynamics(Claim):
     title = "Linear network, dynamics"
     statement = (
-        "A linear network under gradient descent learns the teacher's modes as the theory says, with the true gradient "
-        "and with low-rank feedback."
+        "A linear network under gradient descent learns the teacher's modes as the theory predicts, with the true "
+        "gradient and with low-rank feedback."
     )
-    asks = "whether a linear network learns mode by mode as the theory says, with low-rank feedback too"
+    asks = "whether a linear network learns mode by mode as the theory predicts, with low-rank feedback too"
     finds = (
         "A linear network learns its task mode by mode as the theory predicts, with the true gradient and with "
         "low-rank feedback."
     )
     criterion = (
-        "The strength of every mode stays, at every 25th step, within 5% of the teacher's largest singular value of "
-        "the matrix ODE (`bp`, and the low-rank rules at r = 8), and for `bp` from a balanced start of the one-mode "
-        "solution: the 95% interval over seeds of the largest gap lies below 5%."
+        "At every 25th step, the strength of every mode differs from the prediction by less than 5% of the teacher's "
+        "largest singular value. The prediction is the matrix ODE for `bp` and for the low-rank rules at r = 8, and "
+        "the one-mode solution for `bp` from a balanced start. The 95% interval over seeds of the largest difference "
+        "lies below 5%."
     )
     experiments = ("linear",)
     figure = "linear-modes"
     deviations = (
-        "The authors' run is r = 2 with the rule `ldfa-track` and a feedback rate that decays by 0.999 a step; here "
-        "the feedback learns at the rate of the weights. The 100,000 samples enter through their first and second "
-        "moments, all that full-batch descent sees.",
+        "The authors' run uses r = 2, the rule `ldfa-track` and a feedback rate that decays by a factor of 0.999 per "
+        "step; here the feedback learns at the rate of the weights. The 100,000 samples enter only through their "
+        "first and second moments, on which alone full-batch descent depends.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -71,7 +72,7 @@ def _gap(cell: Cell, theory: str, predict: Callable[[Record], np.ndarray]) -> Pa
     gaps = cell.values(lambda record: largest_gap(record, predict(record)), otherwise=100.0)
     condition = f"{cell.label} on {cell.config.dataset} stays within {LIMIT:g}% of {theory}"
     part = bounded(condition, gaps.values(), below=LIMIT, unit="%")
-    return told(part, f"a linear network under `{cell.config.rule}` strays from the theory by more than {LIMIT:g}%")
+    return told(part, f"a linear network under `{cell.config.rule}` deviates from the theory by more than {LIMIT:g}%")
 
 
 CLAIM = LinearDynamics()

@@ -1,4 +1,4 @@
-"""L2: fixed random low-rank feedback settles on wrong solutions, and training only Q does not repair it."""
+"""L2: fixed random low-rank feedback settles on wrong solutions, and training only Q does not fix it."""
 
 from bench.data.linear_teacher import OUTPUTS
 from replication.claims._linear import WRONG, cells_of, dimension, group, teachers
@@ -6,26 +6,26 @@ from replication.claims.base import Claim, Judgement, told
 from replication.results import Cell, Results
 
 BELOW = (
-    "random feedback finds a right solution even at a rank below the teacher's dimension s",
+    "random feedback finds a correct solution even at a rank below the teacher's dimension s",
     "at lower ranks it settles on wrong ones",
 )
 FROM_THERE_ON = (
-    "random feedback, fixed or with Q trained, finds right solutions at ranks from the teacher's dimension s on",
-    "not at ranks from there on",
+    "random feedback, fixed or with Q trained, finds correct solutions once its rank reaches the teacher's dimension s",
+    "at ranks of s or more it settles on wrong ones",
 )
-"""What it means that a group of ranks fails, and that it holds."""
+"""The clauses for a group of ranks that fails, and for one that holds."""
 
 
 class FixedFeedback(Claim):
     title = "Linear network, fixed feedback"
     statement = (
         "Fixed random feedback of a rank r below the output dimension (64) settles on wrong solutions, and training "
-        "only Q does not repair it."
+        "only Q does not fix it."
     )
     asks = "whether fixed random feedback of low rank settles on wrong solutions"
-    finds = "Fixed random feedback of low rank settles on wrong solutions, and training Q alone does not repair it."
+    finds = "Fixed random feedback of low rank settles on wrong solutions, and training Q alone does not fix it."
     criterion = (
-        "After 5,000 steps `fa-lowrank` and `ldfa-q` leave more than 5% of the initial loss at every recorded r < 64, "
+        "After 5,000 steps, `fa-lowrank` and `ldfa-q` leave more than 5% of the initial loss at every recorded r < 64, "
         "for every teacher: each 95% interval over seeds lies above 5%."
     )
     experiments = ("linear",)

@@ -20,7 +20,7 @@ class LearnedFeedback(Claim):
         "teacher's dimension s."
     )
     criterion = (
-        "After 5,000 steps `ldfa` leaves less than 1% of the initial loss at every recorded r >= s: each 95% interval "
+        "After 5,000 steps, `ldfa` leaves less than 1% of the initial loss at every recorded r >= s: each 95% interval "
         "over seeds lies below 1%."
     )
     experiments = ("linear",)
@@ -37,7 +37,7 @@ class LearnedFeedback(Claim):
                 told(
                     group(results, "ldfa", d, range(s, OUTPUTS + 1), "below", RIGHT),
                     f"training both P and Q leaves more than {RIGHT:g}% of the loss on a teacher of dimension {s}",
-                    f"not on one of dimension {s}",
+                    f"on a teacher of dimension {s} it leaves less than {RIGHT:g}%",
                 )
                 for d, s in sizes.items()
             ),

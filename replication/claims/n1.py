@@ -10,22 +10,25 @@ LAYERS = {"B1": "second layer", "B2": "third layer", "B3": "output layer"}
 class OneLayer(Claim):
     title = "MLP, one layer constrained"
     statement = (
-        "In the MLP, the error channel of any one layer can be cut to a rank r of the order of the number of classes d "
-        "without loss of accuracy against backpropagation."
+        "In the MLP, the error channel of any single layer can be cut to a rank r of the order of the number of "
+        "classes d without losing accuracy relative to backpropagation."
     )
     asks = "whether an MLP keeps its accuracy with the error of one layer cut to 10 dimensions, one per class"
     finds = (
-        "Any one layer of the MLP can learn from an error of 10 dimensions, one per class, with no loss of accuracy "
-        "beyond a point."
+        "Any single layer of the MLP can learn from an error of 10 dimensions, one per class, and loses less than a "
+        "point of accuracy."
     )
-    criterion = "`ldfa` at r = d = 10 in B1, in B2 and in B3, each alone, matches `bp` (95% interval above -1 point)."
+    criterion = (
+        "`ldfa` with r = d = 10 in B1 alone, in B2 alone and in B3 alone matches `bp` in each case (95% interval above "
+        "-1 point)."
+    )
     experiments = ("mlp-one-layer",)
     figure = "mlp-one-layer"
     paper = (("ldfa", "B1=10"), ("bp", None))
     deviations = (
-        "The rates and decay of `ldfa` are those tuned with all layers at r = 10, with a rate of its own for the "
-        "feedback; the authors use one Adam at 6e-4 (bp 5e-4). The output layer has 10 outputs, so that B3 at r = 10 "
-        "is its full rank: only r < 10 constrains it.",
+        "`ldfa` uses the rates and decay tuned with all layers at r = 10, and a separate rate for the feedback; the "
+        "authors use one Adam at 6e-4 (bp 5e-4). The output layer has 10 outputs, so B3 at r = 10 has full rank: only "
+        "r < 10 constrains it.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -40,7 +43,7 @@ class OneLayer(Claim):
                 told(
                     above(f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy)),
                     f"cutting the error of the {LAYERS[layer]} to 10 dimensions costs more than a point",
-                    f"that of the {LAYERS[layer]} can be cut",
+                    f"cutting that of the {LAYERS[layer]} costs less than a point",
                 )
                 for layer, cell in low.items()
             ),

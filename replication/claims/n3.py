@@ -1,4 +1,4 @@
-"""N3: the rank needed follows the dimension of the task, not the width of the network."""
+"""N3: the needed rank follows the dimension of the task, not the width of the network."""
 
 from dataclasses import replace
 from math import exp, log, nan
@@ -12,39 +12,40 @@ from replication.verdicts import ClaimVerdict
 FOLLOWS = 0.5
 """Exponent on the classes above which the needed rank follows them."""
 IGNORES = 0.25
-"""Exponent on the width, in size, below which the needed rank does not follow it: 19% a doubling."""
+"""Absolute exponent on the width below which the needed rank does not follow it: 19% per doubling."""
 ORDER = 2.5
-"""Times d up to which r* is of the order of d."""
+"""Multiple of d up to which r* is of the order of d."""
 TRAINED = 3.0
-"""Times chance that backpropagation must reach on every task."""
+"""Multiple of chance that backpropagation must reach on every task."""
 
 
 class TaskDimension(Claim):
     title = "MLP, rank needed over the number of classes"
     statement = (
-        "With the error channels of all layers cut at once, the rank r that the MLP needs follows the number of "
-        "classes d, not the width of the network."
+        "With the error channels of all layers cut at once, the rank r that the MLP needs grows with the number of "
+        "classes d, not with the width of the network."
     )
-    asks = "whether the rank that an MLP needs follows the number of classes, not its width"
+    asks = "whether the rank that an MLP needs grows with the number of classes, not with its width"
     finds = "The rank of the error that an MLP needs grows with the number of classes, not with its width."
     criterion = (
-        f"The needed rank of a seed is where its `ldfa` reaches {FRACTION:.0%} of the accuracy of its `bp`, by an "
-        "isotonic fit over recorded ranks, interpolated in log r. Fitted as r ~ d^a width^b over the tasks where every "
-        f"seed has one, at least four: the 95% interval over seeds of a lies above {FOLLOWS:g}, and that of b within "
-        f"±{IGNORES:g}. Not judged where `bp` is below {TRAINED:g} times chance on a task."
+        f"The needed rank of a seed is the one at which `ldfa` reaches {FRACTION:.0%} of the accuracy of `bp` with "
+        "that seed, by an isotonic fit over recorded ranks, interpolated in log r. It is fitted as r ~ d^a width^b "
+        "over the tasks on which every seed has one, at least four: the 95% interval over seeds of a lies above "
+        f"{FOLLOWS:g}, and that of b within ±{IGNORES:g}. Not judged if `bp` is below {TRAINED:g} times chance on a "
+        "task."
     )
     experiments = ("mlp-classes",)
     figure = "mlp-classes"
     deviations = (
-        "Few classes have few test images, so a seed averages over disjoint groups of d classes among the first 100; "
-        "at scale cpu among the first 50, or 40 for d = 20. There d = 75 and the width 1024 are left out, and an "
-        "epoch on 100 classes takes half of the images, drawn anew, for twice the epochs. The training set shrinks "
-        "with d (500 images a class), and the steps of an epoch with it. The authors train 100 epochs on class "
-        "subsets. Below scale paper each rule has the rates tuned on CIFAR-10 at width 512, ranked rules at r = 10, "
-        "for every d and width. Intervals hold for fresh seeds on these classes, not for other classes. The output "
-        "layer has d outputs, so that a rank above d is capped at d there. r* has a margin of one point, which is "
-        "stricter where accuracies are high, on few classes. The authors' numbers for 50 classes are of the output "
-        "layer alone, a setting that is not run here.",
+        "Few classes have few test images, so each seed averages over disjoint groups of d classes among the first "
+        "100; at scale cpu among the first 50, or 40 for d = 20. Scale cpu also omits d = 75 and width 1024, and an "
+        "epoch on 100 classes uses half of the images, redrawn each time, for twice as many epochs. The training set "
+        "shrinks with d (500 images per class), and so do the steps per epoch. The authors train 100 epochs on class "
+        "subsets. Below scale paper, each rule uses the rates tuned on CIFAR-10 at width 512, ranked rules at r = 10, "
+        "for every d and width. Intervals apply to new seeds on these classes, not to other classes. The output layer "
+        "has d outputs, so a rank above d is capped at d there. r* has a margin of one point, which is stricter on "
+        "few classes, where accuracies are high. The authors' numbers for 50 classes constrain the output layer "
+        "alone, a setting that is not run here.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -82,7 +83,7 @@ class TaskDimension(Claim):
 
 
 def _fitted(part: Part) -> Part:
-    """The part, open where the runs give no fit."""
+    """The part, open if the runs give no fit."""
     if part.verdict is ClaimVerdict.NOT_RUN:
         return replace(part, verdict=ClaimVerdict.OPEN, number="no fit")
     return part
@@ -105,13 +106,13 @@ def _of_order_d(task: Task) -> Part:
 
 
 def _at_full_rank(task: Task) -> Part:
-    """What the rule loses to backpropagation with no limit on its rank: r* is against that too."""
+    """The loss of the rule against backpropagation with no limit on its rank, which r* includes."""
     where = f"d = {task.classes}, width {task.width}"
-    return above(f"{where}: ldfa r=full minus bp: the rule's", compare(task.full, task.bp))
+    return above(f"{where}: ldfa r=full minus bp: due to the rule", compare(task.full, task.bp))
 
 
 def _fit_of_needed(found: list[Task]) -> tuple[Part, ...]:
-    """The exponents from r*, where enough tasks have one, by the same limits; n is the number of tasks."""
+    """The exponents from r* if enough tasks have one, with the same limits; n is the number of tasks."""
     if not (fitted := exponents_of_needed(found)):
         return ()
     by_classes, by_width = fitted
@@ -124,7 +125,7 @@ def _fit_of_needed(found: list[Task]) -> tuple[Part, ...]:
 def _untrained(found: list[Task]) -> str:
     weak = [t for t in found if mean_interval(t.bp.values()).estimate < TRAINED * 100 / t.classes]
     named = ", ".join(f"d = {task.classes} at width {task.width}" for task in weak)
-    return f"not judged: bp is below {TRAINED:g} times chance on {named}" if weak else ""
+    return f"Not judged: bp is below {TRAINED:g} times chance on {named}." if weak else ""
 
 
 CLAIM = TaskDimension()

@@ -7,7 +7,7 @@ from replication.claims.base import Claim, Judgement, above, floor_remark, told
 from replication.results import Cell, Results
 
 SOURCES: tuple[dict[str, Any], ...] = ({}, {"source": "hidden"})
-"""Options of the rule: the error of the network's output, and that of its last hidden layer."""
+"""Options of the rule that send the error of the network's output, and of its last hidden layer."""
 
 
 class DirectFeedback(Claim):
@@ -18,17 +18,17 @@ class DirectFeedback(Claim):
     )
     asks = "whether a low-dimensional error can also reach every layer directly"
     finds = (
-        "An error of 10 dimensions can also be sent directly to every layer, with no layer-by-layer backward pass, and "
-        "does no worse than direct feedback alignment."
+        "An error of 10 dimensions can also be sent directly to every layer, without a layer-by-layer backward pass, "
+        "and trains the MLP no worse than direct feedback alignment."
     )
     criterion = (
-        "`ldfa-direct` at r = d = 10 is no worse than `dfa` by a margin of one point (95% interval above -1), with the "
-        "error of the network's output and with that of its last hidden layer."
+        "`ldfa-direct` at r = d = 10 loses less than one point to `dfa` (95% interval above -1), both with the error "
+        "of the network's output and with that of its last hidden layer."
     )
     experiments = ("mlp-direct",)
     figure = "mlp-direct"
     deviations = (
-        "The rates are tuned with the error of the output, at r = 10; the authors send the error of the last hidden "
+        "The rates are tuned with the error of the output at r = 10; the authors send the error of the last hidden "
         "layer (`source=hidden`).",
     )
 
@@ -44,8 +44,8 @@ class DirectFeedback(Claim):
             parts=tuple(
                 told(
                     above(f"{label} minus dfa", compare(values, dfa)),
-                    f"`{label}`, direct feedback, loses more than a point to direct feedback alignment",
-                    f"`{label}` does not",
+                    f"direct feedback by `{label}` loses more than a point to direct feedback alignment",
+                    f"`{label}` loses less than a point to it",
                 )
                 for label, values in direct.items()
             ),

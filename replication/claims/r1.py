@@ -15,11 +15,11 @@ from replication.results import Cell, Results
 from replication.tables import Table, columns
 
 FORMED = 0.25
-"""Mean share of the variance that the better model explains of backpropagation's fields, below which they are noise.
+"""Mean share of the variance of backpropagation's fields that the better model explains, below which they are noise.
 
-Of white noise it is 0.07."""
+For white noise it is 0.07."""
 AGREE = 0.5
-"""Correlation above which the two estimates of a field are of one field."""
+"""Correlation above which the two estimates show the same field."""
 INDICES = {"centre_surround": "centre-surround index", "orientation": "orientation selectivity"}
 WORDS = INDICES | {"explained": "explained by the better model", "agreement": "agreement of the two fields"}
 
@@ -27,32 +27,32 @@ WORDS = INDICES | {"explained": "explained by the better model", "agreement": "a
 class ReceptiveFields(Claim):
     title = "Retina, receptive fields"
     statement = (
-        "The dimension of the error that reaches it shapes the receptive fields of a retina: centre-surround at a low "
-        "rank r of the feedback, oriented at a high one, without a bottleneck in the forward path."
+        "The dimension of the error that reaches a retina shapes its receptive fields: centre-surround at a low rank r "
+        "of the feedback, oriented at a high rank, without a bottleneck in the forward path."
     )
     asks = "whether the dimension of the error shapes early receptive fields"
     finds = (
-        "The lower the rank of the error that reaches a retina, the more centre-surround and the less oriented are its "
-        "receptive fields."
+        "The lower the rank of the error that reaches a retina, the more centre-surround and the less oriented its "
+        "receptive fields are."
     )
     criterion = (
-        "With `ldfa` constrained in B2, the first convolution after the retina: the centre-surround index is higher "
-        "at the lowest rank than for `bp` and than at full rank, and orientation selectivity is higher at full rank "
-        "than at the lowest (paired 95% interval above 0, each). A run's index is the mean over the channels of the "
-        "retina's last layer; `replication/receptive_fields.py` defines both. Dead channels, active nowhere or "
-        "without a field, are left out; those that no model describes count. A run that failed or has no channel "
-        "left counts against the claim. It is not judged where the fields of `bp` are noise: of their variance the "
-        f"better of a difference of Gaussians and a Gabor explains less than {FORMED:.0%} on average."
+        "`ldfa` is constrained in B2, the first convolution after the retina. The centre-surround index is higher at "
+        "the lowest rank than for `bp` and than at full rank, and orientation selectivity is higher at full rank than "
+        "at the lowest (each paired 95% interval above 0). A run's index is the mean over the channels of the "
+        "retina's last layer; `replication/receptive_fields.py` defines both indices. Dead channels (active nowhere, "
+        "or without a field) are excluded; channels that no model describes are included. A run that failed or has no "
+        "live channel counts against the claim. The claim is not judged if the fields of `bp` are noise: the better "
+        f"of a difference of Gaussians and a Gabor explains less than {FORMED:.0%} of their variance on average."
     )
     experiments = ("retina",)
     figure = "retina"
     paper = (("bp", None),)
     deviations = (
-        "The paper shows receptive fields and gives no number for them: the indices are ours. Batch norm follows every "
-        "convolution. A field maximises its unit before the ReLU. At scale cpu the network has 8 channels instead of "
-        "32, its forward bottleneck 1 instead of 4, and the classifier 128 hidden units instead of 1024; an epoch is "
-        "5,000 images, drawn anew from all. Rates and decays are tuned for each rule, `ldfa` at full rank, within a "
-        "factor of 2.5 of the authors' rate.",
+        "The paper shows receptive fields but gives no numbers for them: the indices are ours. Every convolution is "
+        "followed by batch norm. A field maximises its unit before the ReLU. At scale cpu the network has 8 channels "
+        "instead of 32, a forward bottleneck of 1 instead of 4, and 128 hidden units in the classifier instead of "
+        "1024; an epoch is 5,000 images, redrawn from all images each time. Rates and decays are tuned for each rule "
+        "(`ldfa` at full rank) within a factor of 2.5 of the authors' rate.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -94,7 +94,7 @@ class ReceptiveFields(Claim):
         )
 
     def details(self, results: Results) -> Table | None:
-        """Means over live channels with their interval over seeds, and the share of each kind, a row a setting."""
+        """Means over live channels with their interval over seeds, and the share of each kind, one row per setting."""
         numbers, text = [], []
         for cell in (cell for cell in results.cells if cell.ok):
             runs = [numbers_of(record) for record in cell.records.values() if record["status"] == "ok"]
@@ -118,7 +118,7 @@ def _lowest(results: Results, layer: str) -> Cell:
 
 
 def _means(cell: Cell, of: str, otherwise: float) -> dict[int, float]:
-    """A number of each run by seed, a mean over its live channels; `otherwise` where the run failed or has none."""
+    """A number of each run by seed, averaged over its live channels; `otherwise` if the run failed or has none."""
 
     def mean(record: Record) -> float:
         live = [getattr(numbers, of) for numbers in numbers_of(record) if numbers]
@@ -128,30 +128,30 @@ def _means(cell: Cell, of: str, otherwise: float) -> dict[int, float]:
 
 
 def _rises(index: str, high: Cell, low: Cell) -> Part:
-    """That an index is larger in the cell `high`; a run without one counts against that."""
+    """The part that says an index is larger in the cell `high`; a run without one counts against it."""
     comparison = compare(_means(high, index, 0.0), _means(low, index, 1.0), margin=0.0)
     return above(f"{INDICES[index]}, {high.label} minus {low.label}", comparison, unit="")
 
 
 def _agree(cell: Cell) -> Part:
-    condition = f"{cell.label}, correlation of the fields by ascent and by noise (above {AGREE:g})"
+    condition = f"{cell.label}, correlation of the fields by ascent and by noise (limit: above {AGREE:g})"
     return bounded(condition, _means(cell, "agreement", 0.0).values(), above=AGREE)
 
 
 def _noise_remark(results: Results, bp: Cell) -> str:
-    """Why the claim is not judged, where the fields of backpropagation are noise; empty where they are not."""
+    """Why the claim is not judged if the fields of backpropagation are noise; empty if they are not."""
     explained = mean_interval(_means(bp, "explained", 0.0).values())
     if not explained.n or explained.estimate >= FORMED:
         return ""
     part = f"{explained.estimate:.0%} of the variance in the fields of bp"
-    reason = f"Not judged: the models explain {part}, which count as noise below {FORMED:.0%}."
+    reason = f"Not judged: the models explain {part}; below {FORMED:.0%} the fields count as noise."
     if results.scale not in ("quick", "cpu"):
         return reason
     longer = next(c for c in results.experiment.configs("gpu", alternative(0)) if c.rule == "bp")
     here, there = (config.epochs * examples(config) for config in (bp.config, longer))
     return (
-        f"{reason} More seeds would not change that, longer training may: these runs see {here:,} images, those of "
-        f"scale `gpu` {there:,}, on a network that takes a GPU."
+        f"{reason} More seeds would not change that, but longer training may: these runs see {here:,} images, those at "
+        f"scale `gpu` {there:,}, with a network that needs a GPU."
     )
 
 

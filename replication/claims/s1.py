@@ -15,22 +15,25 @@ ENERGY = 0.5
 class LocalLearning(Claim):
     title = "MLP, alignment of the learned feedback"
     statement = (
-        "Rules that use only pre- and postsynaptic signals learn the feedback subspace: the feedback turns towards the "
-        "forward weights, and the error sent down towards the gradient."
+        "Rules that use only pre- and postsynaptic signals learn the feedback subspace: the feedback aligns with the "
+        "forward weights, and the error sent down with the gradient."
     )
-    asks = "whether local rules learn the subspace of the feedback"
-    finds = "Rules that use only signals at the synapse learn where the error has to go, and lose no accuracy by it."
+    asks = "whether local rules learn the feedback subspace"
+    finds = (
+        "Rules that use only signals at the synapse learn the feedback subspace, and lose less than a point to a rule "
+        "that reads the weights."
+    )
     criterion = (
-        "At the end of training, r = 10 in every layer, means over layers: for `ldfa` and `ldfa-hebb` the angle "
-        "between the error sent down and backpropagation's lies below 45 degrees, P keeps more than half of the "
-        "error's energy, and the accuracy minus that of `ldfa-track`, which reads the weights, lies above -1 point: "
+        "At the end of training with r = 10 in every layer, as means over layers, for `ldfa` and for `ldfa-hebb`: the "
+        "angle between the error sent down and that of backpropagation is below 45 degrees, P keeps more than half "
+        "of the error's energy, and accuracy minus that of `ldfa-track`, which reads the weights, is above -1 point, "
         "each with its whole 95% interval."
     )
     experiments = ("alignment",)
     figure = "alignment"
     deviations = (
         "Measured after each epoch on the first 256 training images, in train mode. The output layer has 10 outputs, "
-        "so that its P keeps all of the error at r = 10. `ldfa` reads the targets at the output layer.",
+        "so its P keeps all of the error at r = 10. `ldfa` reads the targets at the output layer.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -43,23 +46,25 @@ class LocalLearning(Claim):
             rule = f"`{cell.config.rule}`"
             parts += [
                 told(
-                    _final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°"),
-                    f"the errors of {rule} do not turn towards those of backpropagation",
-                    f"those of {rule} turn towards backpropagation's",
+                    _final(cell, "error_angle", "angle between the error and bp's", below=ANGLE, unit="°"),
+                    f"the errors of {rule} do not align with those of backpropagation",
+                    f"the errors of {rule} align with those of backpropagation",
                 ),
                 told(
-                    _final(cell, "kept_energy", "energy that P keeps", above=ENERGY),
-                    f"P of {rule} loses half of the error's energy",
-                    f"P of {rule} keeps most of the error",
+                    _final(cell, "kept_energy", "share of energy that P keeps", above=ENERGY),
+                    f"P of {rule} loses more than half of the error's energy",
+                    f"P of {rule} keeps more than half of it",
                 ),
                 told(
                     above(f"{cell.label} minus {reads_W.label}", accuracy),
                     f"{rule} loses more than a point to the rule that reads the weights",
-                    f"{rule} loses no point to the rule that reads the weights",
+                    f"{rule} loses less than a point to the rule that reads the weights",
                 ),
             ]
         others = (results.cell("fa"), results.cell("kp"), reads_W)
-        context = [_final(cell, "error_angle", "angle of the error to bp's", below=ANGLE, unit="°") for cell in others]
+        context = [
+            _final(cell, "error_angle", "angle between the error and bp's", below=ANGLE, unit="°") for cell in others
+        ]
         return Judgement(tuple(parts), tuple(context), floor_remark(results))
 
     def details(self, results: Results) -> Table | None:

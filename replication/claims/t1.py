@@ -1,4 +1,4 @@
-"""T1: on a vision transformer a modest rank is enough."""
+"""T1: on a vision transformer, a modest rank is enough."""
 
 from bench.layers.ranks import Rank
 from bench.stats import compare
@@ -9,25 +9,26 @@ from replication.results import Cell, Results
 class VisionTransformer(Claim):
     title = "Transformer, low rank in every linear layer"
     statement = (
-        "On a vision transformer feedback of a modest rank in every linear layer matches backpropagation, and accuracy "
+        "On a vision transformer, feedback of modest rank in every linear layer matches backpropagation, and accuracy "
         "rises with the rank until it saturates."
     )
-    asks = "whether feedback of a modest rank is enough for a vision transformer"
+    asks = "whether feedback of modest rank is enough for a vision transformer"
     finds = (
-        "On a vision transformer feedback of a modest rank stays within a point of backpropagation, and accuracy rises "
+        "On a vision transformer, feedback of modest rank stays within a point of backpropagation, and accuracy rises "
         "with the rank until it saturates."
     )
     criterion = (
-        "Of the ranks, the middle one an eighth of the width or less: `ldfa-track` at the middle rank matches `bp` "
-        "(95% interval above -1 point); `ldfa` gains from the lowest to the middle (interval above 0), and there loses "
-        "no point to the highest (above -1). At scale quick the network is 32 wide, and its middle rank 8."
+        "The criterion reads the lowest, middle and highest rank below full rank; the middle one is at most an eighth "
+        "of the width. `ldfa-track` at the middle rank matches `bp` (95% interval above -1 point). `ldfa` at the "
+        "middle rank is better than at the lowest (interval above 0), and loses less than a point to the highest "
+        "(interval above -1). At scale quick, the network has width 32 and the middle rank is 8."
     )
     experiments = ("vit-rank",)
     figure = "vit-rank"
     paper = (("bp", None),)
     deviations = (
-        "The patch embedding needs no feedback. Attention's softmax has its exact Jacobian under every rule. At scale "
-        "cpu the width is a sixth, the depth half, and there is no dropout.",
+        "The patch embedding needs no feedback. The softmax of attention uses its exact Jacobian under every rule. At "
+        "scale cpu the network has a sixth of the width, half of the depth and no dropout.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -48,18 +49,18 @@ class VisionTransformer(Claim):
             parts=(
                 told(
                     above(f"ldfa-track r = {middle} minus bp", compare(track, bp)),
-                    f"on a vision transformer feedback of rank {middle} loses more than a point",
+                    f"on a vision transformer, feedback of rank {middle} loses more than a point",
                     f"feedback of rank {middle} stays within a point of backpropagation",
                 ),
                 told(
                     above(f"ldfa r = {middle} minus r = {low}", compare(ldfa[middle], ldfa[low], margin=0.0)),
-                    f"on a vision transformer rank {middle} is no better than rank {low}",
+                    f"on a vision transformer, rank {middle} is no better than rank {low}",
                     "accuracy rises with the rank",
                 ),
                 told(
                     above(f"ldfa r = {middle} minus r = {high}", compare(ldfa[middle], ldfa[high])),
-                    f"on a vision transformer accuracy still rises beyond rank {middle}",
-                    f"it saturates by rank {middle}",
+                    f"on a vision transformer, accuracy still rises beyond rank {middle}",
+                    f"accuracy saturates by rank {middle}",
                 ),
             ),
             context=(

@@ -1,4 +1,4 @@
-"""The figures, one file each; `FIGURES.get(name)` is the figure's drawing function."""
+"""The figures, one file each; `FIGURES.get(name)` is the drawing function of a figure."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

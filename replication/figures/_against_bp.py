@@ -11,14 +11,14 @@ from bench.stats import MARGIN, mean_interval
 from replication.figures.base import SEED, SHIFT, interval_bar, legend, over_rank, rank_axis, signs
 from replication.results import Cell, Results
 
-POINTS = "test accuracy minus bp's (points)"
+POINTS = "test accuracy minus bp (points)"
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
 LINEAR = 2.0
-"""Points up to which the axis is linear; beyond, it is logarithmic, so that a rule that fails hides no other."""
+"""Points up to which the axis is linear; beyond, it is logarithmic, so that a failing rule hides no other."""
 
 
 def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
-    """A row a run: setting, rule, rank, seed, accuracy in percent, points above that of bp with its seed, status."""
+    """One row per run: setting, rule, rank, seed, accuracy in percent, points above bp with its seed, status."""
     rows = [
         {
             "setting": cell.label,
@@ -38,7 +38,7 @@ def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
 def over_the_rank(
     results: Results, curves: Mapping[str, Sequence[Cell]], beside: Sequence[Cell], xlabel: str
 ) -> tuple[Figure, pd.DataFrame]:
-    """A curve per entry of `curves` over rank, full rank at its end; the settings `beside` in a panel of their own."""
+    """A curve per entry of `curves` over rank, full rank at its end; the settings `beside` in a separate panel."""
     bp, beside = results.baseline, [cell for cell in beside if cell.records]
     figure = Figure(figsize=(7.2 + 0.3 * len(beside), 3.4), layout="constrained")
     ranked = [cell.rank for cells in curves.values() for cell in cells]
@@ -67,14 +67,14 @@ def over_the_rank(
 def curve(
     ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float, label: str, style: int, shift: float
 ) -> None:
-    """The cells over their rank, those of full rank at `full`, all times `shift`."""
+    """The cells over rank, full rank at `full`, all ranks multiplied by `shift`."""
     runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full) * shift) for cell in cells if cell.records]
     if runs:
         over_rank(ax, pd.concat(runs), "minus_bp", label, style)
 
 
 def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> None:
-    """bp at zero with its level in the legend, and the margin that a rule has to stay within."""
+    """bp at zero with its accuracy in the legend, and the margin for a match."""
     line = ax.axvline if across else ax.axhline
     known = f", {mean_interval(bp.values()).estimate:.2f}%" if bp else ""
     line(0, color="0.25", linewidth=1, label=f"bp{known}", zorder=1)
@@ -83,7 +83,7 @@ def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> Non
 
 
 def points_axis(ax: Axes, *, across: bool = False) -> None:
-    """Linear near bp, logarithmic further off, from the ticks around what is drawn."""
+    """An axis that is linear near bp and logarithmic further away."""
     axis, limits, put = (ax.xaxis, ax.get_xlim(), ax.set_xlim) if across else (ax.yaxis, ax.get_ylim(), ax.set_ylim)
     (ax.set_xscale if across else ax.set_yscale)("symlog", linthresh=LINEAR)
     axis.set_ticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
@@ -105,7 +105,7 @@ def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, acr
 
 
 def by_setting(ax: Axes, results: Results) -> None:
-    """A row per setting, the best first: each seed a point, the mean with its 95% interval."""
+    """One row per setting, the best first: a point per seed, the mean with its 95% interval."""
     bp = results.baseline
     recorded = [cell for cell in results.cells if cell.records and (cell.config.rule != "bp" or cell.options)]
     recorded.sort(key=lambda cell: -mean_interval(cell.accuracy.values()).estimate)
@@ -120,7 +120,7 @@ def by_setting(ax: Axes, results: Results) -> None:
 
 
 def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A figure of the settings and of nothing else."""
+    """A figure of all settings, one row each."""
     rows = sum(bool(cell.records) for cell in results.cells)
     figure = Figure(figsize=(7.0, 1.0 + 0.26 * rows), layout="constrained")
     ax = figure.subplots()

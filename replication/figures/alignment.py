@@ -1,4 +1,4 @@
-"""Angle of the error to backpropagation's, of the feedback to W, and the energy that P keeps, over training (S1)."""
+"""Angles between the error and bp's and between feedback and W, and the energy that P keeps, over training (S1)."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,20 +10,20 @@ from replication.figures.base import legend, over_training
 from replication.results import Results
 
 MEASURES = {
-    "error_angle": "angle of the error to bp's (°)",
-    "weight_angle": "angle of the feedback to W (°)",
-    "kept_energy": "part of the error's energy that P keeps",
+    "error_angle": "angle between error and bp's (°)",
+    "weight_angle": "angle between feedback and W (°)",
+    "kept_energy": "share of the error's energy that P keeps",
 }
 
 LIMITS = {"error_angle": ANGLE, "kept_energy": ENERGY}
 ENDS = (
-    Line2D([], [], linewidth=0.4, color="0.4", label="a seed"),
+    Line2D([], [], linewidth=0.4, color="0.4", label="one seed"),
     Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval at the end"),
 )
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One panel a measure, averaged over layers."""
+    """One panel per measure, averaged over layers."""
     curves = pd.DataFrame(
         [
             {"setting": cell.label, "seed": seed, "epoch": entry["epoch"]}

@@ -1,4 +1,4 @@
-"""What the figures share: style, title line, marks and their legend, intervals, and files that stay the same."""
+"""Shared parts of the figures: style, title line, marks and legend, intervals, and reproducible files."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -24,16 +24,16 @@ sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=STYLE)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
 SEED: dict[str, Any] = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
-"""Of the point of one seed."""
+"""Style of the point of one seed."""
 OUTSIDE: dict[str, Any] = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
 BESIDE = 1.02
-"""Of the rank, where the points of its seeds stand, so that its interval does not hide them."""
+"""Factor on the rank at which the points of seeds are drawn, so that the interval does not hide them."""
 SHIFT = 1.04
-"""Between the curves of a panel over rank, so that their intervals stand side by side."""
+"""Factor between the curves of a panel over rank, so that their intervals are side by side."""
 
 
 def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], levels: Sequence[str]) -> None:
-    """The title line: which claims ask, data, network, scale and level, and seeds of the settings that are recorded."""
+    """Adds the title line: claims, network, data, scale and level, and seeds of the recorded settings."""
     cells = [cell for each in found for cell in each.cells if cell.records]
     names = {cell.config.dataset.partition("@")[0]: cell.config.dataset.partition(":")[0] for cell in cells}
     data = ", ".join(names if len(names) < 3 else dict.fromkeys(names.values())) or "no runs"
@@ -47,7 +47,7 @@ def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], leve
 
 
 def legend(figure: Figure, axes: Iterable[Axes], *signs: Line2D) -> None:
-    """The marks of all axes, each name once, and the signs of seeds and intervals, to the right of the figure."""
+    """Adds a legend to the right of the figure: the marks of all axes, each name once, and `signs`."""
     handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -57,8 +57,8 @@ def legend(figure: Figure, axes: Iterable[Axes], *signs: Line2D) -> None:
 
 
 def signs() -> tuple[Line2D, ...]:
-    """What a grey point and a bar are, for the legend."""
-    seed = Line2D([], [], linestyle="", marker="o", markersize=2.5, color=SEED["color"], label="a seed")
+    """Legend entries for the grey point and the bar."""
+    seed = Line2D([], [], linestyle="", marker="o", markersize=2.5, color=SEED["color"], label="one seed")
     bar = Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval")
     return seed, bar
 
@@ -71,7 +71,7 @@ def interval_bar(ax: Axes, x: float, interval: Interval, color: str, *, across: 
 
 
 def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int) -> None:
-    """A column of `runs` over their rank: each seed a point, each mean with its 95% interval, three or more joined."""
+    """A column of `runs` over rank: a point per seed, means with 95% intervals, joined by a line if three or more."""
     runs = runs.dropna(subset=["rank", measure]).sort_values("rank")
     if runs.empty:
         return
@@ -87,7 +87,7 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
 
 
 def rank_axis(ax: Axes, ranks: Iterable[int | Fraction], full: float | None = None) -> None:
-    """A logarithmic axis with a tick at each rank, and one called full."""
+    """A logarithmic axis with a tick at each rank, and one labelled full."""
     ticks = {float(rank): str(rank) for rank in sorted(set(ranks))} | ({full: "full"} if full else {})
     if ticks:
         ax.set_xscale("log", base=2)
@@ -109,7 +109,7 @@ def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str
 
 
 def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
-    """A column of `runs` over another, by setting: a thin line a seed, the mean with marks, at the end its interval."""
+    """A column of `runs` over another, by setting: a thin line per seed, the mean with marks and final interval."""
     for style, (setting, here) in enumerate(runs.groupby("setting", sort=False)):
         look = {"color": sns.color_palette()[style % 10], "linestyle": DASHES[style % 4]}
         for _, seed in here.groupby("seed"):
@@ -124,7 +124,7 @@ def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
 
 
 def save(figure: Figure, numbers: pd.DataFrame, path: Path) -> None:
-    """Writes `path`.svg, `path`.png and the numbers behind them as `path`.csv; the same bytes for the same records."""
+    """Writes `path`.svg, `path`.png and their numbers as `path`.csv; the same records give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")

@@ -1,4 +1,4 @@
-"""Training compute to shares of backpropagation's accuracy on the MLP, over that of backpropagation (context of E1)."""
+"""Training compute up to shares of bp's accuracy on the MLP, relative to bp (context of E1)."""
 
 import pandas as pd
 import seaborn as sns
@@ -15,7 +15,7 @@ COSTS = {"flops": "training FLOPs", "seconds": "training seconds"}
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row per setting and a panel per cost: what each share takes, over what bp takes, with its 95% interval."""
+    """One row per setting, one panel per cost: the cost of each share relative to bp, with its 95% interval."""
     numbers = compute_table(results).numbers
     rows = numbers[numbers["setting"] != "bp"] if len(numbers) else numbers
     figure = Figure(figsize=(8.2, 1.1 + 0.42 * len(rows)), layout="constrained")
@@ -25,7 +25,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             for style, share in enumerate(SHARES):
                 _ratio(ax, place + 0.22 * (style - 1), row, f"{cost}_to_{share:.0%}", row[f"never_{share:.0%}"], style)
         ax.axvline(1, color="0.25", linewidth=1, zorder=1, label="bp")
-        ax.set(xlabel=f"{words} until there, over bp's")
+        ax.set(xlabel=f"{words} until then, relative to bp")
         ax.grid(axis="y", linewidth=0.3)
     axes[0].set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
@@ -33,7 +33,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         Line2D([], [], linestyle="", marker=MARKERS[style], color=sns.color_palette()[style], label=words)
         for style, words in enumerate(f"{share:.0%} of bp's final accuracy" for share in SHARES)
     ]
-    marks.append(Line2D([], [], linestyle="", marker="o", mfc="none", color="0.2", label="some runs never get there"))
+    marks.append(Line2D([], [], linestyle="", marker="o", mfc="none", color="0.2", label="some runs never reach it"))
     marks.append(Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval"))
     legend(figure, axes, *marks)
     return figure, numbers

@@ -1,4 +1,4 @@
-"""Accuracy over the compute of a training step, and the compute beside the time it takes (E1)."""
+"""Accuracy over the compute of a training step, and measured time over compute (E1)."""
 
 import pandas as pd
 import seaborn as sns
@@ -12,15 +12,15 @@ from replication.figures.base import MARKERS, interval_bar, legend
 from replication.results import Results
 
 FLOOR = 2 / 3
-"""FLOPs of a step without any error path, over those of bp."""
+"""FLOPs of a step without any error path, relative to bp."""
 COLUMNS = ["network", "setting", "rule", "rank", "authors_flops", "flops", "seconds"]
 COLUMNS += ["minus_bp", "minus_bp_low", "minus_bp_high"]
 
 
 def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
-    """Left, FLOPs of a step of the authors' networks, a row a setting; where there are runs, their costs beside it.
+    """Left: FLOPs of a step of the authors' networks, one row per setting; if there are runs, two more panels.
 
-    In the middle accuracy lost over FLOPs, right measured time over FLOPs: a curve a network and rule over r.
+    Middle: accuracy minus bp over FLOPs. Right: measured time over FLOPs. One curve per network and rule, over r.
     """
     rows = [row for found in (cnn, vit) for row in steps_of(found)]
     steps = pd.DataFrame(rows, columns=COLUMNS)
@@ -38,11 +38,11 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
 
 def _authors(ax: Axes, steps: pd.DataFrame) -> None:
     names = [f"{row.network.upper()} {row.setting}" for row in steps.itertuples()]
-    ax.plot(steps["authors_flops"], names, "o", color="0.15", markersize=4, label="a setting")
+    ax.plot(steps["authors_flops"], names, "o", color="0.15", markersize=4, label="one setting")
     ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1, label=f"a saving of {1 - LIMIT:.0%}")
     ax.axvline(FLOOR, color="0.6", linestyle="--", linewidth=1, label="no error path at all")
     ax.tick_params(axis="y", labelsize=6)
-    ax.set(xlabel="FLOPs of a step over bp's", title="the authors' networks, counted")
+    ax.set(xlabel="FLOPs of a step relative to bp", title="the authors' networks, counted")
 
 
 def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
@@ -54,10 +54,10 @@ def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
     reference(left, {})
     left.set(ylabel=POINTS)
     ends = [steps["flops"].min(), steps["flops"].max()]
-    right.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="as many FLOPs, as much time")
-    right.set(ylabel="measured time of a step over bp's")
+    right.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="time in proportion to FLOPs")
+    right.set(ylabel="measured time of a step relative to bp")
     for ax in (left, right):
-        ax.set(xlabel="FLOPs of a step over bp's", title="the networks of the runs")
+        ax.set(xlabel="FLOPs of a step relative to bp", title="the networks of the runs")
 
 
 def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -> None:

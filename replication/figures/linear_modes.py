@@ -16,11 +16,11 @@ from replication.results import Cell, Results
 from replication.theory import singular_values
 
 SHOWN = 4
-"""Modes in a panel, spread over the teacher's."""
+"""Number of modes in a panel, spread over the teacher's modes."""
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """The first teacher's first seed, a panel a rule: points are the simulation, lines the theory, dots the teacher."""
+    """First teacher, first seed, a panel per rule: points are the simulation, lines the theory, dots the teacher."""
     asked, (first, *_) = [*balanced_cells(results), *cells_of_rules(results)], teachers(results)
     cells = [cell for cell in asked if cell.config.dataset == first and cell.ok]
     panels = max(len(cells), 1)
@@ -54,13 +54,13 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _spread(steps: pd.Series) -> np.ndarray:
-    """Whether a step is drawn as a point: some 25 of them, evenly over the logarithm."""
+    """Whether a step is drawn as a point: about 25 of them, evenly spaced in the logarithm."""
     wanted = np.unique(np.searchsorted(steps, np.geomspace(steps.iloc[1], steps.iloc[-1], 25)))
     return np.isin(np.arange(len(steps)), wanted)
 
 
 def _curves(cell: Cell, record: Record) -> pd.DataFrame:
-    """The curves of the modes that are shown, to four digits: later ones depend on the number of threads."""
+    """The curves of the shown modes, to four digits: further digits depend on the number of threads."""
     simulation, solution = simulated_modes(record), ode(record).modes
     single = one_mode(record) if cell.options else np.full_like(simulation, np.nan)
     modes = np.unique(np.linspace(0, simulation.shape[1] - 1, SHOWN).round().astype(int))

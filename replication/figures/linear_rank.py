@@ -1,4 +1,4 @@
-"""Loss that a linear network is left with, over the rank of the feedback, for each teacher (L2, L3)."""
+"""Remaining loss of a linear network over the rank of the feedback, for each teacher (L2, L3)."""
 
 import pandas as pd
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Test accuracy over rank where both, one or none of P and Q learn (A1)."""
+"""Test accuracy over rank if both, one or none of P and Q learn (A1)."""
 
 import pandas as pd
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Test accuracy over the rank of all error channels, beside rules without a rank and narrow networks (N2)."""
+"""Test accuracy over the rank of all error channels, with rules without a rank and narrow networks (N2)."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from replication.results import Cell, Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve per rule on the network of the protocol; other rules and networks beside them."""
+    """A curve per rule on the network of the protocol; other rules and networks in a separate panel."""
     plain = [cell for cell in results.cells if not cell.options]
     curves = {rule: [cell for cell in plain if cell.config.rule == rule] for rule in ("ldfa", "ldfa-q")}
     beside = [cell for cell in plain if cell.config.rank is None and cell.config.rule != "bp"]

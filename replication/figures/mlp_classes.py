@@ -1,4 +1,4 @@
-"""Accuracy relative to backpropagation over rank, for each number of classes, and the rank that is needed (N3)."""
+"""Accuracy relative to backpropagation over rank, for each number of classes, and the needed rank (N3)."""
 
 import pandas as pd
 import seaborn as sns
@@ -13,7 +13,7 @@ COLUMNS = ["dataset", "classes", "width", "rank", "seed", "accuracy", "bp_accura
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel a width, one curve a number of classes d; right, needed rank over d, one curve a width."""
+    """A panel per width with a curve per number of classes d; right: needed rank over d, a curve per width."""
     found = tasks(results)
     runs = pd.DataFrame((row for task in found for row in _rows(task)), columns=COLUMNS)
     widths = sorted({task.width for task in found})
@@ -30,14 +30,14 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set(xlabel="rank r of every error channel", title=f"width {width}")
         ax.sharey(panels[0])
     if len(runs):
-        panels[0].set_ylabel("accuracy over that of bp")
+        panels[0].set_ylabel("accuracy relative to bp")
         _needed(right, found)
         legend(figure, [*panels, right], *signs())
     return figure, runs
 
 
 def _rows(task: Task) -> list[tuple]:
-    """A row a run of `ldfa`, its accuracies means over the groups."""
+    """One row per run of `ldfa`, with accuracies averaged over the groups."""
     return [
         (
             *(task.dataset, task.classes, task.width, rank, seed),
@@ -49,7 +49,7 @@ def _rows(task: Task) -> list[tuple]:
 
 
 def _needed(ax: Axes, found: list[Task]) -> None:
-    """Crossing ranks, each seed a point and their means joined; r* as open symbols with what the grid leaves open."""
+    """Crossing ranks, a point per seed with their means joined; r* as open symbols with a bar for the grid's gap."""
     sizes = sorted({task.classes for task in found})
     for style, width in enumerate(sorted({task.width for task in found})):
         shift, color = 1.06**style, sns.color_palette()[style]
@@ -68,7 +68,7 @@ def _needed(ax: Axes, found: list[Task]) -> None:
                 span = [task.needed.above or task.needed.rank, task.needed.rank]
                 ax.plot([task.classes * shift] * 2, span, color=color, linewidth=0.8)
                 ax.plot(task.classes * shift, task.needed.rank, MARKERS[style], color=color, mfc="none", markersize=9)
-    words = "r*, the smallest rank that matches bp;\nits bar: down to the largest rank below bp"
+    words = "r*, the smallest rank that matches bp;\nbar: down to the largest rank below bp"
     ax.plot([], [], "o-", color="0.4", mfc="none", markersize=9, linewidth=0.8, label=words)
     ax.plot(sizes, sizes, DASHES[3], color="0.6", linewidth=0.8, label="r = d", zorder=0)
     ax.set_xscale("log", base=2)

@@ -10,7 +10,7 @@ from replication.results import Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel per hidden layer: the ratio to bp's of `ldfa` over rank, then full rank, and of narrow bp as a line."""
+    """A panel per hidden layer: the ratio to bp of `ldfa` over rank up to full rank, and of narrow bp as a line."""
     bp, narrow = results.cell("bp"), narrow_network(results)
     ldfa = [cell for cell in results.cells if cell.config.rule == "ldfa" and not cell.options]
     ranks = [cell.rank for cell in ldfa if cell.rank]
@@ -36,7 +36,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.axhline(KEPT, color="0.4", linestyle=(0, (1, 2)), linewidth=0.8, label=f"{KEPT:g}, the limit of H1")
         rank_axis(ax, ranks, full)
         ax.set(xlabel="rank r of every error channel", title=f"{where} hidden layer", ylim=(0, None))
-    axes[0].set_ylabel("dimension of the activity, over bp's")
+    axes[0].set_ylabel("dimension of the activity relative to bp")
     legend(figure, axes, *signs())
     return figure, numbers
 

@@ -10,7 +10,7 @@ SOURCES = {"": "error of the output", "hidden": "error of the last hidden layer"
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve per source of the error; direct rules without a rank, of which `dfa` decides, beside them."""
+    """A curve per source of the error; direct rules without a rank, with the baseline `dfa`, in a separate panel."""
     ranked = [cell for cell in results.cells if cell.rank]
     curves = {
         f"ldfa-direct, {where}": [cell for cell in ranked if cell.config.rule_options.get("source", "") == source]

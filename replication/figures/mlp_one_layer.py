@@ -9,12 +9,12 @@ from replication.results import Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve per constrained layer; the rule with all layers at full rank beside them."""
+    """A curve per constrained layer; the rule with all layers at full rank in a separate panel."""
     curves = {
         f"ldfa, {layer} ({where})": [c for c in results.cells if (c.config.rank or "").startswith(f"{layer}=")]
         for layer, where in LAYERS.items()
     }
-    return over_the_rank(results, curves, [results.cell("ldfa", "full")], "rank r of the one error channel that is cut")
+    return over_the_rank(results, curves, [results.cell("ldfa", "full")], "rank r of the constrained error channel")
 
 
 FIGURE = draw

@@ -1,4 +1,4 @@
-"""Test accuracy minus that of bp over the rank of the feedback, on MLP, CNN and ViT: what README.md opens with."""
+"""Test accuracy minus that of bp over the rank of the feedback, on MLP, CNN and ViT: the figure in README.md."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ from replication.verdicts import lowest
 
 RULES = ("ldfa", "ldfa-track")
 NAMES = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}
-XLABELS = {"cnn": "rank r, in parts of the channels"}
+XLABELS = {"cnn": "rank r, as a fraction of the channels"}
 
 
 def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel per network that has runs, full rank at the end of each curve."""
+    """A panel per network with runs, full rank at the end of each curve."""
     shown = [results for results in networks if results.baseline and _curves(results)]
     figure = Figure(figsize=(3.2 + 2.6 * len(shown), 3.1), layout="constrained")
     if not shown:
@@ -38,7 +38,7 @@ def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _curves(results: Results) -> list[Cell]:
-    """The recorded settings of the rules at a rank or at full rank; on the CNN, ranks in parts of the channels."""
+    """The recorded settings of the rules at a rank or at full rank; on the CNN, only fractions of the channels."""
     return [
         cell
         for cell in results.cells

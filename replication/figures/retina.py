@@ -17,26 +17,26 @@ from replication.receptive_fields import KINDS, image_of, numbers_of
 from replication.results import Cell, Results
 
 SHOWN = 8
-"""Most channels whose fields are drawn."""
+"""Largest number of channels whose fields are drawn."""
 GREYS = ("0.15", "0.55", "0.85", "1.0")
-"""Of the kinds of channel."""
+"""Colours of the kinds of channel."""
 NOISE = {"centre_surround": 0.06, "orientation": 0.18}
 """Mean of each index over white noise."""
 FLOOR: dict[str, Any] = {"linestyle": ":", "linewidth": 1, "color": "0.5"}
 SIGNS: dict[str, dict[str, Any]] = {
-    "a channel": {"marker": "o", "color": "0.45", "markersize": 2.5, "alpha": 0.7, "markeredgewidth": 0},
+    "one channel": {"marker": "o", "color": "0.45", "markersize": 2.5, "alpha": 0.7, "markeredgewidth": 0},
     "mean of a seed": {"marker": "|", "color": "black", "markersize": 5},
     "mean, 95% interval": {"marker": "D", "color": "C0", "markersize": 4},
     "dead channel": {"marker": "x", "color": "black", "markersize": 5},
 }
-"""What the points of an index are."""
+"""Marks in the panels of the indices."""
 TICKS = (0, 0.5, 1), ("0", ".5", "1")
 ROW = 0.55
-"""Inches of a setting."""
+"""Inches per setting."""
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row a setting: fields of one seed; both indices of every channel, a line of points a seed; shares of kinds."""
+    """A row per setting: fields of one seed, both indices of every channel (a line of points per seed), kinds."""
     cells = [cell for cell in results.cells if cell.ok]
     channels = channels_of(cells)
     shown = min(SHOWN, len(channels["channel"].unique())) or 1
@@ -73,7 +73,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def channels_of(cells: list[Cell]) -> pd.DataFrame:
-    """A row a channel of every trained run; one that is dead has no numbers."""
+    """One row per channel of every trained run; dead channels have no numbers."""
     rows = [
         {
             "setting": cell.label,
@@ -102,7 +102,7 @@ def _title(cells: list[Cell]) -> str:
 
 
 def _fields(ax: Axes, row: int, cell: Cell) -> None:
-    """Each field over its largest absolute value, grey where it is zero; a dead channel is crossed out."""
+    """Each field divided by its largest absolute value, grey at zero; a dead channel is crossed out."""
     record = _first(cell)
     found = zip(record["trained"]["receptive_fields"]["ascent"], numbers_of(record), strict=True)
     for column, (pixels, numbers) in enumerate(list(found)[:SHOWN]):
@@ -113,7 +113,7 @@ def _fields(ax: Axes, row: int, cell: Cell) -> None:
 
 
 def _strip(ax: Axes, row: int, channels: pd.DataFrame, index: str) -> None:
-    """A point a channel, the mean of each seed's as a tick, and the interval of the means over seeds as a bar."""
+    """A point per channel, a tick per seed mean, and the interval of these means as a bar."""
     channel, seed, mean, _ = SIGNS.values()
     live = channels.dropna(subset=index)
     if live.empty:
@@ -130,7 +130,7 @@ def _strip(ax: Axes, row: int, channels: pd.DataFrame, index: str) -> None:
 
 
 def _shares(ax: Axes, row: int, channels: pd.DataFrame) -> None:
-    """Shares of the kinds over the channels of all seeds."""
+    """Shares of the kinds among the channels of all seeds."""
     left = 0.0
     for kind, grey in zip(KINDS, GREYS, strict=True):
         share = float((channels["kind"] == kind).mean()) if len(channels) else 0.0

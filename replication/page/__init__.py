@@ -1,4 +1,4 @@
-"""The results page: one HTML file that needs nothing but itself, from the records."""
+"""The results page: a single self-contained HTML file, from the records."""
 
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -22,15 +22,15 @@ _markdown = MarkdownIt("commonmark", {"html": False})
 
 
 def write_page(path: Path, folder: Path, scale: str | None) -> int:
-    """Writes the page of the records in `folder`, of one scale or of all that are kept; returns its number of settings.
+    """Writes the page of the records in `folder`, of one or all kept scales; returns the number of settings.
 
-    Raises `UsageError` where there are no records.
+    Raises `UsageError` if there are no records.
     """
     scales = recorded_scales(folder) if scale is None else [scale]
     found = entries(folder, scales)
     if not found:
         where = folder / (scale or "SCALE") / "records"
-        raise UsageError(f"{where}: no valid records there; expected: --results and --scale of a sweep that has some")
+        raise UsageError(f"{where}: no valid records found; expected: --results and --scale of a recorded sweep")
     rows = rows_of(table(found))
     template = _environment().get_template("page.html")
     page = template.render(

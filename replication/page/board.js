@@ -1,4 +1,4 @@
-// The leaderboard: sorted by the head of a column, searched, filtered, cited.
+// The leaderboard: sorting by column heading, search, filters, citations.
 (() => {
   const board = document.getElementById("board");
   const body = board.tBodies[0];

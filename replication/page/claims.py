@@ -1,4 +1,4 @@
-"""What the page says of a claim: the verdict with what it rests on, and its figure."""
+"""The claims on the page: verdict, conditions and figure of each."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from replication.findings import Finding, judge_claims
 from replication.verdicts import ClaimVerdict
 
 TONES = {ClaimVerdict.HOLDS: "good", ClaimVerdict.FAILS: "bad", ClaimVerdict.OPEN: "open"}
-"""How a verdict is coloured; the others are pale."""
+"""Colours of verdicts; the others are pale."""
 
 
 class Card(NamedTuple):
@@ -20,11 +20,11 @@ class Card(NamedTuple):
     finding: Finding
     tone: str
     figure: str
-    """The address of its figure, which holds all of it (`data:`); empty where there is nothing to draw."""
+    """Its figure as a `data:` address; empty if there is nothing to draw."""
 
 
 def cards(folder: Path, scale: str | None) -> Iterator[Card]:
-    """The claims, judged by the records in `folder` at `scale`; where it is None each at its best, as in the report."""
+    """The claims, judged by the records in `folder` at `scale`, or if None each at its best scale, as in the report."""
     for finding in judge_claims(folder, scale):
         yield Card(finding, TONES.get(finding.verdict_of, "none"), _drawn(finding) if finding.drawn else "")
 

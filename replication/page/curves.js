@@ -1,4 +1,4 @@
-// Learning curves: the settings that are checked, as means over seeds and as every seed, along what was chosen.
+// Learning curves of the checked settings, as means over seeds and as single seeds, along the chosen axis.
 (() => {
   const groups = JSON.parse(document.getElementById("curves-data").textContent);
   const [choice, axis, seeds, list, chart] = ["group", "axis", "seeds", "settings", "chart"].map((id) =>
@@ -8,7 +8,7 @@
   const AXES = { epochs: "epochs", flops: "training FLOPs", seconds: "seconds" };
   const DASHES = ["none", "7 3", "2 3", "9 3 2 3"];
   const COLOURS = 8;
-  const FIRST = 4; // settings that are checked at the start
+  const FIRST = 4; // settings checked at the start
 
   const group = () => groups[choice.value];
   const look = (place) => ({
@@ -16,12 +16,12 @@
     "stroke-dasharray": DASHES[Math.floor(place / COLOURS) % DASHES.length],
   });
 
-  // What an epoch of a run takes along the axis.
+  // The length of an epoch of a run along the axis.
   const unit = (setting, run) =>
     ({ epochs: 1, flops: setting.flops / setting.epochs, seconds: run.seconds / setting.epochs })[axis.value];
   const along = (setting, run) => run.points.map(([epoch, value]) => [epoch * unit(setting, run), value]);
 
-  // The mean over the runs that have a point at an epoch, along the mean of what the epoch takes.
+  // The mean over the runs with a point at an epoch, along the mean length of that epoch.
   function mean(setting) {
     const sums = new Map();
     for (const run of setting.runs) {
@@ -33,7 +33,7 @@
     return [...sums].sort(([a], [b]) => a - b).map(([, [x, y, n]]) => [x / n, y / n]);
   }
 
-  // The value of the point nearest to a place, empty where none is within a tenth of the line.
+  // The value of the point nearest to a position, empty if none is within a tenth of the line.
   function near(points, at) {
     const [x, y] = points.reduce((best, each) => (Math.abs(each[0] - at) < Math.abs(best[0] - at) ? each : best));
     return Math.abs(x - at) <= 0.1 * points.at(-1)[0] ? plot.short(y) : "";
@@ -52,7 +52,7 @@
       : [];
     const lines = [...every, ...drawn.map(({ look, points }) => ({ points, look: { class: "mean", ...look } }))];
     const apart = axis.value === "seconds" && devices.length > 1;
-    caution.textContent = apart ? `Seconds of different devices do not compare: ${devices.join(", ")}.` : "";
+    caution.textContent = apart ? `Seconds on different devices are not comparable: ${devices.join(", ")}.` : "";
     readout.textContent = "";
     if (lines.length) {
       plot.draw(chart, {
@@ -86,7 +86,7 @@
     }
   }
 
-  // The settings of a task, those of `ids` checked: by default the baseline and the best.
+  // The settings of a task, with those in `ids` checked; by default the baseline and the best.
   function list_settings(ids) {
     const { settings } = group();
     const able = settings.filter((setting) => setting.runs.some((run) => run.points.length));

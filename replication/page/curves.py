@@ -1,4 +1,4 @@
-"""The learning curves that the page draws: each seed of each setting, thinned to what a screen shows."""
+"""The learning curves on the page: each seed of each setting, thinned to the resolution of a screen."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -9,13 +9,13 @@ from replication.leaderboard import Entry
 from replication.page.rows import Row
 
 MOST = 80
-"""Points of a curve."""
+"""Largest number of points of a curve."""
 
 
 def groups(found: Sequence[Entry], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The settings of each task on each dataset at each scale, in the order of their rows, as JSON takes it.
+    """The settings of each task on each dataset at each scale, in the order of their rows, ready for JSON.
 
-    `flops` of a setting and `seconds` of a run are of all its epochs; None and 0 where no run ended.
+    `flops` of a setting and `seconds` of a run are for all its epochs; None and 0 if no run ended.
     """
     shown = []
     for (scale, task, dataset), block in groupby(zip(found, rows, strict=True), key=lambda pair: pair[0].block[:3]):

@@ -16,7 +16,7 @@ const plot = (() => {
     return value && (size >= 1e4 || size < 1e-2) ? value.toExponential(1) : String(+value.toPrecision(4));
   }
 
-  // Round values from low to high, some six of them; on a logarithmic axis powers of ten.
+  // About six round values from low to high; on a logarithmic axis powers of ten.
   function ticks(low, high, logarithmic) {
     if (logarithmic) {
       const step = Math.max(1, Math.ceil(Math.log10(high / low) / 8));
@@ -29,13 +29,13 @@ const plot = (() => {
     return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, n) => (first + n) * step);
   }
 
-  // Where values lie between two places of the screen.
+  // Maps values to positions on the screen.
   function scale(low, high, from, to, logarithmic) {
     const f = logarithmic ? Math.log10 : (value) => value;
     return (value) => from + ((to - from) * (f(value) - f(low))) / (f(high) - f(low) || 1);
   }
 
-  // `lines` have `points` [x, y] and the attributes of their `look`. `point` is told the x that is pointed at.
+  // `lines` have `points` [x, y] and the attributes in `look`. `point` is called with the x under the pointer.
   function draw(place, { lines, along, measure, title, logarithmic, point }) {
     const width = Math.max(300, place.clientWidth);
     const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, HEIGHT - MARGIN.bottom];

@@ -1,4 +1,4 @@
-"""The rows of the leaderboard as the page shows them: numbers in words, a place for each interval, a citation."""
+"""The rows of the leaderboard on the page: formatted numbers, the position of each interval, a citation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from bench.stats import MIN_SEEDS, Interval, number
 
 READS = {"no": "local signals", "sign": "signs of the weights", "yes": "the weights"}
-"""What a rule needs to send the error down or to learn, by `reads_weights`."""
+"""What a rule reads to send the error down or to learn, by `reads_weights`."""
 
 
 def locality(reads_weights: str, reads_targets: bool) -> str:
@@ -23,14 +23,14 @@ class Row:
     """A setting on the page."""
 
     said: Mapping[str, Any]
-    """The row of the leaderboard, None where it is empty."""
+    """The row of the leaderboard; empty fields are None."""
     result: str
     against: str
-    """The difference with bp, its verdict aside."""
+    """The difference from bp, without its verdict."""
     span: tuple[float, float, float]
-    """Low end, mean and high end, in percent of the way from the lowest to the highest of its scale, task and data.
+    """Low end, mean and high end, in percent of the range from the lowest to the highest of its scale, task and data.
 
-    An interval of too few seeds may go beyond, and is cut there.
+    An interval of too few seeds may exceed the range, and is cut there.
     """
 
     @property
@@ -41,18 +41,18 @@ class Row:
 
     @property
     def id(self) -> str:
-        """A name within the page, that of its records."""
+        """Its name within the page, from the digest of its records."""
         return f"row-{self.said['records']}"
 
     @property
     def locality(self) -> str:
-        """What the rule reads; empty where no run ended."""
+        """What the rule reads; empty if no run ended."""
         weights = self.said["reads_weights"]
         return locality(weights, self.said["reads_targets"]) if weights else ""
 
     @property
     def cells(self) -> dict[str, Any]:
-        """What each column is sorted and filtered by; an empty text where there is nothing."""
+        """The value by which each column is sorted and filtered; an empty string if there is none."""
         said = {name: self.said[name] for name in ("scale", "task", "dataset", "level", "n", "seconds")}
         said |= {"result": self.said["mean"], "against": self.said["minus_bp"]}
         said |= {"flops": self.said["training_flops"], "feedback": self.said["feedback_parameters"]}
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def citation(self) -> str:
-        """What to state of it, as docs/citing.md has it."""
+        """Its citation, as in docs/citing.md."""
         said = self.said
         rank = f" at rank {said['rank']}" if said["rank"] else ""
         changed = "".join(f" with {words}" for words in (said["variant"], said["setting"]) if words)
@@ -88,19 +88,19 @@ def rows_of(board: pd.DataFrame) -> list[Row]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a data frame; None where it is missing."""
+    """A value of a data frame; None if it is missing."""
     return None if value is pd.NA or (isinstance(value, float) and isnan(value)) else value
 
 
 def _interval(said: Mapping[str, Any], name: str, n: int) -> Interval:
-    """That of a column; a bound that is left empty is infinite."""
+    """The interval of a column; an empty bound is infinite."""
     low, high = said[f"{name}_low"], said[f"{name}_high"]
     mean = nan if said[name] is None else said[name]
     return Interval(mean, -inf if low is None else low, inf if high is None else high, n)
 
 
 def _span(level: Interval, lowest: float, highest: float) -> tuple[float, float, float]:
-    """The interval between two numbers, in percent of the way, cut there; the mean alone where it has no bounds."""
+    """The interval in percent of the range between two numbers, cut there; only the mean if it has no bounds."""
     ends = (level.low, level.estimate, level.high) if isfinite(level.low) else (level.estimate,) * 3
     low, mean, high = (min(max((end - lowest) / (highest - lowest or 1.0), 0.0), 1.0) for end in ends)
     return round(100 * low, 1), round(100 * mean, 1), round(100 * high, 1)

@@ -1,4 +1,4 @@
-"""What the page says of a rule: its equations and source, as its file has them, what it reads, and what it costs."""
+"""The rules on the page: equations and source from the file of each, what it reads, and its cost."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,17 +20,17 @@ class Article(NamedTuple):
     rule: Rule
     title: str
     text: str
-    """Markdown: the docstring of its module, its terms set off, with links to what it cites."""
+    """The docstring of its module in Markdown, with its terms in bold and links to its sources."""
     locality: str
     parameters: float
-    """Feedback parameters over weights, of the layer of `bench.training.costs.example`."""
+    """Feedback parameters relative to weights, for the layer of `bench.training.costs.example`."""
     error_path: float
-    """FLOPs of the error path over those of `bp`'s, of the same layer."""
+    """FLOPs of the error path relative to `bp`, for the same layer."""
     rows: list[Row]
 
 
 def articles(rows: Sequence[Row]) -> Iterator[Article]:
-    """The rules that are installed, each with its rows of the leaderboard."""
+    """The installed rules, each with its rows of the leaderboard."""
     for name, kind in RULES.all().items():
         rule = kind()
         title, text = ((described.__doc__ or "").strip() for described in (rule, RULES.module(name)))

@@ -1,4 +1,4 @@
-// One view at a time: the one that holds what the address names after #, else the first. Without scripts all are shown.
+// One view at a time: the one with the element named after # in the address, else the first. Without scripts: all.
 (() => {
   const views = [...document.querySelectorAll(".view")];
   const links = [...document.querySelectorAll("nav a")];
@@ -18,7 +18,7 @@
     return target && target !== view ? target : view;
   }
 
-  // A reader of the screen, and the keyboard, go on at the heading of what was asked for.
+  // Screen readers and the keyboard continue at the heading of the requested part.
   addEventListener("hashchange", () => {
     const target = show();
     target.scrollIntoView();
