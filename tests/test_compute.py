@@ -1,4 +1,4 @@
-"""Compute: a step counted without numbers, crossings by hand, runs that never get there, and the verdict of E1."""
+"""Compute: a step counted without numbers, crossings by hand, runs that never reach it, and the verdict of E1."""
 
 from dataclasses import asdict, replace
 

@@ -133,7 +133,7 @@ def test_each_rule_has_its_equation_source_and_costs(page):
 
 
 def test_a_folder_without_records_is_one_clear_line(tmp_path):
-    with pytest.raises(UsageError, match="no valid records there"):
+    with pytest.raises(UsageError, match="no valid records found"):
         write_page(tmp_path / "index.html", tmp_path, None)
     assert not (tmp_path / "index.html").exists()
 
