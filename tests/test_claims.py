@@ -436,7 +436,7 @@ def test_the_dimension_that_is_left_is_told_in_words_and_drawn():
     found = measured(HIGH)
     (note,) = CLAIMS.get("h1").judge(found).notes
     assert note.startswith("`ldfa` at r = 10 keeps 90%, 90% and 90% of the dimension")
-    assert note.endswith("; `bp` at width 16 has 33%, 25% and 50%.")
+    assert note.endswith("; `bp` at width 16 keeps 33%, 25% and 50%.")
     figure, numbers = FIGURES.get("mlp-dimension")(found)
     assert len(numbers) == 3 * 5 * 3 and len(figure.axes) == 3
     row = CLAIMS.get("h1").details(found).numbers.set_index("setting").loc["bp"]
