@@ -4,13 +4,13 @@ import io
 import os
 import subprocess
 import sys
-from multiprocessing import get_context
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forks import FORKS
 from PIL import Image
 
 from bench.cli import main
@@ -190,6 +190,6 @@ def _load(sha256):
 
 
 def test_processes_at_once(dataset):
-    with get_context("forkserver").Pool(2) as pool:
+    with FORKS.Pool(2) as pool:
         assert all(pool.map(_load, [dataset.sha256] * 6))
     assert is_right(load(NAME)) and _cache.files() == [_cache.file(NAME)]

@@ -74,13 +74,12 @@ def test_a_second_sigterm_ends_at_once(tmp_path):
         assert ended(process, within=10) == 143
 
 
-# Commands
+# Commands. What a script starts in the background ignores an interrupt, and passes that on: here it is heard again.
 
 
 def as_typed(arguments):
     """A process of its own, whose workers are spawned."""
     with open("out", "w") as out, open("err", "w") as err:
-        # An interrupt is ignored by what a script starts in the background, and that is inherited.
         heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "start_new_session": True}
         process = subprocess.Popen([sys.executable, "-m", "bench", *arguments], stdout=out, stderr=err, **heard)
     return process.pid, partial(process.wait, timeout=120)
@@ -95,6 +94,7 @@ def in_a_fork(arguments):
 
 def forked(arguments):
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), stream)
     bench.sweeps.executors.local.CONTEXT = multiprocessing.get_context("fork")
