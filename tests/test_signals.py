@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 from forks import FORKS
-from test_robust_sweeps import QUICK, RUN, ended, plugins, start, wait_for
+from test_robust_sweeps import QUICK, RUN, TINY, ended, plugins, start, wait_for
 from test_sweep import CONFIG, RAISES
 
 import bench.sweeps.executors.local
@@ -22,16 +22,6 @@ from bench.records.store import Store
 from bench.sweeps.groups import run
 
 LONG = replace(CONFIG, epochs=1_000_000)
-TINY = """
-title: A short run and a long one
-model: mlp
-scales:
-  quick:
-    seeds: 1
-    runs:
-      - {rule: bp, epochs: 1}
-      - {rule: fa, epochs: 1000000}
-"""
 
 
 def test_sigterm_pauses_and_the_rest_resumes(tmp_path):
