@@ -1,4 +1,4 @@
-"""The verdict on a claim, and the level of evidence of its runs, which decides the words of the verdict."""
+"""How verdicts on the parts of a claim, which `claims/` decides, combine; their words, and the level of evidence."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

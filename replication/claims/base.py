@@ -200,8 +200,8 @@ def rank_or_rule(low: Cell, full: Cell, bp: Cell) -> tuple[tuple[Part, Part], st
     if not (rank.interval.n and rule.interval.n):
         return parts, ""
     return parts, (
-        f"At full rank, {low.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, due to the rule; "
-        f"{low.label} differs from full rank by {number(rank.interval, '+.2f')} points, due to the rank."
+        f"At full rank, {low.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part; "
+        f"{low.label} changes that by {number(rank.interval, '+.2f')} points, the rank's part."
     )
 
 
