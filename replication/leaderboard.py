@@ -41,6 +41,8 @@ class Entry:
     """Number of runs that the experiments plan."""
     level: Level
     """The closest level to the authors' runs over all experiments that have them."""
+    folder: Path
+    """The results folder, whose tuned settings belong to the protocol."""
 
     @cached_property
     def variant(self) -> str:
@@ -55,7 +57,8 @@ class Entry:
     @cached_property
     def _departures(self) -> dict[str, Any]:
         cadence = _cadence(self.runs.config)
-        return {k: v for k, v in departures(self.runs.config, self.scale).items() if k not in cadence}
+        found = departures(self.runs.config, self.scale, self.folder)
+        return {key: value for key, value in found.items() if key not in cadence}
 
     @property
     def block(self) -> tuple[str, str, str, str]:
@@ -109,10 +112,10 @@ def _entries(folder: Path, scales: Iterable[str]) -> Iterator[Entry]:
                 for cell in results(name, scale, folder).cells:
                     alike[replace(cell.config, **_cadence(cell.config)).digest].append(cell)
         for cells in alike.values():
-            cells.sort(key=lambda cell: not departures(cell.config, scale).keys() & MEASURES.keys())
+            cells.sort(key=lambda cell: not departures(cell.config, scale, folder).keys() & MEASURES.keys())
             if records := {seed: record for cell in cells for seed, record in cell.records.items()}:
                 planned, level = max(cell.planned for cell in cells), highest(cell.level for cell in cells)
-                yield Entry(scale, Runs(cells[-1].config, records), planned, level)
+                yield Entry(scale, Runs(cells[-1].config, records), planned, level, folder)
 
 
 def _cadence(config: Config) -> dict[str, Any]:

@@ -246,6 +246,18 @@ def names_under(network):
     return [name for name, layer in network.named_modules() if isinstance(layer, RuleLayer)]
 
 
+def test_ranks_by_names_and_patterns_of_which_the_last_counts():
+    ranks = {"layer*": "1/8", "layer4.1": 3, "*.conv2": 5, "fc": 2}
+    network = bench.convert(resnet(), "ldfa", ranks, exclude=["conv1", "layer1"])
+    found = {
+        name: network.get_submodule(name).feedback.P.shape[-1] for name in ("layer2.0.conv1", "layer4.1.conv1", "fc")
+    }
+    assert found == {"layer2.0.conv1": 16, "layer4.1.conv1": 3, "fc": 2}
+    assert network.layer4[1].conv2.feedback.P.shape[-1] == network.layer2[0].conv2.feedback.P.shape[-1] == 5
+    with pytest.raises(UsageError, match=r"unknown layer 'layer1\.\*'"):
+        bench.convert(resnet(), "ldfa", {"layer1.*": 2}, exclude="layer1")
+
+
 @pytest.mark.parametrize(
     "exclude", ["12", ["12"], ["1[2]"], lambda name, layer: name == "12", [lambda name, layer: name == "12"]]
 )

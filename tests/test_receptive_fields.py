@@ -266,7 +266,7 @@ def test_the_claim_is_not_judged_where_the_fields_of_bp_are_noise():
     judgement = CLAIMS.get("r1").judge(grid(CLAIMED | {"bp": noise(99)}))
     assert judgement.verdict is ClaimVerdict.OPEN
     assert judgement.remark.startswith("Not judged: the models explain")
-    assert "these runs see 15,564 images, those of scale `gpu` 700,000" in judgement.remark
+    assert "these runs see 15,564 images, those at scale `gpu` 700,000" in judgement.remark
 
 
 def test_dead_channels_change_no_mean_and_a_run_of_them_counts_against_the_claim():

@@ -103,5 +103,6 @@ def test_table_figure_and_row_come_without_an_edit_of_the_repository(submitted):
     board = pd.read_csv(submitted / "quick/leaderboard.csv").set_index("rule")
     digests = {setting.runs.config.rule: setting.runs.digest for setting in submission.check(submitted)[0]}
     assert dict(board["records"]) == digests and set(digests) == {"bp", "usf"}
+    assert board["setting"].isna().all() and board["verdict"]["bp"] == "baseline"  # rates tuned there are no departure
     with pytest.raises(UsageError, match="no valid records at scale quick"):
         write_survey("mine", "quick", submitted / "elsewhere")

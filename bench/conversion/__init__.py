@@ -42,12 +42,13 @@ def convert(
 ) -> nn.Module:
     """Puts every linear, convolutional and attention layer of `module` under a rule, in place; returns `module`.
 
-    rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, with the
-    others at full rank. A rank above a layer's full rank is capped; in a grouped convolution it applies to each group,
-    in attention to each projection.
+    rank: a number, a fraction of a layer's output channels ("1/4"), "full", or a mapping from layers to these, of which
+    the last that covers a layer counts, with the others at full rank. A rank above a layer's full rank is capped; in a
+    grouped convolution it applies to each group, in attention to each projection.
 
-    exclude: layers to leave unconverted, such as the first, which sends no error down. A name covers all layers inside
-    it, a pattern (`blocks.*.qkv`) all that it matches; a function receives a layer's name and the layer.
+    exclude: layers to leave unconverted, such as the first, which sends no error down; a function receives a layer's
+    name and the layer. Here and in `rank` a name covers all layers inside it, a pattern (`blocks.*.qkv`) all that it
+    matches.
 
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: for the feedback's initial values. options: the rule's.
@@ -116,24 +117,28 @@ def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Excl
             continue
         if not isinstance(entry, str):
             raise UsageError(f"exclude: {entry!r} is neither a name, a pattern nor a function of name and layer")
-        meant = {name for name in names if _within(name, entry) or fnmatchcase(name, entry)}
-        if not meant and not any(_within(name, entry) or fnmatchcase(name, entry) for name in modules if name):
+        meant = {name for name in names if _covers(entry, name)}
+        if not meant and not any(_covers(entry, name) for name in modules if name):
             raise unknown("layer", entry, names)
         out |= meant
     return [name for name in names if name not in out and not (read_by_attention(name, modules) and owner(name) in out)]
 
 
-def _within(layer: str, name: str) -> bool:
-    return layer == name or layer.startswith(f"{name}.")
+def _covers(entry: str, name: str) -> bool:
+    """Whether a name or a pattern stands for the layer called `name`."""
+    return name == entry or name.startswith(f"{entry}.") or fnmatchcase(name, str(entry))
 
 
 def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -> dict[str, Rank]:
     if not isinstance(rank, Mapping):
         return dict.fromkeys(names, parse_rank(rank, "rank="))
-    for name in rank:
-        if name not in names:
-            raise unknown("layer", name, names)
-    return dict.fromkeys(names) | {name: parse_rank(value, f"rank of {name!r}: ") for name, value in rank.items()}
+    ranks: dict[str, Rank] = dict.fromkeys(names)
+    for entry, value in rank.items():
+        meant = [name for name in names if _covers(entry, name)]
+        if not meant:
+            raise unknown("layer", entry, names)
+        ranks |= dict.fromkeys(meant, parse_rank(value, f"rank of {entry!r}: "))
+    return ranks
 
 
 def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
