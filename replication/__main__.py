@@ -94,9 +94,9 @@ def replicate(
         if not shutil.which("dvc"):
             raise UsageError("dvc is not installed; docs/another-machine.md shows how to run without it")
         sys.exit(subprocess.call(["dvc", "repro"]))
-    from replication.full import GPU, estimates
+    from replication.full import GPU, written_estimates
 
-    text = estimates()
+    text = written_estimates()
     table = Table(*text.columns, title=f"The full replication (scale gpu) needs a GPU; estimated for an {GPU}")
     for row in text.itertuples(index=False):
         table.add_row(*row)

@@ -56,14 +56,25 @@ def estimates() -> pd.DataFrame:
 
 
 def write_estimate() -> Path:
-    """Writes the table between the marks in the guide. Raises `UsageError` if they are missing."""
+    """Writes `estimates` into the guide, between the marks."""
+    before, _, after = _guide()
+    write_text(GUIDE, f"{before}{MARKS[0]}\n\n{pipe_table(estimates())}\n{MARKS[1]}{after}")
+    return GUIDE
+
+
+def written_estimates() -> pd.DataFrame:
+    """`estimates` as the guide has them: counting takes minutes."""
+    lines = [line.strip("| ").split(" | ") for line in _guide()[1].split("\n") if line.startswith("|")]
+    return pd.DataFrame(lines[2:], columns=lines[0])
+
+
+def _guide() -> tuple[str, str, str]:
+    """The guide before the estimate, the estimate and what follows. Raises `UsageError` if the marks are missing."""
     before, _, rest = GUIDE.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    table, end, after = rest.partition(MARKS[1])
     if not end:
         raise UsageError(f"{GUIDE}: the marks around the estimate are missing: {' and '.join(MARKS)}")
-    text = f"{before}{MARKS[0]}\n\n{pipe_table(estimates())}\n{MARKS[1]}{after}"
-    write_text(GUIDE, text)
-    return GUIDE
+    return before, table, after
 
 
 def replicate_by_jobs(cluster: Path) -> int:

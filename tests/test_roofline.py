@@ -16,7 +16,7 @@ from bench.sweeps.roofline import BYTES_SHARE, FLOPS_SHARE, GPUS, LAUNCH, SHORTE
 from bench.training.costs import first_batch, flops_of_step
 from bench.training.learner import prepare
 from bench.training.length import steps
-from replication.full import GUIDE, MARKS, PIPELINE, cost_of
+from replication.full import PIPELINE, cost_of, written_estimates
 
 CONFIG = Config(model="mlp", dataset="digits", rule="ldfa", rank="3", model_options={"width": 16}, epochs=2)
 H100 = GPUS["h100"]
@@ -74,11 +74,10 @@ def test_an_estimate_needs_neither_a_gpu_nor_data(tmp_path, monkeypatch, capsys)
 
 def test_the_full_replication_takes_two_hours_and_a_half_of_one_h100():
     """The table in the guide has each stage of the pipeline on a GPU, and the numbers of today's count."""
-    table = GUIDE.read_text().partition(MARKS[0])[2].partition(MARKS[1])[0]
-    rows = dict(line.strip("| ").split(" | ", 1) for line in table.strip().splitlines()[2:])
+    rows = {stage: tuple(numbers) for stage, *numbers in written_estimates().itertuples(index=False)}
     on_gpu = {stage.name: stage for stage in stages(PIPELINE) if stage.option("--device") == "cuda"}
     assert list(rows) == [*on_gpu, "all"]
-    hours, minutes = re.search(r"(\d+) h (\d+) min$", rows["all"]).groups()
+    hours, minutes = re.search(r"(\d+) h (\d+) min$", rows["all"][-1]).groups()
     assert 60 * int(hours) + int(minutes) <= 150
     for name in ("tune@retina", "sweep-after@mlp-all-layers"):
-        assert rows[name] == " | ".join(in_words(cost_of(on_gpu[name], set()))), "run `python -m replication estimate`"
+        assert rows[name] == tuple(in_words(cost_of(on_gpu[name], set()))), "run `python -m replication estimate`"
