@@ -160,8 +160,8 @@ def test_rank_and_rule_share_what_is_lost():
     assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
     (note,) = CLAIMS.get("n2").judge(found).notes
     assert note.startswith(
-        "At full rank, ldfa differs from bp by -0.60 [-0.60, -0.60] points, the rule's part; "
-        "ldfa r=10 changes that by -1.40"
+        "At full rank, ldfa differs from bp by -0.60 [-0.60, -0.60] points, the rule's part. "
+        "The rank's part: ldfa r=10 by -1.40"
     )
 
 

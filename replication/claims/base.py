@@ -187,21 +187,23 @@ def fa_fails(results: Results) -> Part:
     return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILS))
 
 
-def rank_or_rule(low: Cell, full: Cell, bp: Cell) -> tuple[tuple[Part, Part], str]:
-    """The loss of a low-rank rule against `bp`, split in two: due to the rank (against full rank), and to the rule.
+def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part, ...], str]:
+    """The losses of a rule at low ranks against `bp`, split in two: the rank's (against full rank), and the rule's.
 
-    The second element says so in a sentence; it is empty if runs are missing.
+    A part for each low rank, then the rule's; the second element says so in a sentence, empty if runs are missing.
     """
-    rank, rule = (compare(one.accuracy, other.accuracy) for one, other in ((low, full), (full, bp)))
+    rule = compare(full.accuracy, bp.accuracy)
+    ranks = {cell.label: compare(cell.accuracy, full.accuracy) for cell in low}
     parts = (
-        above(f"{low.label} minus {full.label}: due to the rank", rank),
+        *(above(f"{label} minus {full.label}: due to the rank", rank) for label, rank in ranks.items()),
         above(f"{full.label} minus bp: due to the rule", rule),
     )
-    if not (rank.interval.n and rule.interval.n):
+    changes = [f"{label} by {number(r.interval, '+.2f')}" for label, r in ranks.items() if r.interval.n]
+    if not (changes and rule.interval.n):
         return parts, ""
     return parts, (
-        f"At full rank, {low.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part; "
-        f"{low.label} changes that by {number(rank.interval, '+.2f')} points, the rank's part."
+        f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part. "
+        f"The rank's part: {', '.join(changes)} points."
     )
 
 

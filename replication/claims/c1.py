@@ -38,7 +38,7 @@ class ConvolutionalNetwork(Claim):
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {rank: results.cell("ldfa", rank) for rank in RANKS}
         slim = [cell for cell in results.cells if cell.config.rule == "ldfa" and isinstance(cell.rank, int)]
-        split = [rank_or_rule(cell, full, bp) for cell in [*low.values(), *slim]]
+        split, note = rank_or_rule([*low.values(), *slim], full, bp)
         return Judgement(
             parts=(
                 *(
@@ -57,10 +57,9 @@ class ConvolutionalNetwork(Claim):
             ),
             context=(
                 *(above(f"{cell.label} minus bp", compare(cell.accuracy, bp.accuracy)) for cell in slim),
-                *(rank for (rank, _), _ in split),
-                split[0][0][1],
+                *split,
             ),
-            notes=tuple(note for _, note in split),
+            notes=(note,),
             remark=floor_remark(results),
         )
 

@@ -37,7 +37,7 @@ class OneLayer(Claim):
     def judge(self, results: Results) -> Judgement:
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {layer: results.cell("ldfa", f"{layer}=10") for layer in LAYERS}
-        split = [rank_or_rule(cell, full, bp) for cell in low.values()]
+        split, note = rank_or_rule([*low.values()], full, bp)
         return Judgement(
             parts=tuple(
                 told(
@@ -47,8 +47,8 @@ class OneLayer(Claim):
                 )
                 for layer, cell in low.items()
             ),
-            context=(*(rank for (rank, _), _ in split), split[0][0][1]),
-            notes=tuple(note for _, note in split),
+            context=split,
+            notes=(note,),
             remark=floor_remark(results),
         )
 

@@ -42,7 +42,7 @@ class VisionTransformer(Claim):
         ldfa = {rank: results.accuracy("ldfa", str(rank)) for rank in (low, middle, high)}
         track = results.accuracy("ldfa-track", str(middle))
         split = [
-            rank_or_rule(results.cell(rule, str(middle)), results.cell(rule, "full"), results.cell("bp"))
+            rank_or_rule([results.cell(rule, str(middle))], results.cell(rule, "full"), results.cell("bp"))
             for rule in ("ldfa-track", "ldfa")
         ]
         return Judgement(
