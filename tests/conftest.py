@@ -21,6 +21,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("bench")
+torch.set_num_threads(1)  # each process of the tests has a core: more threads would wait for each other
 
 
 @pytest.fixture(autouse=True, scope="session")
