@@ -24,7 +24,6 @@ COMMITTED = {
     "list experiments": 1,
     "data": 1,
     "sweep linear --scale cpu --dry-run": 1,
-    "sweep mlp-all-layers --scale cpu --dry-run": 1,
     "compare ldfa@8 bp --task linear --dataset linear-teacher:8": 3,
     "verify --no-golden": 3,
 }
