@@ -88,12 +88,10 @@ def _epochs(cell: Cell) -> str:
 
 def _line(group: Sequence[Finding]) -> str:
     judged = [finding for finding in group if finding.settled]
-    said = [
-        " ".join(
-            [f"{finding.sentence} {finding.named}", *(finding.notes if finding.verdict_of is ClaimVerdict.OPEN else ())]
-        )
-        for finding in judged
-    ]
+    said = []
+    for finding in judged:
+        said.append(f"{finding.sentence} {finding.named}")
+        said += finding.notes if finding.verdict_of is ClaimVerdict.OPEN else ()
     others: dict[str, list[str]] = {}
     for finding in group:
         if finding not in judged:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from bench.commands.show import COST_COLUMNS, in_words
-from bench.errors import UsageError
 from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps import dvc
@@ -18,6 +17,7 @@ from bench.sweeps.pipeline import Stage, last_line, stages, train
 from bench.sweeps.protocols import protocol
 from bench.sweeps.roofline import NOTHING, Cost, cost, gpu_called
 from bench.sweeps.tune import ROUNDS, trials
+from replication.marked import joined, split
 from replication.results import FOLDER
 from replication.tables import pipe_table
 
@@ -57,24 +57,16 @@ def estimates() -> pd.DataFrame:
 
 def write_estimate() -> Path:
     """Writes `estimates` into the guide, between the marks."""
-    before, _, after = _guide()
-    write_text(GUIDE, f"{before}{MARKS[0]}\n\n{pipe_table(estimates())}\n{MARKS[1]}{after}")
+    before, _, after = split(GUIDE, MARKS, "the estimate")
+    write_text(GUIDE, joined(before, pipe_table(estimates()), after, MARKS))
     return GUIDE
 
 
 def written_estimates() -> pd.DataFrame:
     """`estimates` as the guide has them: counting takes minutes."""
-    lines = [line.strip("| ").split(" | ") for line in _guide()[1].split("\n") if line.startswith("|")]
+    _, table, _ = split(GUIDE, MARKS, "the estimate")
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
     return pd.DataFrame(lines[2:], columns=lines[0])
-
-
-def _guide() -> tuple[str, str, str]:
-    """The guide before the estimate, the estimate and what follows. Raises `UsageError` if the marks are missing."""
-    before, _, rest = GUIDE.read_text().partition(MARKS[0])
-    table, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise UsageError(f"{GUIDE}: the marks around the estimate are missing: {' and '.join(MARKS)}")
-    return before, table, after
 
 
 def replicate_by_jobs(cluster: Path) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.errors import UsageError
 from bench.files import write_text
 from bench.sweeps.experiments import experiment, names
 from replication import against_authors, error_rates, speed, tuning
@@ -14,11 +13,11 @@ from replication.figures import FIGURES
 from replication.figures.base import save, titled
 from replication.findings import Finding, judge_claims
 from replication.front import lines, page_one, summary
-from replication.latex import latex_table
 from replication.leaderboard import leaderboard
+from replication.marked import joined, split
 from replication.results import FOLDER, Results, largest, recorded_scales, results
 from replication.sections import claim_section, runs_of, settings_section, survey_section
-from replication.survey import draw, has_figure
+from replication.survey import draw, has_figure, write_table
 from replication.tables import Table, csv, pipe_table, table_of
 
 REPORT = Path("REPORT.md")
@@ -46,17 +45,14 @@ def write_scale(scale: str) -> list[Finding]:
     details = {f.name: table for f in findings if (table := f.claim.details(*f.results))}
     costs = {f"{name}-costs": compute_table(found) for name, found in surveys.items()}
     for name, table in (tables | details | costs).items():
-        _write_table(table, folder / "tables" / name)
-    for name, of_claim in {f.claim.figure: f.results for f in findings if f.drawn}.items():
-        figure, numbers = FIGURES.get(name)(*of_claim)
+        write_table(table, folder / "tables" / name)
+    drawn = {finding.claim.figure: finding.results for finding in findings if finding.drawn}
+    drawn |= {name: (found,) for name, found in surveys.items() if has_figure(found)}
+    for name, read in drawn.items():
+        figure, numbers = draw(name, *read)
         asking = [finding for finding in findings if finding.claim.figure == name]
-        titled(figure, [f.label for f in asking], of_claim, [f.level for f in asking])
+        titled(figure, [f.label for f in asking], read, [f.level for f in asking])
         save(figure, numbers, folder / "figures" / name)
-    for name, found in surveys.items():
-        if has_figure(found):
-            figure, numbers = draw(found)
-            titled(figure, [], [found], [])
-            save(figure, numbers, folder / "figures" / name)
     tuning.write(scale, FOLDER)
     verdicts = f"# Results at scale `{scale}`\n\n{pipe_table(summary(findings, folder).text)}"
     sections = [verdicts, *_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
@@ -71,10 +67,7 @@ def write_report() -> list[Finding]:
     speed figures are redrawn. Raises `UsageError`, before anything is written, if README.md lacks the marks around the
     results.
     """
-    before, _, rest = README.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
-        raise UsageError(f"{README}: the marks around the results are missing: {' and '.join(MARKS)}")
+    before, _, after = split(README, MARKS, "the results")
     for scale in recorded_scales():
         write_scale(scale)
     speed.write()
@@ -88,27 +81,21 @@ def write_report() -> list[Finding]:
     sections = [
         page_one(findings, Path()),
         settings_section(used.values()),
-        *_sections(findings, surveys, {}, Path()),
+        *(claim_section(finding, Path()) for finding in findings),
+        *(survey_section(found, Path()) for found in surveys.values()),
         against_authors.section(theirs),
         error_rates.section(rates),
         ELSEWHERE,
     ]
     write_text(REPORT, "\n".join(filter(None, sections)))
-    write_text(README, f"{before}{MARKS[0]}\n\n{lines(findings)}\n{MARKS[1]}{after}")
-    _write_table(summary(findings, FOLDER), FOLDER / "claims")
+    write_text(README, joined(before, lines(findings), after, MARKS))
+    write_table(summary(findings, FOLDER), FOLDER / "claims")
     if not theirs.numbers.empty:
-        _write_table(theirs, FOLDER / "against_authors")
+        write_table(theirs, FOLDER / "against_authors")
     write_text(FOLDER / "leaderboard.csv", csv(leaderboard()))
     write_text(FOLDER / "error_rates.csv", csv(rates))
     write_text(speed.SPEED / "REPORT.md", speed.section())
     return findings
-
-
-def _write_table(table: Table, path: Path) -> None:
-    """Writes `path`.csv, with all numbers, and `path`.md and `path`.tex, for readers."""
-    write_text(path.with_suffix(".csv"), csv(table.numbers))
-    write_text(path.with_suffix(".md"), pipe_table(table.text))
-    write_text(path.with_suffix(".tex"), latex_table(table.text))
 
 
 def _unclaimed() -> list[str]:
@@ -117,25 +104,26 @@ def _unclaimed() -> list[str]:
 
 
 def _sections(
-    findings: Sequence[Finding], surveys: Mapping[str, Results], tables: Mapping[str, Table], start: Path
+    findings: Sequence[Finding], surveys: Mapping[str, Results], tables: Mapping[str, Table], folder: Path
 ) -> list[str]:
-    """A section per claim, then one per experiment without a claim, with links relative to the folder `start`.
+    """A section per claim, then one per experiment without a claim, with their tables, and links relative to `folder`.
 
-    `tables` are in the first section of their experiment; without them the sections link to them.
+    `tables` are in the first section of their experiment.
     """
     sections: list[str] = []
-    shown_by: dict[tuple[str, str], Finding] = {}
+    shown_by: dict[str, Finding] = {}
     for finding in findings:
-        details = finding.claim.details(*finding.results) if tables else None
+        details = finding.claim.details(*finding.results)
         shown = [pipe_table(details.text)] if details else []
-        for found in finding.results if tables else ():
-            first = shown_by.setdefault((found.experiment.name, found.scale), finding)
+        for found in finding.results:
+            name = found.experiment.name
+            first = shown_by.setdefault(name, finding)
             if first is not finding:
-                shown.append(f"The table of `{found.experiment.name}` is under {first.label}.")
+                shown.append(f"The table of `{name}` is under {first.label}.")
             elif found.recorded:
-                shown += [pipe_table(tables[found.experiment.name].text), runs_of(found)]
-        sections.append(claim_section(finding, start, "\n\n".join(shown)))
+                shown += [pipe_table(tables[name].text), runs_of(found)]
+        sections.append(claim_section(finding, folder, "\n\n".join(shown)))
     for name, found in surveys.items():
-        shown = [pipe_table(tables[name].text), pipe_table(compute_table(found).text), runs_of(found)] if tables else []
-        sections.append(survey_section(found, start, "\n\n".join(shown)))
+        shown = [pipe_table(tables[name].text), pipe_table(compute_table(found).text), runs_of(found)]
+        sections.append(survey_section(found, folder, "\n\n".join(shown)))
     return sections

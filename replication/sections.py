@@ -64,7 +64,7 @@ def settings_section(found: Iterable[Results]) -> str:
     return f"{SETTINGS}\n{pipe_table(pd.DataFrame(rows))}" if rows else SETTINGS
 
 
-def claim_section(finding: Finding, start: Path, tables: str) -> str:
+def claim_section(finding: Finding, start: Path, tables: str | None = None) -> str:
     """The section of a claim, with links relative to `start`; `tables` are those of its experiments, in Markdown.
 
     Without `tables` it links to them. A claim that is not run shows only the conditions that need no runs, if any.
@@ -84,12 +84,12 @@ def claim_section(finding: Finding, start: Path, tables: str) -> str:
         lines += [" ".join(finding.notes), *_open(judgement, finding.results)]
         beside = _parts("context, not part of the claim", judgement, judgement.context) if judgement.context else ""
     lines.append(_folded("The paper's statement, deviations and context", paper, *claim.deviations, beside, tables))
-    if not tables:
+    if tables is None:
         lines.append(_elsewhere(finding.page(start), finding.heading))
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def survey_section(found: Results, start: Path, tables: str) -> str:
+def survey_section(found: Results, start: Path, tables: str | None = None) -> str:
     """The section of an experiment that no claim is judged on, with the same arguments."""
     title, folder = found.experiment.title, Path(os.path.relpath(FOLDER / found.scale, start))
     few = all(cell.planned < MIN_SEEDS for cell in found.cells)
@@ -97,7 +97,7 @@ def survey_section(found: Results, start: Path, tables: str) -> str:
     lines = [f"## {title}", f"Beyond the paper: no claim is judged on these runs.{unsettled}"]
     if has_figure(found):
         lines.append(f"![{title}]({folder / 'figures' / found.experiment.name}.svg)")
-    lines.append(_folded(EVERY_SETTING, tables) if tables else _elsewhere(folder / "REPORT.md", title))
+    lines.append(_elsewhere(folder / "REPORT.md", title) if tables is None else _folded(EVERY_SETTING, tables))
     return "\n\n".join(lines) + "\n"
 
 
@@ -115,8 +115,8 @@ def runs_of(found: Results) -> str:
     return f"*Runs.* {recorded}{counted}; {rerun}."
 
 
-def _folded(head: str, *parts: str) -> str:
-    body = "\n\n".join(filter(None, (part.strip("\n") for part in parts)))
+def _folded(head: str, *parts: str | None) -> str:
+    body = "\n\n".join(part.strip("\n") for part in parts if part)
     return f"<details><summary>{head}</summary>\n\n{body}\n\n</details>"
 
 

@@ -14,7 +14,7 @@ from replication.figures.base import save
 from replication.latex import latex_table
 from replication.leaderboard import entries, table
 from replication.results import Results, results
-from replication.tables import csv, pipe_table, table_of
+from replication.tables import Table, csv, pipe_table, table_of
 
 
 def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
@@ -28,20 +28,26 @@ def write_survey(name: str, scale: str, folder: Path) -> list[Path]:
         raise UsageError(
             f"{name}: no valid records at scale {scale} in {folder}; run: bench sweep {name} --scale {scale}"
         )
-    made, here = table_of(found), folder / scale
-    texts = {
-        here / "tables" / f"{name}.csv": csv(made.numbers),
-        here / "tables" / f"{name}.md": pipe_table(made.text),
-        here / "tables" / f"{name}.tex": latex_table(made.text),
-        here / "leaderboard.csv": csv(table(entries(folder, [scale]))),
-    }
-    for path, text in texts.items():
-        write_text(path, text)
+    here = folder / scale
+    board, drawn = here / "leaderboard.csv", here / "figures" / name
+    written = [*write_table(table_of(found), here / "tables" / name), board]
+    write_text(board, csv(table(entries(folder, [scale]))))
     if not has_figure(found):
-        return [*texts]
-    drawn = here / "figures" / name
-    save(*draw(found), drawn)
-    return [*texts, drawn.with_suffix(".svg"), drawn.with_suffix(".png")]
+        return written
+    save(*draw(name, found), drawn)
+    return [*written, drawn.with_suffix(".svg"), drawn.with_suffix(".png")]
+
+
+def write_table(made: Table, path: Path) -> list[Path]:
+    """Writes `path`.csv, with all numbers, and `path`.md and `path`.tex, for readers; returns the files."""
+    texts = {
+        path.with_suffix(".csv"): csv(made.numbers),
+        path.with_suffix(".md"): pipe_table(made.text),
+        path.with_suffix(".tex"): latex_table(made.text),
+    }
+    for file, text in texts.items():
+        write_text(file, text)
+    return [*texts]
 
 
 def has_figure(found: Results) -> bool:
@@ -49,7 +55,6 @@ def has_figure(found: Results) -> bool:
     return found.experiment.name in FIGURES.names() or not MODELS.get(found.experiment.model).regression
 
 
-def draw(found: Results) -> tuple[Figure, pd.DataFrame]:
-    """The figure of an experiment, and its numbers: its own, else the accuracies, one row per setting."""
-    name = found.experiment.name
-    return (FIGURES.get(name) if name in FIGURES.names() else settings_alone)(found)
+def draw(name: str, *found: Results) -> tuple[Figure, pd.DataFrame]:
+    """The figure `name` and its numbers; if no file draws it, the accuracies, one row per setting."""
+    return (FIGURES.get(name) if name in FIGURES.names() else settings_alone)(*found)

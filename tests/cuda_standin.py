@@ -114,7 +114,7 @@ class StandIn(TorchDispatchMode):
         try:
             if not waits:
                 return function(*args, **kwargs)
-        except NotImplementedError:  # there is no computation of its shapes alone
+        except NotImplementedError:  # no implementation on META: it runs on made-up values below
             pass
         given = function(*tree_map(_made_up, args), **tree_map(_made_up, kwargs))
         return tree_map(lambda leaf: leaf.to(META) if isinstance(leaf, Tensor) else leaf, given)

@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 
 from bench.commands.show import table
 from bench.config import Config
+from bench.data import resolve
+from bench.errors import UsageError
 from bench.records.store import Store, seal
 
 NOISE = 2
@@ -28,6 +30,8 @@ COMMITTED = {
     "verify --no-golden": 3,
 }
 """Limits in seconds of CPU time, on the records of this repository."""
+OF_IMAGES = {"sweep mlp-all-layers --scale cpu --dry-run": 1}
+"""Those that need CIFAR-10."""
 MANY = {"sweep many --scale quick --dry-run --results empty": 5, "verify --no-golden --results full": 10}
 """Those where an experiment has 10,000 runs."""
 RATES = [float(f"{step / 1000:g}") for step in range(1, 11)]
@@ -78,6 +82,11 @@ def measure(limits: dict[str, int], folder: Path) -> list[list]:
 if __name__ == "__main__":
     cost("verify --no-golden", Path.cwd())  # makes the data, whose checksums are kept from then on
     found = measure(COMMITTED, Path.cwd())
+    try:
+        resolve("cifar10")
+        found += measure(OF_IMAGES, Path.cwd())
+    except UsageError as error:
+        print(f"not measured: {', '.join(OF_IMAGES)}: {error}")
     with TemporaryDirectory() as many:
         make_many(Path(many))
         cost("verify --no-golden --results one", Path(many))

@@ -276,6 +276,14 @@ def test_figures_show_every_run(name):
     assert set(drawn) <= {*points, 0.0}
 
 
+def test_a_rule_has_one_colour_in_every_panel_of_the_overview():
+    mlp = grid_of("mlp-all-layers", "cpu", {"bp": around(59), "ldfa r=10": around(58)})
+    vit = grid_of("vit-rank", "cpu", {"bp": around(59), "ldfa-track r=8": around(58)})
+    figure, _ = FIGURES.get("overview")(mlp, vit)
+    colours = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.get_lines()}
+    assert colours["ldfa"] != colours["ldfa-track"]
+
+
 def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
     grid = results("linear", "cpu")
     config = replace(grid.cell("ldfa", "8").config, epochs=50)

@@ -52,10 +52,11 @@ def _curves(results: Results) -> list[Cell]:
 def _panel(ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float]) -> None:
     ranks = [cell.rank for cell in cells if cell.rank]
     full = 2 * float(max(ranks, default=1))
-    rules = [rule for rule in RULES if any(cell.config.rule == rule for cell in cells)]
-    for style, rule in enumerate(rules):
-        of_rule = [cell for cell in cells if cell.config.rule == rule]
-        curve(ax, of_rule, bp, full, rule, style, shift=SHIFT ** (style - (len(rules) - 1) / 2))
+    curves = {rule: [cell for cell in cells if cell.config.rule == rule] for rule in RULES}
+    drawn = [rule for rule, of_rule in curves.items() if of_rule]
+    for place, rule in enumerate(drawn):
+        shift = SHIFT ** (place - (len(drawn) - 1) / 2)
+        curve(ax, curves[rule], bp, full, rule, RULES.index(rule), shift)
     interval = mean_interval(bp.values())
     if interval.n > 1:
         half = interval.high - interval.estimate
