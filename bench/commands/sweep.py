@@ -179,8 +179,8 @@ def _show_plan(title: str, configs: Sequence[Config], todo: Sequence[Config]) ->
 
 
 def _estimates(todo: Sequence[Config], scale: str, results: Path, device: str) -> dict[str, float]:
-    """Estimated seconds for each run, by digest; empty if no run of the model is recorded."""
-    known = timings(results, device)
+    """Estimated seconds for each run of a model, by digest; empty if none of its runs is recorded."""
+    known = timings(results, device, todo[0].model)
     return {c.digest: seconds for c in todo if (seconds := estimate(c, scale, known)) is not None}
 
 

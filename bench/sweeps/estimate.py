@@ -8,7 +8,9 @@ from time import monotonic
 from typing import Any
 
 from bench.config import Config, parse
+from bench.errors import UsageError
 from bench.records.store import Store, read_all
+from bench.sweeps.experiments import experiment
 from bench.training.length import steps
 
 TIMED_STEPS = 10
@@ -18,7 +20,6 @@ TIMED_STEPS = 10
 class Timing:
     """The time per step of a recorded run."""
 
-    model: str
     model_options: dict[str, Any]
     rule: str
     scale: str
@@ -26,15 +27,15 @@ class Timing:
 
 
 class Timings:
-    """Timings of recorded runs; the median for a configuration is computed once for all configurations like it."""
+    """Timings of the recorded runs of a model; the median is computed once for all configurations that are alike."""
 
     def __init__(self, found: Sequence[Timing]) -> None:
         self.found = found
-        self._medians: dict[tuple[str, str, str, str], float | None] = {}
+        self._medians: dict[tuple[str, str, str], float | None] = {}
 
     def median(self, config: Config, scale: str) -> float | None:
-        """Seconds per step, see `estimate`; None if the model has no run."""
-        alike = config.model, scale, config.rule, repr(config.model_options)
+        """Seconds per step, see `estimate`; None without runs."""
+        alike = scale, config.rule, repr(config.model_options)
         if alike not in self._medians:
             self._medians[alike] = self._median(config, scale)
         return self._medians[alike]
@@ -43,30 +44,39 @@ class Timings:
         alike = [
             ((timing.scale == scale, timing.model_options == config.model_options, timing.rule == config.rule), timing)
             for timing in self.found
-            if timing.model == config.model
         ]
         nearest = max((likeness for likeness, _ in alike), default=None)
         seconds = [timing.seconds for likeness, timing in alike if likeness == nearest]
         return median(seconds) if seconds else None
 
 
-def timings(results: Path, device: str) -> Timings:
-    """Timings from all valid records of all scales made on this kind of device (`cpu` or `cuda`)."""
+def timings(results: Path, device: str, model: str) -> Timings:
+    """Timings from all valid records of a model at all scales made on this kind of device (`cpu` or `cuda`)."""
     found = []
-    for folder in sorted(results.glob("*/records")):
-        for path, record in read_all(Store(folder.parent).paths(), {}):
+    for folder in sorted(results.glob("*/records/*")):
+        if _model_of(folder.name) not in (model, None):
+            continue
+        for path, record in read_all(Store(folder.parents[1]).paths(folder.name), {}):
             config = parse(Config, record["config"], str(path))
-            if record["status"] == "ok" and record["device"]["type"] == device:
+            if config.model == model and record["status"] == "ok" and record["device"]["type"] == device:
                 seconds = record["seconds"] / steps(config)
-                found.append(Timing(config.model, config.model_options, config.rule, record["scale"], seconds))
+                found.append(Timing(config.model_options, config.rule, record["scale"], seconds))
     return Timings(found)
+
+
+def _model_of(name: str) -> str | None:
+    """The model of an experiment; None if there is no such experiment, as for single runs and trials."""
+    try:
+        return experiment(name).model
+    except UsageError:
+        return None
 
 
 def estimate(config: Config, scale: str, timings: Timings) -> float | None:
     """Seconds that a run will take: the median time per step of the runs most like it, times its number of steps.
 
-    Only runs of the same model count; those of the same scale, then the same model options and rule, are preferred.
-    None if the model has no run.
+    `timings` are those of its model; runs of the same scale, then the same model options and rule, are preferred. None
+    if the model has no run.
     """
     seconds = timings.median(config, scale)
     return seconds * steps(config) if seconds is not None else None
