@@ -1,0 +1,114 @@
+"""The tables and figures of a scale show its runs."""
+
+from dataclasses import replace
+from itertools import count
+
+import pandas as pd
+import pytest
+import torch
+from test_claims import around, grid_of, record
+
+from bench.data.linear_teacher import teacher
+from bench.errors import UsageError
+from bench.records.store import Store
+from bench.sweeps.groups import run
+from replication import findings, report
+from replication.authors import authors_number
+from replication.claims import CLAIMS
+from replication.figures import FIGURES
+from replication.results import results
+from replication.tables import mode_strength, pipe_table
+
+
+def test_paper_numbers_stand_beside_their_cells():
+    grid = grid_of("mlp-all-layers", "cpu", {})
+    assert authors_number("mlp-all-layers", grid.cell("ldfa", "10")) == "61.84 ± 0.23 (n = 10)"
+    assert authors_number("mlp-all-layers", grid.cell("bp")) == "62.75 ± 0.20 (n = 10)"
+    assert authors_number("mlp-all-layers", grid.cell("bp", width=64)) == ""
+    assert authors_number("mlp-all-layers", grid.cell("ldfa-q", "10")) == ""
+    one = grid_of("mlp-one-layer", "cpu", {})
+    assert authors_number("mlp-one-layer", one.cell("ldfa", "B1=10")) == "62.63 ± 0.31 (n = 10)"
+    assert authors_number("mlp-one-layer", one.cell("ldfa", "B2=10")) == ""
+
+
+def test_mode_strength_is_relative_to_the_teacher():
+    s = torch.linalg.svdvals(teacher(8, seed=3))[:8]
+    learned = {"mode_strengths": [*s[:4].tolist(), *(s[4:] / 2).tolist()]}
+    start = {"mode_strengths": [0.0] * 8}
+    trained = {"config": {"dataset": "linear-teacher:8", "seed": 3}, "history": [start, learned]}
+    assert mode_strength(trained) == pytest.approx(75)
+
+
+@pytest.mark.parametrize("name", ["linear-rank", "mlp-all-layers", "mlp-one-layer"])
+def test_figures_show_every_run(name):
+    claim = next(CLAIMS.get(c) for c in CLAIMS.names() if CLAIMS.get(c).figure == name)
+    grid = results(claim.experiments[0], "cpu")
+    value = count(1)
+
+    def ended():
+        return record(float(next(value))) | {"history": [{"loss": next(value)}], "first_losses": [100.0]}
+
+    cells = [replace(c, records={0: ended(), 1: ended()}) for c in grid.cells if c.label != "bp start=balanced"]
+    figure, numbers = FIGURES.get(name)(replace(grid, cells=tuple(cells)))
+    points = [y for ax in figure.axes for line in ax.lines for y in line.get_ydata()]
+    points += [y for ax in figure.axes for scatter in ax.collections for y in scatter.get_offsets()[:, 1]]
+    assert len(numbers) == 2 * len(cells)
+    drawn = numbers["remaining_loss" if name == "linear-rank" else "minus_bp"]
+    assert set(drawn) <= {*points, 0.0}
+
+
+def test_a_rule_has_one_colour_in_every_panel_of_the_overview():
+    mlp = grid_of("mlp-all-layers", "cpu", {"bp": around(59), "ldfa r=10": around(58)})
+    vit = grid_of("vit-rank", "cpu", {"bp": around(59), "ldfa-track r=8": around(58)})
+    figure, _ = FIGURES.get("overview")(mlp, vit)
+    colours = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.get_lines()}
+    assert colours["ldfa"] != colours["ldfa-track"]
+
+
+def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
+    grid = results("linear", "cpu")
+    config = replace(grid.cell("ldfa", "8").config, epochs=50)
+    cell = replace(grid.cell("ldfa", "8"), records={0: run(config, Store(tmp_path), "linear", "cpu", "cpu")})
+    _, curves = FIGURES.get("linear-modes")(replace(grid, cells=(cell,)))
+    start, end = (curves[curves["step"] == step] for step in (0, 50))
+    assert list(start["mode"]) == [1, 3, 6, 8]
+    assert list(start["simulation"]) == list(start["matrix_ode"])
+    assert list(end["simulation"]) == pytest.approx(list(end["matrix_ode"]), rel=0.1)
+    assert min(end["simulation"]) > max(start["simulation"])
+    assert all(float(f"{strength:.4g}") == strength for strength in curves["matrix_ode"])
+
+
+def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+
+    def recorded(name, scale, folder):
+        labels = [] if name in ("linear", "mlp-classes") else [cell.label for cell in results(name, scale).cells]
+        return grid_of(name, scale, dict.fromkeys(labels, around(59)))
+
+    for module in (report, findings):
+        monkeypatch.setattr(module, "results", recorded)
+    monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
+    found = report.write_scale("cpu")
+    surveys = {"cnn-rules", "compute", "vit-rules"}
+    without = {"linear-modes", "linear-rank", "mlp-classes"}
+    assert sorted(drawn) == sorted({finding.claim.figure for finding in found} - without | surveys)
+    experiments = {name for finding in found for name in finding.claim.experiments} | surveys
+    experiments -= {"linear", "mlp-classes"}  # without runs here
+    details = {"e1", "h1", "r1", "s1", *(f"{name}-costs" for name in surveys)}
+    assert {path.stem for path in (tmp_path / "cpu/tables").iterdir()} == experiments | details
+    text = (tmp_path / "cpu/REPORT.md").read_text()
+    for name, first in {"mlp-all-layers": "N2", "cnn-rank": "C1"}.items():
+        assert text.count(f"The table of `{name}` is under {first}.") == 1
+
+
+def test_nothing_is_written_where_the_readme_has_no_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report.README.write_text(f"{report.MARKS[0]} and no end")
+    with pytest.raises(UsageError, match="marks"):
+        report.write_report()
+    assert list(tmp_path.iterdir()) == [tmp_path / report.README]
+
+
+def test_pipe_table():
+    assert pipe_table(pd.DataFrame({"a": ["x"], "b": [1]})) == "| a | b |\n| --- | --- |\n| x | 1 |\n"
