@@ -88,7 +88,7 @@ def run(
 
 @app.command()
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="See `bench list experiments`.")],
+    experiment: Annotated[list[str], typer.Argument(help="One or several; see `bench list experiments`.")],
     scale: Scale,
     results: Results = Path("results"),
     claims: Annotated[bool, typer.Option("--claims", help="Only the runs that claims read.")] = False,
@@ -103,18 +103,19 @@ def sweep(
         str | None, typer.Option(metavar="GPU", help="Only estimate the missing runs on a GPU: a100, h100 or h200.")
     ] = None,
 ) -> int:
-    """Train the missing runs of an experiment."""
+    """Train the missing runs of experiments, in the order given."""
     from bench.commands.sweep import sweep
     from bench.sweeps.experiments import experiment as find
 
+    experiments = [find(name) for name in dict.fromkeys(experiment)]
     if estimate:
         from bench.commands.sweep import show_estimate
 
-        return show_estimate(find(experiment), scale, estimate, results=results, claims=claims, workers=workers or 1)
+        return show_estimate(experiments, scale, estimate, results=results, claims=claims, workers=workers or 1)
     if submit_only and not cluster:
         raise UsageError("--submit-only: requires --cluster")
     return sweep(
-        find(experiment),
+        experiments,
         scale,
         results=results,
         claims=claims,

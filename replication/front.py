@@ -56,10 +56,10 @@ take days on a GPU.
 
 
 def lines(findings: Sequence[Finding]) -> str:
-    """The results in Markdown: the count of verdicts, then a line per topic with a sentence for each judged claim."""
+    """The results in Markdown: the count of verdicts, then a list by topic with a sentence for each judged claim."""
     return (
         f"{_tally(findings)}\n\n"
-        + "\n".join(f"- **{topic}.** {_line(group)}" for topic, group in topics(findings) if group)
+        + "\n".join(f"- **{topic}**\n{_items(group)}" for topic, group in topics(findings) if group)
         + "\n"
     )
 
@@ -86,17 +86,21 @@ def _epochs(cell: Cell) -> str:
     return f" for {ours} of {authors} epochs" if authors and ours != authors else ""
 
 
-def _line(group: Sequence[Finding]) -> str:
+def _items(group: Sequence[Finding]) -> str:
+    """An item for each judged claim, with its first note if it is open, then one for the others."""
     judged = [finding for finding in group if finding.settled]
-    said = []
+    told: set[str] = set()
+    lines = []
     for finding in judged:
-        said.append(f"{finding.sentence} {finding.named}")
-        said += finding.notes if finding.verdict_of is ClaimVerdict.OPEN else ()
+        first = finding.notes[:1] if finding.verdict_of is ClaimVerdict.OPEN else ()
+        lines.append(" ".join([finding.sentence, finding.named, *(note for note in first if note not in told)]))
+        told.update(first)
     others: dict[str, list[str]] = {}
     for finding in group:
         if finding not in judged:
             others.setdefault(finding.verdict, []).append(f"{finding.label} ({finding.claim.title})")
-    return " ".join(said + [f"*{verdict.capitalize()}:* {', '.join(names)}." for verdict, names in others.items()])
+    lines += [f"*{verdict.capitalize()}:* {', '.join(names)}." for verdict, names in others.items()]
+    return "\n".join(f"  - {line}" for line in lines)
 
 
 def page_one(findings: Sequence[Finding], start: Path) -> str:

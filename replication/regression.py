@@ -26,7 +26,6 @@ from bench.models import MODELS
 from bench.records.store import Record
 from bench.rules import RULES
 from bench.sweeps.experiments import Experiment, Grid
-from bench.training.process import cores
 from replication.results import FOLDER, Cell, results_of
 
 SCALE = "quick"
@@ -135,9 +134,8 @@ def command(
     """Train every rule on every network and compare with the committed reference; exit 1 if a number is off."""
     if not write and not REFERENCE.exists():
         raise UsageError(f"{REFERENCE}: no such file; make it with --write")
-    for model in MODELS.built_in():
-        at_once = workers or cores()
-        sweep(grid(model), SCALE, results=folder, workers=at_once, population=1, device="cpu")
+    grids = [grid(model) for model in MODELS.built_in()]
+    sweep(grids, SCALE, results=folder, workers=workers, population=1, device="cpu")
     found = measured(folder)
     if write:
         found.to_csv(REFERENCE, index=False, float_format="%.4f")

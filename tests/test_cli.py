@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from math import nan
+from textwrap import dedent
 
 import pytest
 import torch
@@ -170,6 +171,29 @@ def test_a_budget_stops_the_sweep(tiny, tmp_path, capsys):
     next(Store(tiny / "quick").paths()).unlink()
     assert main([*sweep, str(tiny), "--budget", "0.001"]) == 2
     assert "--budget 0.001: too short for one run" in capsys.readouterr().err
+
+
+def test_several_experiments_are_one_sweep_that_trains_a_run_they_share_once(tiny, tmp_path, monkeypatch, capsys):
+    further = """
+        title: What it shares, and one rule more
+        model: mlp
+        reuses: [tiny]
+        scales: {quick: {seeds: 2, runs: [{rule: [bp, kp], epochs: 1}]}}
+    """
+    folder = experiments(tmp_path / "experiments", tiny=TINY, further=dedent(further))
+    monkeypatch.setenv("BENCH_EXPERIMENTS", folder)
+    sweep = ["sweep", "tiny", "further", "--scale", "quick", "--workers", "1", "--results", str(tmp_path / "both")]
+    assert main([*sweep, "--dry-run"]) == 0
+    assert re.findall(r"all +│ +│ +4 │ +0 │ +4 │", capsys.readouterr().out)
+    assert main(sweep) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines() if re.match(r"\d/", line)] == [f"{n}/6" for n in range(1, 7)]
+    store = Store(tmp_path / "both/quick")
+    assert [path.name.partition("-")[0] for path in store.paths("further")] == ["kp", "kp"]
+    alone, both = Store(tiny / "quick").paths("tiny"), store.paths("tiny")
+    for before, now in zip(sorted(alone), sorted(both), strict=True):
+        assert numbers(json.loads(before.read_text())) == numbers(json.loads(now.read_text()))
+    assert main(sweep) == 0 and "estimate" not in capsys.readouterr().out
 
 
 def test_a_population_gives_the_records_that_single_runs_give(tiny, tmp_path):

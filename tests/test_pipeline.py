@@ -19,8 +19,8 @@ from bench.sweeps.protocols import COMMITTED, tuned_path
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = {"gpu": "dvc.yaml"} | {scale: f"pipelines/{scale}/dvc.yaml" for scale in ("quick", "cpu", "paper")}
+BY_EXPERIMENT = [scale for scale in PIPELINES if scale != "quick"]
 LOCKED = [s for s, file in PIPELINES.items() if s != "quick" and (ROOT / file).with_suffix(".lock").exists()]
-GRID = "sweep-after@mlp-all-layers"
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,29 @@ def paths(outputs):
 def test_every_experiment_of_a_scale_is_a_stage(stages, scale):
     by_scale, _ = stages
     swept = {name for name, stage in by_scale[scale].items() if " sweep " in stage.cmd}
-    assert swept == {name for name in names() if scale in experiment(name).scales}
+    assert swept == ({"sweep"} if scale == "quick" else {name for name in names() if scale in experiment(name).scales})
 
 
-@pytest.mark.parametrize(("name", "scale"), [(name, s) for name in names() for s in experiment(name).scales])
+def test_quick_is_one_sweep_that_reruns_for_its_experiments_settings(stages):
+    by_scale, _ = stages
+    stage = by_scale["quick"]["sweep"]
+    swept = [name for name in names() if "quick" in experiment(name).scales]
+    command, ordered = stage.cmd.split("--scale quick ")
+    assert command == "python -m bench sweep " and sorted(ordered.split()) == sorted(swept)
+    place = ordered.split().index
+    assert all(place(reused) < place(name) for name in swept for reused in experiment(name).reuses)
+    models = {experiment(name).model for name in swept}
+    assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
+        **{f"replication/experiments/{name}.yaml": ["scales.quick"] for name in swept},
+        **{f"bench/sweeps/protocols/{model}.yaml": ["quick"] for model in models},
+        **{f"bench/records/golden/{model}.json": ["version", "rules"] for model in models},
+    }
+    assert "results/quick/tuned" in paths(stage.deps) and paths(stage.outs) == {"results/quick/records"}
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [(name, s) for name in names() for s in experiment(name).scales if s in BY_EXPERIMENT]
+)
 def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     by_scale, graph = stages
     stage, model = by_scale[scale][name], experiment(name).model
@@ -108,20 +127,22 @@ def test_quick_trains_once_and_is_out_of_date_only_for_its_own_settings(tmp_path
     for name in ("bench", "pipelines", "replication"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.lock"))
     shutil.copytree(ROOT / "results/quick/tuned", tmp_path / "results/quick/tuned")
+    grids = {path: yaml.safe_load(path.read_text()) for path in (tmp_path / "replication/experiments").glob("*.yaml")}
+    for path, content in grids.items():
+        content["scales"]["quick"] = {"seeds": 1, "runs": [{"rule": "bp", "epochs": 1}]}
+        path.write_text(yaml.safe_dump(content))
     grid = tmp_path / "replication/experiments/mlp-all-layers.yaml"
-    content = yaml.safe_load(grid.read_text())
-    content["scales"]["quick"] = {"seeds": 1, "runs": [{"rule": "bp", "epochs": 1}]}
-    grid.write_text(yaml.safe_dump(content))
+    content = grids[grid]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    target = [f"{PIPELINES['quick']}:{GRID}"]
+    target = [f"{PIPELINES['quick']}:sweep"]
 
     def status():
         with Repo() as repo:
             return repo.status(target)
 
     with Repo() as repo:
-        assert [stage.name for stage in repo.reproduce(target)] == [GRID]
+        assert [stage.name for stage in repo.reproduce(target)] == ["sweep"]
     (record,) = Path("results/quick/records/mlp-all-layers").iterdir()
     trained = record.stat().st_mtime_ns
     with Repo() as repo:

@@ -107,13 +107,23 @@ def test_the_table_shows_one_number_of_a_part_with_the_claims_verdict():
     assert (waiting["verdict"], waiting["level"], waiting["deciding number"]) == ("not run", "", "")
 
 
-def test_the_readme_has_a_line_per_topic_and_names_what_waits():
+def test_the_readme_has_an_item_per_judged_claim_and_one_of_what_waits_by_topic():
     tally, _, *text = lines(made_up()).splitlines()
     asked, verdicts = tally.partition(".")[0].split(": ")
     assert asked == "Of 13 claims of the paper and 1 beyond it"
     assert verdicts == "3 supported, 3 not supported, 3 inconclusive, 3 too few seeds, 2 not run"
-    assert [line.split("**")[1] for line in text] == [*(f"{topic}." for topic in TOPICS), "Beyond the paper."]
-    assert "*Not run:* N1 (" in text[1] and "(N2: **supported**, level full)" in text[1]
+    heads = [f"- **{topic}**" for topic in (*TOPICS, "Beyond the paper")]
+    assert [line for line in text if not line.startswith("  - ")] == heads
+    mlp = text[text.index(heads[1]) + 1 : text.index(heads[2])]
+    (waiting,) = (line for line in mlp if line.startswith("  - *Not run:*"))
+    assert "N1 (" in waiting and sum("(N2: **supported**, level full)" in line for line in mlp) == 1
+
+
+def test_the_readme_says_once_what_the_rule_costs():
+    note = "At full rank, ldfa differs from bp by -1.44 points, the rule's part."
+    found = [judged(name, OPEN) for name in ("n1", "n2")]
+    found = [replace(f, judgement=replace(f.judgement, notes=(note, "The rank's part."))) for f in found]
+    assert lines(found).count(note) == 1 and "The rank's part" not in lines(found)
 
 
 def test_reduced_runs_never_support_a_claim():

@@ -27,7 +27,7 @@ from bench.config import Config
 from bench.errors import CannotWrite
 from bench.files import write_atomically
 from bench.records.store import Store
-from bench.sweeps.executors.local import run_all
+from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.experiments import experiment as find_experiment
 from bench.sweeps.missing import missing
 from bench.sweeps.sharing import Claims
@@ -70,9 +70,10 @@ def sweep(folder, configs, prepare=lambda: None, done=lambda *_: None, workers=1
     bench.sweeps.executors.local.CONTEXT = multiprocessing.get_context("fork")
     prepare()
     store = Store(folder)
-    options = {"device": "cpu", "workers": workers, "deadline": math.inf, "done": done}
+    options = {"device": "cpu", "deadline": math.inf, "done": done}
     try:
-        run_all(missing(configs, store, ["test"]), store, "test", "quick", **options)
+        with Workers(workers) as processes:
+            run_all(missing(configs, store, ["test"]), store, "test", "quick", workers=processes, **options)
     except Terminated:
         sys.exit(143)
     except CannotWrite as error:
@@ -238,7 +239,7 @@ def test_what_is_no_file_and_has_the_name_of_a_record_is_named_before_anything_i
     monkeypatch.setattr("bench.commands.run.run", None)
     assert main(RUN) == 2
     assert is_one_line(capsys.readouterr().err, found, "not a regular file")
-    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
+    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor.submit", None)
     for config in find_experiment("tiny").configs("quick"):
         store.path("tiny", config).parent.mkdir(exist_ok=True)
         kind(store.path("tiny", config))
@@ -252,7 +253,7 @@ def test_tuning_names_the_trials_it_leaves_out(tmp_path, capsys, monkeypatch):
     damaged = tmp_path / "results/quick/records/tune-mlp/bp-0.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{")
-    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor", None)
+    monkeypatch.setattr("bench.sweeps.executors.local.ProcessPoolExecutor.submit", None)
     with pytest.raises(TypeError):
         main(["tune", "--model", "mlp", "--scale", "quick", "--rule", "bp", "--workers", "1"])
     assert is_one_line("error: " + capsys.readouterr().err, "results/quick/records/tune-mlp/bp-0.json: is truncated")

@@ -24,7 +24,7 @@ from bench.config import Config
 from bench.data import DATASETS, load_once
 from bench.errors import UsageError
 from bench.records.store import Store
-from bench.sweeps.executors.local import run_all
+from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.experiments import alternative, experiment, names
 from bench.sweeps.missing import missing
 
@@ -49,11 +49,11 @@ def sweep(folder, configs, plugins=None, population=1, room=None):
     if room:
         bench.sweeps.groups.train_program = partial(scarce, room, bench.sweeps.groups.train_program)
     store = Store(folder)
-    options = {"device": "cpu", "workers": 2, "population": population, "deadline": math.inf}
-    with held_by_workers(folder), (folder / "said").open("a") as said:
+    options = {"device": "cpu", "population": population, "deadline": math.inf}
+    with held_by_workers(folder), (folder / "said").open("a") as said, Workers(2) as workers:
         todo = missing(configs, store, ["test"])
         say = partial(print, file=said)
-        run_all(todo, store, "test", "quick", done=lambda *_: None, say=say, **options)
+        run_all(todo, store, "test", "quick", done=lambda *_: None, say=say, workers=workers, **options)
 
 
 def scarce(room, train_program, configs, *arguments):
@@ -273,12 +273,13 @@ def test_past_the_deadline_runs_pause_and_none_starts(tmp_path):
     configs = [replace(CONFIG, epochs=10_000, seed=seed) for seed in range(2)]
     store, told = Store(tmp_path), []
     deadline = time.monotonic() + 1
-    options = {"device": "cpu", "workers": 1, "done": lambda *ended: told.append(ended)}
-    run_all(configs, store, "test", "quick", deadline=deadline, **options)
-    ((config, record),) = told
-    assert config == configs[0] and record["status"] == "paused" and record["device"]["threads"] == 1
-    assert not list(store.paths()) and store.checkpoint([config]).exists()
-    run_all(configs, store, "test", "quick", deadline=deadline, **options)
+    options = {"device": "cpu", "deadline": deadline, "done": lambda *ended: told.append(ended)}
+    with Workers(1) as workers:
+        run_all(configs, store, "test", "quick", workers=workers, **options)
+        ((config, record),) = told
+        assert config == configs[0] and record["status"] == "paused" and record["device"]["threads"] == 1
+        assert not list(store.paths()) and store.checkpoint([config]).exists()
+        run_all(configs, store, "test", "quick", workers=workers, **options)
     assert len(told) == 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.records.store import Store
 from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import UNMEASURED
-from bench.sweeps.executors.local import run_all
+from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.groups import run
 from bench.sweeps.protocols import configure
 from bench.training.process import cores
@@ -23,22 +23,23 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
     The runs are MLPs on digits that take a quarter of a minute each. Each process trains with one thread.
     """
     base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
-    workers = cores()
-    configs = [replace(base, seed=seed) for seed in range(2 * workers)]
+    processes = cores()
+    configs = [replace(base, seed=seed) for seed in range(2 * processes)]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
 
         def at_once() -> None:
-            run_all(
-                configs,
-                store,
-                "speed",
-                "quick",
-                device="cpu",
-                workers=workers,
-                deadline=math.inf,
-                done=lambda config, record: None,
-            )
+            with Workers(processes) as workers:
+                run_all(
+                    configs,
+                    store,
+                    "speed",
+                    "quick",
+                    device="cpu",
+                    workers=workers,
+                    deadline=math.inf,
+                    done=lambda config, record: None,
+                )
 
         def one_by_one() -> None:
             for config in configs:
@@ -46,7 +47,7 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
 
         done = alternate({"sweep": at_once, "one by one": one_by_one}, rounds=rounds)
     return done.measurement(
-        lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=workers
+        lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=processes
     )
 
 

@@ -38,7 +38,7 @@ class ConvolutionalNetwork(Claim):
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {rank: results.cell("ldfa", rank) for rank in RANKS}
         slim = [cell for cell in results.cells if cell.config.rule == "ldfa" and isinstance(cell.rank, int)]
-        split, note = rank_or_rule([*low.values(), *slim], full, bp)
+        split, notes = rank_or_rule([*low.values(), *slim], full, bp)
         return Judgement(
             parts=(
                 *(
@@ -59,7 +59,7 @@ class ConvolutionalNetwork(Claim):
                 *(above(f"{cell.label} minus bp", compare(cell.accuracy, bp.accuracy)) for cell in slim),
                 *split,
             ),
-            notes=(note,),
+            notes=notes,
             remark=floor_remark(results),
         )
 

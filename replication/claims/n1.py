@@ -37,7 +37,7 @@ class OneLayer(Claim):
     def judge(self, results: Results) -> Judgement:
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {layer: results.cell("ldfa", f"{layer}=10") for layer in LAYERS}
-        split, note = rank_or_rule([*low.values()], full, bp)
+        split, notes = rank_or_rule([*low.values()], full, bp)
         return Judgement(
             parts=tuple(
                 told(
@@ -48,7 +48,7 @@ class OneLayer(Claim):
                 for layer, cell in low.items()
             ),
             context=split,
-            notes=(note,),
+            notes=notes,
             remark=floor_remark(results),
         )
 

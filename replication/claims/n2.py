@@ -49,7 +49,7 @@ class AllLayers(Claim):
             above(f"ldfa r = 10 minus bp{with_it}", compare(rule.accuracy, baseline.accuracy))
             for with_it, (rule, baseline) in _pairs(results).items()
         ]
-        split, note = rank_or_rule([results.cell("ldfa", "10")], results.cell("ldfa", "full"), results.cell("bp"))
+        split, notes = rank_or_rule([results.cell("ldfa", "10")], results.cell("ldfa", "full"), results.cell("bp"))
         width = narrow.config.model_options["width"]
         return Judgement(
             parts=(
@@ -71,7 +71,7 @@ class AllLayers(Claim):
                 fa_fails(results),
                 below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
-            notes=(note,),
+            notes=notes,
             remark=floor_remark(results),
         )
 

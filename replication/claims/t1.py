@@ -67,7 +67,7 @@ class VisionTransformer(Claim):
                 above(f"ldfa r = {middle} minus bp", compare(ldfa[middle], bp)),
                 *(part for parts, _ in split for part in parts),
             ),
-            notes=tuple(note for _, note in split),
+            notes=tuple(note for _, notes in split for note in notes),
             remark=floor_remark(results),
         )
 

@@ -63,19 +63,20 @@ class Job:
         if self.device == "cuda" and not _has_gpu():
             raise UsageError("--device cuda: the job has no GPU; expected: gpus_per_node in the cluster file")
         store = Store(Path(self.folder))
-        local.run_all(
-            missing(self.configs, store, [self.experiment, *self.reuses]),
-            store,
-            self.experiment,
-            self.scale,
-            device=self.device,
-            workers=self.workers,
-            population=self.population,
-            deadline=math.inf,
-            done=lambda config, record: print(f"{config.slug}  {record['status']}", flush=True),
-            say=lambda line: print(line, flush=True),
-            reuses=self.reuses,
-        )
+        with local.Workers(self.workers) as workers:
+            local.run_all(
+                missing(self.configs, store, [self.experiment, *self.reuses]),
+                store,
+                self.experiment,
+                self.scale,
+                device=self.device,
+                workers=workers,
+                population=self.population,
+                deadline=math.inf,
+                done=lambda config, record: print(f"{config.slug}  {record['status']}", flush=True),
+                say=lambda line: print(line, flush=True),
+                reuses=self.reuses,
+            )
 
     def checkpoint(self) -> Any:
         """Called by submitit when the job is requeued: the same job, because its runs have their own checkpoints."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from typing import Self
 
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
@@ -27,6 +28,25 @@ RETRY = 10.0
 CONTEXT = multiprocessing.get_context("spawn")
 
 
+class Workers:
+    """`number` processes that train one program at a time each, as a context; each starts when it is first needed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._stack = ExitStack()
+        self.idle = [self.another() for _ in range(number)]
+
+    def another(self) -> ProcessPoolExecutor:
+        """A further process, for one that died."""
+        return self._stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
 def run_all(
     configs: Sequence[Config],
     store: Store,
@@ -34,14 +54,14 @@ def run_all(
     scale: str,
     *,
     device: str,
-    workers: int,
+    workers: Workers,
     population: int | None = 1,
     deadline: float,
     done: Callable[[Config, Record], None],
     say: Callable[[str], None] = lambda line: None,
     reuses: Sequence[str] = (),
 ) -> None:
-    """Runs `configs` in order on `workers` processes and calls `done` with each as it ends.
+    """Runs `configs` in order on `workers` and calls `done` with each as it ends.
 
     Each run is claimed before it is trained. A run that another sweep is training is waited for, and taken over if that
     sweep is gone. A run that has been recorded in the meantime, in `experiment` or those that it `reuses`, is not
@@ -63,9 +83,6 @@ def run_all(
         stack.enter_context(pausing())
         claims = stack.enter_context(Claims(store, say))
 
-        def pool_of_one() -> ProcessPoolExecutor:
-            return stack.enter_context(ProcessPoolExecutor(1, mp_context=CONTEXT, initializer=_start_worker))
-
         def failed(config: Config, reason: str) -> Record:
             record = failed_record(config, experiment, scale, device, reason)
             store.write(record, store.path(experiment, config))
@@ -84,25 +101,24 @@ def run_all(
             return [config for config in taken if config.digest not in recorded]
 
         def start(pool: ProcessPoolExecutor, program: list[Config], most: int | None) -> None:
-            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers)
+            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers.number)
             running[job] = program, most, pool
 
-        idle = [pool_of_one() for _ in range(workers)]
         try:
             while True:
                 if elsewhere and time.monotonic() >= again:
                     queue.extend(elsewhere)
                     elsewhere.clear()
                     again = time.monotonic() + RETRY
-                while idle and queue and time.monotonic() < deadline and not asked_to_pause():
+                while workers.idle and queue and time.monotonic() < deadline and not asked_to_pause():
                     program, most = queue.popleft()
                     if not (program := claimed(program, most)):
                         continue
-                    pool = idle.pop()
+                    pool = workers.idle.pop()
                     try:
                         start(pool, program, most)
                     except BrokenProcessPool:  # its process died after its last run
-                        start(pool_of_one(), program, most)
+                        start(workers.another(), program, most)
                 if asked_to_pause() and not told:
                     told = True
                     for worker in multiprocessing.active_children():
@@ -128,11 +144,11 @@ def run_all(
                             continue
                         if not isinstance(error, UsageError):
                             pool.shutdown(wait=False)
-                            pool = pool_of_one()
+                            pool = workers.another()
                         reason = "its process died" if died else str(error)
                         alone = most == 1 or len(program) == 1
                         records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
-                    idle.append(pool)
+                    workers.idle.append(pool)
                     if said:
                         say(said)
                         most = max(1, len(records))
@@ -146,6 +162,7 @@ def run_all(
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.kill()
+                worker.join()
             raise
 
 
