@@ -17,6 +17,7 @@ from bench.records.store import Record, Store, writable
 from bench.sweeps.groups import run
 from bench.sweeps.missing import check
 from bench.sweeps.protocols import configure
+from bench.training.length import steps
 from bench.training.process import Terminated, pausing, train_alone
 
 EXPERIMENT = "run"
@@ -103,6 +104,7 @@ def _train(config: Config, store: Store, scale: str, device: str, weights: Path 
         accuracy = f"  training accuracy {entry['accuracy']:.2f} %" if "accuracy" in entry else ""
         typer.echo(f"epoch {entry['epoch']}/{config.epochs}  training loss {entry['loss']:.4g}{accuracy}", err=True)
 
+    typer.echo(f"{config.slug}: {config.epochs} epochs, {steps(config):,} steps", err=True)
     try:
         with pausing():
             record = run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
