@@ -57,6 +57,17 @@ def test_both_rules_and_their_difference(bench):
     assert out.endswith("verdict: matches (the whole t interval lies above -1 point)")
 
 
+def test_times_are_shown_with_their_device_and_two_devices_are_named(bench, recorded):
+    one = json.loads(recorded["bp", 0].read_text())["device"]["name"]
+    assert f"times on {one} " in bench("ldfa@10", "bp", "--task", "mlp")[1]
+    for seed in range(5):
+        path = recorded["bp", seed]
+        record = json.loads(path.read_text())
+        record["device"]["name"] = "another"
+        path.write_text(json.dumps(record | {"seal": seal(record)}))
+    assert f"times not comparable: ldfa@10 on {one}; bp on another " in bench("ldfa@10", "bp", "--task", "mlp")[1]
+
+
 @pytest.mark.parametrize(
     ("by", "verdict"),
     [(-3.0, "below (the whole t interval lies below -1 point)"), (-0.8, "inconclusive (the t interval contains -1")],

@@ -136,6 +136,12 @@ def _show(ours: Runs, theirs: Runs, shared: Sequence[int], where: str) -> None:
     columns += ["reads weights", "reads targets", "feedback parameters"]
     form, signed = (".3g", "+.3g") if ours.regression else (".2f", "+.2f")
     table(where, columns, (_costs(runs, form) for runs in (ours, theirs)))
+    timed = {_of(runs): runs.device for runs in (ours, theirs) if runs.device}
+    if len(set(timed.values())) == 1:
+        typer.echo(f"times on {next(iter(timed.values()))}")
+    elif timed:
+        on = "; ".join(f"{name} on {device}" for name, device in timed.items())
+        typer.echo(f"times not comparable: {on}")
     one, other = ({seed: runs.values[seed] for seed in shared} for runs in (ours, theirs))
     found = compare_by_seed(one, other)
     differences = _listed(f"{one[seed] - other[seed]:{signed}} (seed {seed})" for seed in shared)
