@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from bench.errors import UsageError, not_installed, one_line, unknown
+
+if TYPE_CHECKING:
+    from bench.commands.plans import Place
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Train networks with learning rules and record results."
@@ -121,8 +124,8 @@ def sweep(
         claims=claims,
         dry_run=dry_run,
         population=population or (1 if device == "cpu" else None),
-        submit_only=submit_only,
-        **_where(cluster, budget, workers, device),
+        budget=budget,
+        place=_place(cluster, budget, workers, device, submit_only),
     )
 
 
@@ -138,11 +141,11 @@ def tune(
     cluster: Cluster = None,
 ) -> int:
     """Tune the settings of rules on the validation split."""
-    from bench.commands.sweep import tune
+    from bench.commands.tune import tune
     from bench.rules import RULES
 
     rules = rule or list(RULES.all())
-    return tune(model, scale, rules, results=results, **_where(cluster, budget, workers, device))
+    return tune(model, scale, rules, results=results, budget=budget, place=_place(cluster, budget, workers, device))
 
 
 @app.command()
@@ -233,16 +236,19 @@ def speed(
     return speed(rows, results=results, as_json=json_)
 
 
-def _where(cluster: Path | None, budget: float | None, workers: int | None, device: str) -> dict[str, Any]:
+def _place(
+    cluster: Path | None, budget: float | None, workers: int | None, device: str, submit_only: bool = False
+) -> "Place":
     """Where runs are trained: on this machine, or in cluster jobs, whose nodes determine devices and cores."""
+    from bench.commands.plans import Place
+
     if cluster is None:
-        device = _available(device)
-        return {"budget": budget, "workers": workers, "device": device, "cluster": None}
+        return Place(_available(device), workers)
     from bench.sweeps.executors.cluster import read_cluster
 
     if budget is not None:
         raise UsageError(f"--budget {budget:g}: cannot be used with --cluster; expected: time in {cluster}")
-    return {"budget": None, "workers": workers, "device": _named(device), "cluster": read_cluster(cluster)}
+    return Place(_named(device), workers, read_cluster(cluster), submit_only)
 
 
 def _named(device: str) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 import typer
 from scipy import optimize, special, stats
 
+from bench.commands.plans import Place
 from bench.commands.sweep import sweep
 from bench.data import sizes
 from bench.errors import UsageError, run_command
@@ -135,7 +136,7 @@ def command(
     if not write and not REFERENCE.exists():
         raise UsageError(f"{REFERENCE}: no such file; make it with --write")
     grids = [grid(model) for model in MODELS.built_in()]
-    sweep(grids, SCALE, results=folder, workers=workers, population=1, device="cpu")
+    sweep(grids, SCALE, results=folder, place=Place("cpu", workers), population=1)
     found = measured(folder)
     if write:
         found.to_csv(REFERENCE, index=False, float_format="%.4f")

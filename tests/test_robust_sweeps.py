@@ -19,7 +19,7 @@ import pytest
 from forks import FORKS
 from test_sweep import CONFIG, DIES, records, written
 
-import bench.commands.sweep
+import bench.commands.plans
 import bench.sweeps.executors.local
 import bench.training.loop
 from bench.cli import main
@@ -323,7 +323,7 @@ def test_what_another_sweep_recorded_meanwhile_stays_as_it_is(tmp_path, capsys, 
         """The other sweep ends while this one waits."""
         shutil.copytree("other", "results", dirs_exist_ok=True)
 
-    monkeypatch.setattr(bench.commands.sweep, "check", meanwhile)
+    monkeypatch.setattr(bench.commands.plans, "check", meanwhile)
     capsys.readouterr()
     assert main([*command, "results"]) == 0
     assert {path.name: path.read_bytes() for path in Store(tmp_path / "results/quick").paths()} == before

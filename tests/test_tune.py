@@ -220,7 +220,7 @@ def test_a_budget_below_one_trial_is_refused_and_a_longer_one_stops_in_between(s
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and f"--budget {budget}: too short for one run" in err
     assert not list(small.iterdir())
-    monkeypatch.setattr("bench.commands.sweep.measured", lambda config, device: 0.0)
+    monkeypatch.setattr("bench.commands.tune.measured", lambda config, device: 0.0)
     assert main([*tune, "--budget", "0"]) == 0
     assert capsys.readouterr().out.endswith("budget reached, 3 trials missing, so nothing is chosen yet\n")
     assert not (small / "quick/tuned").exists()

@@ -181,9 +181,10 @@ def _passes(config: Config) -> _Passes:
     """The passes of one run, counted."""
     counted = replace(config, precision="float64" if config.precision == "float64" else "float32")
     learner, data = copy.deepcopy(_learner(counted)), _data(counted)
+    batches = Batches(data.train, data, counted)
     with _Operations() as batch:
-        next(Batches(data.train, data, counted).shuffled(Generator().manual_seed(0)))
-    inputs, targets = (tensor.to("meta") for tensor in next(Batches(data.train, data, counted).in_order()))
+        next(batches.shuffled(Generator().manual_seed(0)))
+    inputs, targets = (tensor.to("meta") for tensor in next(batches.in_order()))
     learner.network.to("meta").train()
     parameters = learner.weights() + learner.feedback()
     with _Operations() as gradients:
