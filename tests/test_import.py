@@ -292,7 +292,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.sweeps.protocols.HERE", tmp_path / "bench/sweeps/protocols")
     monkeypatch.setattr("bench.sweeps.protocols.COMMITTED", tmp_path / "results")
     monkeypatch.setenv("BENCH_EXPERIMENTS", "replication/experiments")
-    for module in ("bench.sweeps.tune", "bench.sweeps.ingest"):
+    for module in ("bench.sweeps.tune", "bench.sweeps.ingest", "bench.commands.tune"):
         monkeypatch.setattr(f"{module}.ROUNDS", (1, 1))
     settings = {"augment": [], "epochs": 3}
     change("bench/sweeps/protocols/mlp.yaml", gpu={"datasets": ["digits"], "settings": settings})

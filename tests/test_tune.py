@@ -181,7 +181,8 @@ def test_a_range_that_is_none_is_named_in_one_line(range_, tmp_path, monkeypatch
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Searches of two trials and one, in forked processes; the results folder."""
-    monkeypatch.setattr("bench.sweeps.tune.ROUNDS", (2, 1))
+    for module in ("bench.sweeps.tune", "bench.commands.tune"):
+        monkeypatch.setattr(f"{module}.ROUNDS", (2, 1))
     monkeypatch.setattr("bench.sweeps.executors.local.CONTEXT", multiprocessing.get_context("fork"))
     return tmp_path
 
