@@ -20,6 +20,7 @@ import bench.rules
 import bench.sweeps.executors.local
 import bench.sweeps.groups
 import bench.training.loop
+from bench.commands.plans import time_left
 from bench.config import Config
 from bench.data import DATASETS, load_once
 from bench.errors import UsageError
@@ -298,6 +299,13 @@ def write(tmp_path, monkeypatch):
         return experiment("trial")
 
     return write
+
+
+def test_the_time_left_is_said_once_a_run_of_every_waiting_network_has_ended():
+    waiting = {"linear": 3, "mlp": 4}
+    assert time_left(waiting, {"linear": [9.0], "mlp": []}, 2) == ""
+    assert time_left(waiting, {"linear": [9.0, 11.0], "mlp": [1.0]}, 2) == "  17.0 s left"
+    assert time_left({"linear": 3, "mlp": 0}, {"linear": [10.0], "mlp": []}, 2) == "  15.0 s left"
 
 
 def test_lists_multiply_in_order_and_seeds_of_a_setting_stand_together(write):

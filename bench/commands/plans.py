@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
@@ -95,22 +96,33 @@ def usable(budget: float | None, todo: Sequence[Config], seconds: Mapping[str, f
     return budget - min(1.5 * between_pauses, budget / 2)
 
 
+def time_left(waiting: Mapping[str, int], seconds: Mapping[str, Sequence[float]], at_once: int) -> str:
+    """Words for the time that the waiting runs of each network take, from the seconds of those that ended.
+
+    Empty while no run of a waiting network has ended: the networks of a sweep take different times.
+    """
+    if any(runs and not seconds[model] for model, runs in waiting.items()):
+        return ""
+    left = sum(runs * mean(seconds[model]) for model, runs in waiting.items() if runs)
+    return f"  {duration(left / at_once)} left"
+
+
 def _train(plans: Sequence[Plan], store: Store, scale: str, at_once: int, execute: Callable[..., None]) -> Counter[str]:
     ended: Counter[str] = Counter()
-    seconds = 0.0
-    total = sum(len(plan.runs) for plan in plans)
+    waiting = Counter(config.model for plan in plans for config in plan.runs)
+    seconds: dict[str, list[float]] = {model: [] for model in waiting}
+    total = waiting.total()
     out = console()
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     bar = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
     def done(config: Config, record: Record) -> None:
-        nonlocal seconds
         ended[record["status"]] += 1
-        seconds += record.get("seconds", 0.0)
-        n = ended.total()
-        left = duration(seconds / n * (total - n) / at_once)
+        waiting[config.model] -= 1
+        seconds[config.model].append(record.get("seconds", 0.0))
         took = duration(record.get("seconds", 0.0))
-        out.print(f"{n}/{total}  {config.slug}  {outcome(record)}  {took}  {left} left", soft_wrap=True)
+        left = time_left(waiting, seconds, at_once)
+        out.print(f"{ended.total()}/{total}  {config.slug}  {outcome(record)}  {took}{left}", soft_wrap=True)
         bar.advance(task)
 
     def say(line: str) -> None:

@@ -38,7 +38,7 @@ def sweep(
     seconds = estimates(todo, scale, results, place.device)
     at_once = place.at_once(len(todo))
     if unknown := dict.fromkeys(config.model for config in todo if config.digest not in seconds):
-        models = f"of {', '.join(unknown)}" if len({config.model for config in todo}) > 1 else "of this model"
+        models = f"of {' or '.join(unknown)}" if len({config.model for config in todo}) > 1 else "of this model"
         typer.echo(f"no estimate: no run {models} is recorded yet")
     else:
         total = duration(max(sum(seconds.values()) / at_once, max(seconds.values())))
