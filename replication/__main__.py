@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from bench.commands.show import table
 from bench.errors import UsageError, run_command, unknown
 from bench.sweeps.protocols import SCALES
 
@@ -32,13 +31,9 @@ def report(
         raise unknown("scale", scale, SCALES)
     findings = write_report() if scale is None else write_scale(scale)
     path = REPORT if scale is None else FOLDER / scale / REPORT
-    table = Table(
-        "claim", "", "verdict", "level", "scale", "n", title="Claims" if scale is None else f"Claims at scale {scale}"
-    )
-    for finding in findings:
-        row = finding.name.upper(), finding.claim.title, finding.verdict, finding.level, finding.scale
-        table.add_row(*row, str(finding.judgement.n))
-    Console().print(table)
+    rows = [(f.name.upper(), f.claim.title, f.verdict, f.level, f.scale, f.judgement.n) for f in findings]
+    title = "Claims" if scale is None else f"Claims at scale {scale}"
+    table(title, ("claim", "", "verdict", "level", "scale", "n"), rows)
     if scale is None:
         metrics.write(findings)
     print(f"report: {path.resolve()}")
@@ -97,13 +92,13 @@ def replicate(
     from replication.full import GPU, written_estimates
 
     text = written_estimates()
-    table = Table(*text.columns, title=f"The full replication (scale gpu) needs a GPU; estimated for an {GPU}")
-    for row in text.itertuples(index=False):
-        table.add_row(*row)
-    Console().print(table)
+    title = f"The full replication (scale gpu) needs a GPU; estimated for an {GPU.upper()}"
+    table(title, text.columns, text.itertuples(index=False))
     print("No GPU found. On a machine with one, `make replicate` runs all of it and resumes after an interruption.")
     print("On a cluster: `make replicate CLUSTER=slurm.yaml`; see docs/cluster.md.")
-    print("On a CPU: `make repro` (minutes), or `make repro SCALE=cpu` (real images, hours; recorded runs are kept).")
+    print(
+        "On a CPU: `make repro` (minutes), or `make repro SCALE=cpu` (real images, up to 30 hours; recorded runs stay)."
+    )
 
 
 @app.command()

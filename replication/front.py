@@ -41,8 +41,9 @@ the whole 95% interval over at least five seeds lies on its side of the limit, *
 other side, and *inconclusive* if the interval contains the limit. A claim is supported if all its conditions are, and
 not supported if any of them is not supported. Each verdict has a *level*, which says how close its runs are to the
 paper's: `paper` is the authors' network, data, optimiser settings, batch size and epochs (all runs of linear networks);
-`full` is their network and data with at least a fifth of their epochs; `reduced` is anything less. Runs at level
-`reduced` neither confirm nor refute the paper.
+`full` is their network and data in full size, but not their training in full length: at least a fifth of their epochs;
+`reduced` is anything less. Runs at level `reduced` neither confirm nor refute the paper;
+their verdicts read *holds at reduced scale*, *does not hold at reduced scale* and *open*.
 """
 EFFORT = """\
 **What was easy.** The learning rule is short to state and runs on any linear or convolutional layer; linear networks

@@ -1,5 +1,6 @@
 """Judges every claim by its records, and writes tables, figures and the report."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,11 @@ def write_scale(scale: str) -> list[Finding]:
         titled(figure, [f.label for f in asking], read, [f.level for f in asking])
         save(figure, numbers, folder / "figures" / name)
     tuning.write(scale, FOLDER)
-    verdicts = f"# Results at scale `{scale}`\n\n{pipe_table(summary(findings, folder).text)}"
+    page_one = os.path.relpath(REPORT, folder)
+    intro = (
+        f"Each claim is judged on the runs of this scale alone. [{REPORT}]({page_one}) explains verdicts and levels."
+    )
+    verdicts = f"# Results at scale `{scale}`\n\n{intro}\n\n{pipe_table(summary(findings, folder).text)}"
     sections = [verdicts, *_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
     write_text(folder / "REPORT.md", "\n".join(filter(None, sections)))
     return findings

@@ -14,7 +14,7 @@ from bench.sweeps.protocols import protocol
 from replication.authors import authors_number
 from replication.claims.base import Judgement, Part
 from replication.findings import Finding, anchor
-from replication.results import FOLDER, Results
+from replication.results import FOLDER, LARGEST_FIRST, Results
 from replication.survey import has_figure
 from replication.tables import pipe_table
 
@@ -110,7 +110,8 @@ def runs_of(found: Results) -> str:
     name, scale = found.experiment.name, found.scale
     lost = found.recorded - sum(cell.ok for cell in found.cells)
     counted = f", {lost} of them diverged or failed (counted against the rule)" if lost else ""
-    rerun = f"to repeat: `bench sweep {name} --scale {scale}`, then `make report`"
+    report = "make report" if scale in LARGEST_FIRST else f"python -m replication --scale {scale}"
+    rerun = f"to repeat: `bench sweep {name} --scale {scale}`, then `{report}`"
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
     return f"*Runs.* {recorded}{counted}; {rerun}."
 

@@ -19,7 +19,7 @@ class Level(StrEnum):
     PAPER = "paper"
     """The authors' network, data, optimiser settings, batch size and epochs."""
     FULL = "full"
-    """The authors' network and data, at least a fifth of their epochs."""
+    """The authors' network and data in full size, at least a fifth of their epochs."""
     REDUCED = "reduced"
     """Anything less: slim networks, short schedules, other data."""
 

@@ -55,6 +55,8 @@ def test_figures_show_every_run(name):
     assert len(numbers) == 2 * len(cells)
     drawn = numbers["remaining_loss" if name == "linear-rank" else "minus_bp"]
     assert set(drawn) <= {*points, 0.0}
+    partly_logarithmic = any(ax.get_yscale() == "symlog" for ax in figure.axes)
+    assert ("log scale beyond" in figure.axes[0].get_ylabel()) == partly_logarithmic
 
 
 def test_a_rule_has_one_colour_in_every_panel_of_the_overview():

@@ -15,6 +15,8 @@ POINTS = "test accuracy minus bp (points)"
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
 LINEAR = 2.0
 """Points up to which the axis is linear; beyond, it is logarithmic, so that a failing rule hides no other."""
+AXIS = f"test accuracy minus bp\n(points, log scale beyond ±{LINEAR:g})"
+"""Label of that axis."""
 
 
 def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def over_the_rank(
     for style, (label, cells) in enumerate(curves.items()):
         curve(left, cells, bp, full, label, style, shift=SHIFT ** (style - (len(curves) - 1) / 2))
     rank_axis(left, ranks, full if None in ranked else None)
-    left.set(xlabel=xlabel, ylabel=POINTS)
+    left.set(xlabel=xlabel, ylabel=AXIS)
     if right:
         for place, cell in enumerate(beside):
             _setting(right, place, cell, bp)
@@ -113,7 +115,7 @@ def by_setting(ax: Axes, results: Results) -> None:
         _setting(ax, row, cell, bp, across=True)
     ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
     ax.invert_yaxis()
-    ax.set(xlabel=POINTS)
+    ax.set(xlabel=AXIS)
     ax.grid(axis="y", linewidth=0.3)
     reference(ax, bp, across=True)
     points_axis(ax, across=True)

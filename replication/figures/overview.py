@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.stats import mean_interval
-from replication.figures._against_bp import POINTS, curve, points_axis, reference, seeds_of
+from replication.figures._against_bp import AXIS, curve, points_axis, reference, seeds_of
 from replication.figures.base import SHIFT, legend, rank_axis, signs
 from replication.results import Cell, Results
 from replication.verdicts import lowest
@@ -32,7 +32,7 @@ def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
         level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
         ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
         ax.set_title(f"{NAMES.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
-    axes[0].set_ylabel(POINTS)
+    axes[0].set_ylabel(AXIS)
     legend(figure, axes, *signs())
     return figure, pd.concat(frames)
 

@@ -33,6 +33,8 @@ SIGNS: dict[str, dict[str, Any]] = {
 TICKS = (0, 0.5, 1), ("0", ".5", "1")
 ROW = 0.55
 """Inches per setting."""
+HEAD, FOOT = 0.5, 0.55
+"""Inches above the settings, for the two title lines, and below them."""
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
@@ -40,10 +42,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     cells = [cell for cell in results.cells if cell.ok]
     channels = channels_of(cells)
     shown = min(SHOWN, len(channels["channel"].unique())) or 1
-    height = ROW * max(len(cells), 1)
-    figure = Figure(figsize=(ROW * shown + 5.6, height + 0.9))
+    height = HEAD + ROW * max(len(cells), 1) + FOOT
+    figure = Figure(figsize=(ROW * shown + 5.6, height))
     fields, *strips, kinds = figure.subplots(1, 4, sharey=True, width_ratios=(ROW * shown, 2.0, 2.0, 1.6))
-    figure.subplots_adjust(wspace=0.08, left=0, right=1, bottom=0.55 / (height + 0.9), top=1 - 0.35 / (height + 0.9))
+    figure.subplots_adjust(wspace=0.08, left=0, right=1, bottom=FOOT / height, top=1 - HEAD / height)
     for row, cell in enumerate(cells):
         _fields(fields, row, cell)
         here = channels[channels["setting"] == cell.label]
