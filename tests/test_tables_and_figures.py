@@ -17,6 +17,7 @@ from replication.authors import authors_number
 from replication.claims import CLAIMS
 from replication.figures import FIGURES
 from replication.results import results
+from replication.sections import runs_of
 from replication.tables import mode_strength, pipe_table
 
 
@@ -57,6 +58,13 @@ def test_figures_show_every_run(name):
     assert set(drawn) <= {*points, 0.0}
     partly_logarithmic = any(ax.get_yscale() == "symlog" for ax in figure.axes)
     assert ("log scale beyond" in figure.axes[0].get_ylabel()) == partly_logarithmic
+
+
+@pytest.mark.parametrize(
+    ("scale", "command"), [("cpu", "make report"), ("quick", "python -m replication --scale quick")]
+)
+def test_runs_are_repeated_with_the_command_that_reports_their_scale(scale, command):
+    assert runs_of(grid_of("linear", scale, {})).endswith(f"`bench sweep linear --scale {scale}`, then `{command}`.")
 
 
 def test_a_rule_has_one_colour_in_every_panel_of_the_overview():
