@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.sweeps.protocols import Choice, searches
-from replication.figures.base import save
+from replication.figures.base import legend, save
 from replication.results import FOLDER
 from replication.tables import pipe_table
 
@@ -24,8 +24,7 @@ HEADING = """\
 Each rule got the same number of trials, one seed each, judged by accuracy (%) on the validation split. The first round
 spreads its trials over the same ranges for every rule; the second searches around the best of the first. The table
 shows the best accuracy after 4 trials, 8, and so on: if it still rises at the end, more trials would help that rule.
-The last column names chosen settings at an end of the tried range. In the figures, a dotted line separates the rounds,
-a circle marks the chosen trial, and a triangle is a trial below the range of its panel.
+The last column names chosen settings at an end of the tried range.
 """
 STAGES = (4, 8, 12, 16)
 WORDS = {"lr": "learning rate", "weight_decay": "decay", "feedback_rate": "feedback rate"}
@@ -96,7 +95,7 @@ def draw(rules: Searches) -> Figure:
     """
     columns = min(COLUMNS, len(rules))
     rows = ceil(len(rules) / columns)
-    figure = Figure(figsize=(0.4 + 2.0 * columns, 0.5 + 1.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2.0 + 2.0 * columns, 0.5 + 1.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     numbers = trials_of(rules)
     for ax, (rule, found) in zip(axes.flat, rules.items(), strict=False):
@@ -107,6 +106,7 @@ def draw(rules: Searches) -> Figure:
         ax.remove()
     for ax in axes.flat[len(rules) - columns : len(rules)]:
         ax.tick_params(labelbottom=True)
+    legend(figure, axes.flat[: len(rules)])
     figure.supxlabel("trial")
     figure.supylabel("validation accuracy (%)")
     return figure
@@ -118,12 +118,15 @@ def _panel(ax: Axes, trials: pd.DataFrame, chosen: int) -> None:
     low = trials["accuracy"] < foot
     color = sns.color_palette()[0]
     dots: dict[str, Any] = {"color": "0.45", "linewidths": 0, "zorder": 3}
-    ax.scatter(trials["trial"][~low], trials["accuracy"][~low], s=12, **dots)
-    ax.scatter(trials["trial"][low], [foot + 0.03 * SPAN] * low.sum(), s=14, marker="v", **dots)
-    ax.step(trials["trial"], trials["best"].clip(lower=foot), where="post", color=color, linewidth=1.2, zorder=2)
-    ax.plot(chosen, top, "o", markersize=6, markerfacecolor="none", color=color, zorder=4)
+    best = trials["best"].clip(lower=foot)
+    ax.scatter(trials["trial"][~low], trials["accuracy"][~low], s=12, label="one trial", **dots)
+    if low.any():
+        at_foot = [foot + 0.03 * SPAN] * low.sum()
+        ax.scatter(trials["trial"][low], at_foot, s=14, marker="v", label="below the range", **dots)
+    ax.step(trials["trial"], best, where="post", color=color, linewidth=1.2, zorder=2, label="best so far")
+    ax.plot(chosen, top, "o", markersize=6, markerfacecolor="none", color=color, zorder=4, label="chosen")
     for last in trials.groupby("round")["trial"].max()[:-1]:
-        ax.axvline(last + 0.5, color="0.6", linestyle=":", linewidth=0.8, zorder=0)
+        ax.axvline(last + 0.5, color="0.6", linestyle=":", linewidth=0.8, zorder=0, label="second round from here")
     ax.set_ylim(foot, top + 0.1 * SPAN)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[4, 5, 10]))
     sns.despine(ax=ax)

@@ -140,7 +140,7 @@ def test_what_is_saved_copied_and_reported():
     twin, x = copy.deepcopy(network), inputs(network[0])
     torch.testing.assert_close(passed(twin[0], x, x, x), passed(network[0], x, x, x))
     report = bench.conversion_report(network)
-    assert report.under["0"] == ("MultiheadAttention", "LowDimensionalFeedback, rank 2", 6 * WIDTH * 2)
+    assert report.under["0"] == ("MultiheadAttention", "ldfa, rank 2", 6 * WIDTH * 2)
     assert report.weights_under == 4 * WIDTH * WIDTH and report.share_plain == 0
 
 

@@ -322,7 +322,7 @@ def test_the_report_says_what_is_under_the_rule_and_what_is_not_and_why():
     with pytest.warns(UserWarning, match="of the weights stay plain: print"):
         bench.convert(network, "ldfa", 2, exclude="3")
     report = bench.conversion_report(network)
-    assert report.under == {"2": ("Renamed", "LowDimensionalFeedback, rank 2", 4 * 2 + 2 * 4)}
+    assert report.under == {"2": ("Renamed", "ldfa, rank 2", 4 * 2 + 2 * 4)}
     assert isinstance(network[2], Renamed) and report.feedback == 16
     register = "bench.register_layer declares how such a layer's weight acts"
     assert {name: reason.split(":")[0] for name, (reason, _) in report.plain.items()} == {

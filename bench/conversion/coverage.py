@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from bench.errors import UsageError
 from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
+from bench.rules import RULES
 
 REGISTER = "bench.register_layer declares how such a layer's weight acts"
 ACCUMULATION = "'Accumulated gradients' in docs/your-own-network.md"
@@ -20,7 +21,8 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 class ConversionReport:
     """Which parts of a network are under a rule.
 
-    under: by layer name, its kind, its rule with rank, and its number of feedback parameters. plain: by module name,
+    under: by layer name, its kind, its rule (the class of a rule that is not built in) with rank, and its number of
+    feedback parameters. plain: by module name,
     for weights of two or more dimensions that are not under a rule, the reason and the number of weights.
     """
 
@@ -67,13 +69,18 @@ def conversion_report(network: nn.Module) -> ConversionReport:
     """Lists what in a network is under a rule, and what is not, with the reason. `print` it."""
     modules = dict(network.named_modules())
     under, plain, counted, weights_under = {}, {}, set(), 0
+    called = {RULES.get(name): name for name in RULES.built_in()}
     shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
     for name, layer in modules.items():
         if isinstance(layer, RuleLayer):
             feedback = sum(tensor.numel() for tensor in layer.feedback.values())
             rank = f", rank {layer.rank}" if layer.rule.ranked else ""
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
-            under[name] = (layer.plain.__name__, f"{type(layer.rule).__name__}{rank}{tied}", feedback)
+            under[name] = (
+                layer.plain.__name__,
+                f"{called.get(type(layer.rule), type(layer.rule).__name__)}{rank}{tied}",
+                feedback,
+            )
             weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
             counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
     for name, layer in modules.items():

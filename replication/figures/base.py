@@ -21,6 +21,7 @@ mpl.use("agg")
 STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
 sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=STYLE)
 
+NETWORKS = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
 SEED: dict[str, Any] = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bench.stats import Interval
 from replication.claims.e1 import LIMIT, steps_of
 from replication.figures._against_bp import POINTS, reference
-from replication.figures.base import MARKERS, interval_bar, legend
+from replication.figures.base import MARKERS, NETWORKS, interval_bar, legend
 from replication.results import Results
 
 FLOOR = 2 / 3
@@ -37,7 +37,7 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _authors(ax: Axes, steps: pd.DataFrame) -> None:
-    names = [f"{row.network.upper()} {row.setting}" for row in steps.itertuples()]
+    names = [f"{NETWORKS[row.network]} {row.setting}" for row in steps.itertuples()]
     ax.plot(steps["authors_flops"], names, "o", color="0.15", markersize=4, label="one setting")
     ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1, label=f"a saving of {1 - LIMIT:.0%}")
     ax.axvline(FLOOR, color="0.6", linestyle="--", linewidth=1, label="no error path at all")
@@ -47,7 +47,7 @@ def _authors(ax: Axes, steps: pd.DataFrame) -> None:
 
 def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
     for style, ((network, rule), here) in enumerate(steps.groupby(["network", "rule"], sort=False)):
-        name = f"{network}, {rule}"
+        name = f"{NETWORKS[network]}, {rule}"
         _curve(left, here, "minus_bp", name, style)
         _curve(right, here, "seconds", name, style)
     left.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1)

@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 
 from bench.stats import mean_interval
 from replication.figures._against_bp import AXIS, curve, points_axis, reference, seeds_of
-from replication.figures.base import SHIFT, legend, rank_axis, signs
+from replication.figures.base import NETWORKS, SHIFT, legend, rank_axis, signs
 from replication.results import Cell, Results
 from replication.verdicts import lowest
 
 RULES = ("ldfa", "ldfa-track")
-NAMES = {"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}
 XLABELS = {"cnn": "rank r, as a fraction of the channels"}
 
 
@@ -31,7 +30,7 @@ def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
         _panel(ax, cells, results.baseline)
         level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
         ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
-        ax.set_title(f"{NAMES.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
+        ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
     axes[0].set_ylabel(AXIS)
     legend(figure, axes, *signs())
     return figure, pd.concat(frames)
