@@ -6,6 +6,7 @@ from itertools import count
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from test_claims import around, grid_of, record
 
 from bench.data.linear_teacher import teacher
@@ -16,6 +17,7 @@ from replication import findings, report
 from replication.authors import authors_number
 from replication.claims import CLAIMS
 from replication.figures import FIGURES
+from replication.figures._against_bp import points_axis
 from replication.results import results
 from replication.sections import runs_of
 from replication.tables import mode_strength, pipe_table
@@ -58,6 +60,16 @@ def test_figures_show_every_run(name):
     assert set(drawn) <= {*points, 0.0}
     partly_logarithmic = any(ax.get_yscale() == "symlog" for ax in figure.axes)
     assert ("log scale beyond" in figure.axes[0].get_ylabel()) == partly_logarithmic
+
+
+@pytest.mark.parametrize(("low", "scale"), [(-3.1, "linear"), (-20.0, "symlog")])
+def test_the_points_above_bp_are_drawn_alike_in_all_panels_and_not_below_the_axis(low, scale):
+    axes = Figure().subplots(1, 2)
+    axes[0].plot([0, 1], [-1.0, 0.5])
+    axes[1].plot([0, 1], [low, 0.0])
+    points_axis(axes)
+    assert [ax.get_yscale() for ax in axes] == [scale, scale] and axes[1].get_ylim()[0] <= low
+    assert ("log scale" in axes[0].get_ylabel()) == (scale == "symlog") and not axes[1].get_ylabel()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from bench.stats import MARGIN, mean_interval
 from replication.figures.base import SEED, SHIFT, interval_bar, legend, over_rank, rank_axis, signs
@@ -13,10 +13,9 @@ from replication.results import Cell, Results
 
 POINTS = "test accuracy minus bp (points)"
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
+FAR = 6.0
+"""Points below bp from which the axis is logarithmic beyond `LINEAR` points, so that a failing rule hides no other."""
 LINEAR = 2.0
-"""Points up to which the axis is linear; beyond, it is logarithmic, so that a failing rule hides no other."""
-AXIS = f"test accuracy minus bp\n(points, log scale beyond ±{LINEAR:g})"
-"""Label of that axis."""
 
 
 def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
@@ -53,7 +52,7 @@ def over_the_rank(
     for style, (label, cells) in enumerate(curves.items()):
         curve(left, cells, bp, full, label, style, shift=SHIFT ** (style - (len(curves) - 1) / 2))
     rank_axis(left, ranks, full if None in ranked else None)
-    left.set(xlabel=xlabel, ylabel=AXIS)
+    left.set_xlabel(xlabel)
     if right:
         for place, cell in enumerate(beside):
             _setting(right, place, cell, bp)
@@ -61,7 +60,7 @@ def over_the_rank(
         right.set_xlim(-0.6, len(beside) - 0.4)
     for ax in filter(None, (left, right)):
         reference(ax, bp)
-    points_axis(left)
+    points_axis([left])
     legend(figure, filter(None, (left, right)), *signs())
     return figure, seeds_of(results.cells, bp)
 
@@ -84,13 +83,23 @@ def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> Non
     line(-MARGIN, color="0.25", linewidth=0.8, linestyle=(0, (1, 2)), label=limit, zorder=1)
 
 
-def points_axis(ax: Axes, *, across: bool = False) -> None:
-    """An axis that is linear near bp and logarithmic further away."""
-    axis, limits, put = (ax.xaxis, ax.get_xlim(), ax.set_xlim) if across else (ax.yaxis, ax.get_ylim(), ax.set_ylim)
-    (ax.set_xscale if across else ax.set_yscale)("symlog", linthresh=LINEAR)
-    axis.set_ticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
-    axis.set_minor_locator(NullLocator())
-    put(min(limits[0], -1.5), max(limits[1], 1.0))
+def points_axis(axes: Sequence[Axes], *, across: bool = False) -> None:
+    """The axis of the points above bp, alike in all panels, with its label at the first.
+
+    It is linear, or if a panel goes down to `FAR`, linear near bp and logarithmic further away.
+    """
+    limits = [ax.get_xlim() if across else ax.get_ylim() for ax in axes]
+    far = min(low for low, _ in limits) < -FAR
+    for ax, (low, high) in zip(axes, limits, strict=True):
+        axis, put = (ax.xaxis, ax.set_xlim) if across else (ax.yaxis, ax.set_ylim)
+        if far:
+            (ax.set_xscale if across else ax.set_yscale)("symlog", linthresh=LINEAR)
+        axis.set_major_locator(FixedLocator(TICKS) if far else MultipleLocator(1))
+        axis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
+        axis.set_minor_locator(NullLocator())
+        put(min(low, -1.5), max(high, 1.0))
+    first = axes[0].xaxis if across else axes[0].yaxis
+    first.set_label_text(f"test accuracy minus bp\n(points, log scale beyond ±{LINEAR:g})" if far else POINTS)
 
 
 def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, across: bool = False) -> None:
@@ -115,10 +124,9 @@ def by_setting(ax: Axes, results: Results) -> None:
         _setting(ax, row, cell, bp, across=True)
     ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
     ax.invert_yaxis()
-    ax.set(xlabel=AXIS)
     ax.grid(axis="y", linewidth=0.3)
     reference(ax, bp, across=True)
-    points_axis(ax, across=True)
+    points_axis([ax], across=True)
 
 
 def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:

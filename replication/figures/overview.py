@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.stats import mean_interval
-from replication.figures._against_bp import AXIS, curve, points_axis, reference, seeds_of
+from replication.figures._against_bp import curve, points_axis, reference, seeds_of
 from replication.figures.base import NETWORKS, SHIFT, legend, rank_axis, signs
 from replication.results import Cell, Results
 from replication.verdicts import lowest
@@ -31,7 +31,7 @@ def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
         level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
         ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
         ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
-    axes[0].set_ylabel(AXIS)
+    points_axis(axes)
     legend(figure, axes, *signs())
     return figure, pd.concat(frames)
 
@@ -62,7 +62,6 @@ def _panel(ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float]) -> None:
         ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label="95% interval of bp alone")
     rank_axis(ax, ranks, full if any(cell.rank is None for cell in cells) else None)
     reference(ax, {})
-    points_axis(ax)
 
 
 FIGURE = draw
