@@ -90,6 +90,10 @@ class Registry(Generic[T]):
                 return declared(self._path(name), self.kind.upper(), attribute, inherited)
         return getattr(self.get(name), attribute)
 
+    def name_of(self, offered: type) -> str:
+        """The name under which a built-in module offers a class; for any other class, its own. Imports nothing."""
+        return next((name for name in self.built_in() if self._path(name) == offered.__module__), offered.__name__)
+
     def check(self, name: str) -> None:
         """Raises `UsageError` if no module is called `name`, or if it is a plug-in that cannot be used."""
         if name not in self.built_in():

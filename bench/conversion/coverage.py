@@ -22,8 +22,8 @@ class ConversionReport:
     """Which parts of a network are under a rule.
 
     under: by layer name, its kind, its rule (the class of a rule that is not built in) with rank, and its number of
-    feedback parameters. plain: by module name,
-    for weights of two or more dimensions that are not under a rule, the reason and the number of weights.
+    feedback parameters. plain: by module name, for weights of two or more dimensions that are not under a rule, the
+    reason and the number of weights.
     """
 
     under: dict[str, tuple[str, str, int]] = field(default_factory=dict)
@@ -69,18 +69,13 @@ def conversion_report(network: nn.Module) -> ConversionReport:
     """Lists what in a network is under a rule, and what is not, with the reason. `print` it."""
     modules = dict(network.named_modules())
     under, plain, counted, weights_under = {}, {}, set(), 0
-    called = {RULES.get(name): name for name in RULES.built_in()}
     shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
     for name, layer in modules.items():
         if isinstance(layer, RuleLayer):
             feedback = sum(tensor.numel() for tensor in layer.feedback.values())
             rank = f", rank {layer.rank}" if layer.rule.ranked else ""
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
-            under[name] = (
-                layer.plain.__name__,
-                f"{called.get(type(layer.rule), type(layer.rule).__name__)}{rank}{tied}",
-                feedback,
-            )
+            under[name] = (layer.plain.__name__, f"{RULES.name_of(type(layer.rule))}{rank}{tied}", feedback)
             weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
             counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
     for name, layer in modules.items():

@@ -14,8 +14,9 @@ from replication.results import Cell, Results
 POINTS = "test accuracy minus bp (points)"
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
 FAR = 6.0
-"""Points below bp from which the axis is logarithmic beyond `LINEAR` points, so that a failing rule hides no other."""
+"""Points below bp from which an axis is partly logarithmic, so that a failing rule hides no other."""
 LINEAR = 2.0
+"""Points up to which such an axis is linear."""
 
 
 def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
