@@ -42,8 +42,8 @@ other side, and *inconclusive* if the interval contains the limit. A claim is su
 not supported if any of them is not supported. Each verdict has a *level*, which says how close its runs are to the
 paper's: `paper` is the authors' network, data, optimiser settings, batch size and epochs (all runs of linear networks);
 `full` is their network and data in full size, but not their training in full length: at least a fifth of their epochs;
-`reduced` is anything less. Runs at level `reduced` neither confirm nor refute the paper;
-their verdicts read *holds at reduced scale*, *does not hold at reduced scale* and *open*.
+`reduced` is anything less. Runs at level `reduced` neither confirm nor refute the paper; their verdicts read *holds at
+reduced scale*, *does not hold at reduced scale* and *open*.
 """
 EFFORT = """\
 **What was easy.** The learning rule is short to state and runs on any linear or convolutional layer; linear networks

@@ -63,6 +63,12 @@ def test_a_claim_that_fails_in_part_says_what_holds():
     sentence = judged("l2", HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS, HOLDS, FAILS).sentence
     assert "does not hold: random feedback, fixed or with Q trained, finds correct solutions once its rank" in sentence
     assert sentence.endswith("but at lower ranks it settles on wrong ones.")
+    assert judged("s1", HOLDS, HOLDS, OPEN, FAILS).sentence.endswith(
+        "the errors of `ldfa-hebb` do not align with those of backpropagation, P of `ldfa-hebb` loses more than half "
+        "of the error's energy and `ldfa-hebb` loses more than a point to the rule that reads the weights, but the "
+        "errors of `ldfa` align with those of backpropagation and P of `ldfa` keeps more than half of the error's "
+        "energy."
+    )
 
 
 def test_the_committed_words_are_those_of_the_committed_verdicts():

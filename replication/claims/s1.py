@@ -53,7 +53,7 @@ class LocalLearning(Claim):
                 told(
                     _final(cell, "kept_energy", "share of energy that P keeps", above=ENERGY),
                     f"P of {rule} loses more than half of the error's energy",
-                    f"P of {rule} keeps more than half of it",
+                    f"P of {rule} keeps more than half of the error's energy",
                 ),
                 told(
                     above(f"{cell.label} minus {reads_W.label}", accuracy),
