@@ -34,16 +34,17 @@ class Ablation(Claim):
             return above(f"{rule} minus {other}, r = {rank}", compare(ours, theirs, margin=0.0))
 
         from_error = compare(results.accuracy("ldfa", "2", output="error"), results.accuracy("ldfa", "2"))
+        parts: list[Part] = []
+        for other in ALONE:
+            found = [difference("ldfa", other, rank) for rank in RANKS]
+            alike = len({part.verdict for part in found}) == 1
+            for rank, part in zip(RANKS, found, strict=True):
+                where = "at both ranks" if alike else f"at rank {rank}"
+                alone = f"learning {other[-1].upper()} alone {where}"
+                worse, better = f"learning both P and Q is worse than {alone}", f"learning both is better than {alone}"
+                parts.append(told(part, worse, better))
         return Judgement(
-            parts=tuple(
-                told(
-                    difference("ldfa", other, rank),
-                    f"at rank {rank}, learning both P and Q is worse than learning {other[-1].upper()} alone",
-                    f"at rank {rank}, it is better than learning {other[-1].upper()} alone",
-                )
-                for rank in RANKS
-                for other in ALONE
-            ),
+            parts=tuple(parts),
             context=(
                 *(difference(rule, "fa-lowrank", rank) for rank in RANKS for rule in ALONE),
                 above(

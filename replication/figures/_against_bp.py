@@ -43,7 +43,7 @@ def over_the_rank(
     """A curve per entry of `curves` over rank, full rank at its end; the settings `beside` in a separate panel."""
     bp, beside = results.baseline, [cell for cell in beside if cell.records]
     figure = Figure(figsize=(7.2 + 0.3 * len(beside), 3.4), layout="constrained")
-    ranked = [cell.rank for cells in curves.values() for cell in cells]
+    ranked = [cell.rank for cells in curves.values() for cell in cells if cell.records]
     ranks = [rank for rank in ranked if rank]
     full = 2 * float(max(ranks, default=1))
     if beside:
