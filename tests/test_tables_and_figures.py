@@ -79,12 +79,16 @@ def test_runs_are_repeated_with_the_command_that_reports_their_scale(scale, comm
     assert runs_of(grid_of("linear", scale, {})).endswith(f"`bench sweep linear --scale {scale}`, then `{command}`.")
 
 
-def test_the_axis_of_the_ranks_ends_with_the_recorded_ones():
-    recorded = {"bp": around(59), "ldfa r=2": around(50), "ldfa r=10": around(58)}
-    figure, _ = FIGURES.get("mlp-ablation")(grid_of("mlp-ablation", "cpu", recorded))
-    ranks = figure.axes[0].xaxis
-    assert [tick.label1.get_text() for tick in ranks.get_major_ticks()] == ["2", "10"]
-    assert ranks.get_view_interval()[1] < 20
+@pytest.mark.parametrize(
+    ("figure", "experiment", "end"),
+    [("mlp-ablation", "mlp-ablation", ["10"]), ("mlp-dimension", "mlp-all-layers", ["10", "full"])],
+)
+def test_the_axis_of_the_ranks_ends_with_the_recorded_ones(figure, experiment, end):
+    recorded = {"bp": around(59), "ldfa r=2": around(50)} | {f"ldfa r={rank}": around(58) for rank in end}
+    drawn, _ = FIGURES.get(figure)(grid_of(experiment, "cpu", recorded))
+    ranks = drawn.axes[0].xaxis
+    assert [tick.label1.get_text() for tick in ranks.get_major_ticks()] == ["2", *end]
+    assert ranks.get_view_interval()[1] < 10 * 2 ** len(end)
 
 
 def test_a_rule_has_one_colour_in_every_panel_of_the_overview():

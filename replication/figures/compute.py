@@ -25,7 +25,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             for style, share in enumerate(SHARES):
                 _ratio(ax, place + 0.22 * (style - 1), row, f"{cost}_to_{share:.0%}", row[f"never_{share:.0%}"], style)
         ax.axvline(1, color="0.25", linewidth=1, zorder=1, label="bp")
-        ax.set(xlabel=f"{words} until then, relative to bp")
+        ax.set(xlabel=f"{words} until then,\nrelative to bp")
         ax.grid(axis="y", linewidth=0.3)
     axes[0].set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)

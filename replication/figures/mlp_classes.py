@@ -26,7 +26,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             over_rank(ax, here[here["classes"] == classes], "ratio", f"d = {classes}", style)
         ax.axhline(1, color="0.25", linewidth=1, zorder=0, label="bp")
         ax.axhline(FRACTION, linestyle=":", color="0.5", linewidth=1, zorder=0, label=f"{FRACTION:.0%} of bp")
-        rank_axis(ax, [cell.rank for cell in results.cells if cell.rank])
+        rank_axis(ax, [cell.rank for cell in results.cells if cell.rank and cell.records])
         ax.set(xlabel="rank r of every error channel", title=f"width {width}")
         ax.sharey(panels[0])
     if len(runs):

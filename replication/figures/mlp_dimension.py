@@ -12,9 +12,9 @@ from replication.results import Results
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A panel per hidden layer: the ratio to bp of `ldfa` over rank up to full rank, and of narrow bp as a line."""
     bp, narrow = results.cell("bp"), narrow_network(results)
-    ldfa = [cell for cell in results.cells if cell.config.rule == "ldfa" and not cell.options]
+    ldfa = [cell for cell in results.cells if cell.config.rule == "ldfa" and not cell.options and cell.records]
     ranks = [cell.rank for cell in ldfa if cell.rank]
-    full = 2.0 * max(ranks)
+    full = 2.0 * max(ranks, default=1)
     numbers = pd.DataFrame(
         [
             {"setting": cell.label, "rule": cell.config.rule, "rank": cell.rank, "seed": seed, "layer": layer}
