@@ -6,11 +6,11 @@ sees devices, generators, copies and waits. It does not see kernels, autocast, m
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +18,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from bench.training import graphs
 from bench.training.batches import Batches
 
 GPU, META = torch.device("cuda:0"), torch.device("meta")
@@ -172,16 +173,16 @@ class _Random:
 
 @contextmanager
 def gpu_that_is_not_there() -> Iterator[StandIn]:
-    """PyTorch believes that it has a GPU. From the second batch of an epoch of training on, all is `in_step`."""
+    """PyTorch believes that it has a GPU. From the second batch of an epoch of training on, all is `in_step`.
+
+    The second step is recorded as a CUDA graph, and computed once while it is.
+    """
     stand_in = StandIn()
 
-    def shuffled(
-        batches: Batches, *generators: Generator, shuffled=Batches.shuffled
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        made = shuffled(batches, *generators)
-        first = next(made)
+    def draws(batches: Batches, *generators: Generator, draws=Batches.draws) -> Iterator[tuple[Tensor, ...]]:
+        made = draws(batches, *generators)
+        yield next(made)
         stand_in.in_step = True
-        yield first
         yield from made
         stand_in.in_step = False
 
@@ -191,23 +192,29 @@ def gpu_that_is_not_there() -> Iterator[StandIn]:
         return made if device is None else made.to(device)
 
     says = {
+        "CUDAGraph": Mock(),
+        "Stream": Mock(),
         "_lazy_init": None,
         "current_device": 0,
+        "current_stream": Mock(),
         "get_device_name": "stand-in",
+        "graph": nullcontext(),
         "get_rng_state": torch.zeros(16, dtype=torch.uint8),
         "is_available": True,
         "is_bf16_supported": True,
         "reset_peak_memory_stats": None,
         "set_rng_state": None,
+        "stream": nullcontext(),
     }
     torch._C._ensureCUDADeviceGuardSet()
     with ExitStack() as stack:
         for name, answer in says.items():
             stack.enter_context(patch.object(torch.cuda, name, lambda *_, answer=answer, **__: answer))
+        stack.enter_context(patch.object(graphs, "WARM_UP", 1))
         stack.enter_context(patch.object(torch.cuda, "default_generators", (_Random(),)))
         stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: ["meta"]))
         stack.enter_context(patch.object(torch, "tensor", tensor))
-        stack.enter_context(patch.object(Batches, "shuffled", shuffled))
+        stack.enter_context(patch.object(Batches, "draws", draws))
         stack.enter_context(patch.object(Tensor, "device", property(stand_in.device)))
         stack.enter_context(patch.object(Tensor, "is_cuda", property(lambda tensor: true_device(tensor) == META)))
         stack.enter_context(stand_in)

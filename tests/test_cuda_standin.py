@@ -142,7 +142,7 @@ class Fault(NamedTuple):
     line: str
 
 
-ROWS = "rows = order[:, part].flatten()"
+ROWS = "rows = rows.flatten()"
 SELECTED = "inputs, targets = inputs.index_select(0, rows), targets[rows]"
 MIRRORED = "rows = torch.arange(n, device=images.device) + n * drawn"
 NOISE = "noise = W.new_empty(self.samples, W[0].numel()).normal_()"
@@ -150,10 +150,12 @@ CORRELATION = "correlation = (noise @ W.flatten(1).T).T @ noise / self.samples"
 STEP = "    optimiser.step()"
 FAULTS = {
     "arange": Fault(Flip, "apply", ", device=images.device", "", "two devices (add)", MIRRORED),
-    "index": Fault(Batches, "shuffled", "(orders).to(device)", "(orders)", "two devices (index_select)", SELECTED),
-    "draws": Fault(Batches, "shuffled", "(numbers).to(device)", "(numbers)", "two devices (add)", MIRRORED),
+    "index": Fault(
+        Batches, "batch", "rows = rows.flatten()", "rows = rows.flatten().cpu()", "two devices (index_select)", SELECTED
+    ),
+    "draws": Fault(Batches, "batch", "each.flatten(0, 1)", "each.flatten(0, 1).cpu()", "two devices (add)", MIRRORED),
     "copy": Fault(
-        Batches, "shuffled", "rows = order", "rows = order.cpu().to(device)", "copy to the GPU (_to_copy)", ROWS
+        Batches, "batch", "rows.flatten()", "rows.flatten().cpu().to(rows.device)", "copy to the GPU (_to_copy)", ROWS
     ),
     "item": Fault(
         bench.training.loop,
@@ -171,7 +173,7 @@ FAULTS = {
         "wait (_local_scalar_dense)",
         STEP,
     ),
-    "mask": Fault(Batches, "shuffled", "targets[rows]", "targets[rows[rows >= 0]]", "wait (index)", SELECTED),
+    "mask": Fault(Batches, "batch", "targets[rows]", "targets[rows[rows >= 0]]", "wait (index)", SELECTED),
     "generator": Fault(
         WeightMirror, "backward", "l_()", "l_(generator=torch.Generator())", "generator (normal_)", NOISE
     ),

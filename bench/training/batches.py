@@ -13,12 +13,16 @@ from bench.training.learner import DTYPES
 
 
 class Batches:
-    """Batches of a split on its device: images as normalised floats, targets unchanged."""
+    """Batches of a split on its device: images as normalised floats, targets unchanged.
 
-    def __init__(self, split: Split, data: Data, config: Config) -> None:
+    Their size is that of the run, but at least `least`.
+    """
+
+    def __init__(self, split: Split, data: Data, config: Config, least: int = 0) -> None:
         self.dtype = DTYPES[config.precision]
-        self.size = config.batch_size or len(split)
+        self.size = max(config.batch_size or len(split), least)
         self.epoch = min(len(split), config.epoch_examples or len(split))
+        self.whole = self.epoch == len(split) <= self.size
         self.augmentations = [augmentation(spec) for spec in config.augment]
         self.images = not data.regression
         if self.images:
@@ -42,24 +46,34 @@ class Batches:
 
         With M generators, M > 1, inputs and targets are (M, B, ...): the batches of the single generators, stacked.
         """
-        n, device, members = len(self.split), self.split.inputs.device, len(generators)
-        whole = self.epoch == n <= self.size
-        orders, draws = [], []
+        return (self.batch(*drawn) for drawn in self.draws(*generators))
+
+    def draws(self, *generators: Generator) -> Iterator[tuple[Tensor, ...]]:
+        """What the M generators determine of each batch of one training epoch, on the device of the split.
+
+        The rows of the split (M, B), then the random numbers of each augmentation (M, B, ...).
+        """
+        n, device = len(self.split), self.split.inputs.device
+        orders, numbers = [], []
         for generator in generators:
-            orders.append(torch.arange(n) if whole else torch.randperm(n, generator=generator))
-            draws.append([augmentation.draw(n, generator) for augmentation in self.augmentations])
-        order = torch.stack(orders).to(device)
-        drawn = [torch.stack(numbers).to(device) for numbers in zip(*draws, strict=True)]
+            orders.append(torch.arange(n) if self.whole else torch.randperm(n, generator=generator))
+            numbers.append([augmentation.draw(n, generator) for augmentation in self.augmentations])
+        drawn = [torch.stack(list(each)).to(device) for each in (orders, *zip(*numbers, strict=True))]
         for start in range(0, self.epoch, self.size):
             part = slice(start, min(start + self.size, self.epoch))
-            inputs, targets = self.split.inputs, self.split.targets
-            if not whole or members > 1:
-                rows = order[:, part].flatten()
-                inputs, targets = inputs.index_select(0, rows), targets[rows]
-            inputs = self._normalised(inputs, [numbers[:, part].flatten(0, 1) for numbers in drawn])
-            if members > 1:
-                inputs, targets = (tensor.unflatten(0, (members, -1)) for tensor in (inputs, targets))
-            yield inputs, targets
+            yield tuple(each[:, part] for each in drawn)
+
+    def batch(self, rows: Tensor, *numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of one batch, (B, ...), or (M, B, ...) for M > 1, from what was drawn for it."""
+        members = len(rows)
+        inputs, targets = self.split.inputs, self.split.targets
+        if not self.whole or members > 1:
+            rows = rows.flatten()
+            inputs, targets = inputs.index_select(0, rows), targets[rows]
+        inputs = self._normalised(inputs, [each.flatten(0, 1) for each in numbers])
+        if members > 1:
+            inputs, targets = (tensor.unflatten(0, (members, -1)) for tensor in (inputs, targets))
+        return inputs, targets
 
     def _normalised(self, inputs: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
         """Images (N, C, H, W) as floats, augmented with the numbers drawn, if any; features unchanged."""

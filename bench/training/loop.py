@@ -16,9 +16,10 @@ from bench.errors import one_line
 from bench.training import alignment, dimension
 from bench.training.batches import Batches
 from bench.training.checkpoints import UnusableCheckpoint, restore, save
+from bench.training.graphs import Graphed, own_stream
 from bench.training.learner import Trainee, build, data_of, step, stream
 from bench.training.length import FIRST_LOSSES
-from bench.training.optimisers import optimiser_of, scheduler_of
+from bench.training.optimisers import optimiser_of, scheduler_of, suit_device
 from bench.training.outcome import Outcome
 from bench.training.population import Population
 from bench.training.process import asked_to_pause
@@ -27,6 +28,8 @@ CHECKPOINT_SECONDS = 20.0
 """Minimum seconds between checkpoints."""
 CHECKPOINT_TIMES = 20
 """Minimum time between checkpoints, as a multiple of the time to write the last one."""
+GPU_TEST_BATCH = 1000
+"""Minimum number of examples that a GPU tests at once: the host needs as long for a small batch as for a large one."""
 
 
 @torch.inference_mode()
@@ -79,7 +82,8 @@ def train_together(
     """
 
     def attempt() -> list[Outcome]:
-        return _train(configs, device, checkpoint, deadline, progress, steps, draws)
+        with own_stream(device):
+            return _train(configs, device, checkpoint, deadline, progress, steps, draws)
 
     if checkpoint is None:
         return attempt()
@@ -139,7 +143,9 @@ class _Program:
         self.networks = nn.ModuleList(learner.network for learner in self.learners)
         self.optimiser = optimiser_of(config, self.trainee)
         self.scheduler = scheduler_of(config, self.optimiser)
-        self.batches, self.judged = (Batches(split, data, config) for split in (data.train, data.test))
+        self.batches = Batches(data.train, data, config)
+        self.judged = Batches(data.test, data, config, least=GPU_TEST_BATCH if data.on_gpu else 0)
+        self.graphed = Graphed(self._update) if data.on_gpu else None
         resets = self.learners[0].rule.resets
         self.reset_every = math.ceil(len(self.batches) / resets) if resets else 0
         gpus = torch.cuda.default_generators
@@ -155,6 +161,7 @@ class _Program:
         """Resumes from the checkpoint if there is one, else measures the untrained networks. Starts the clock."""
         if checkpoint is not None and checkpoint.exists():
             self.epoch = restore(checkpoint, self.runs, self.state, self.outcomes)
+            suit_device(self.optimiser)
         else:
             for outcome in self.outcomes:
                 if measures := self._measures(outcome):
@@ -173,20 +180,30 @@ class _Program:
         self.networks.train()
         self.generator.manual_seed(stream(self.config.seed, f"{draws} {self.epoch}"))
         generators = (Generator().manual_seed(stream(config.seed, f"epoch {self.epoch}")) for config in self.configs)
-        losses = []
-        for number, (inputs, targets) in enumerate(islice(self.batches.shuffled(*generators), most), 1):
-            loss, outputs = step(self.trainee, self.optimiser, inputs, targets, self.config.clip_gradients)
+        if self.graphed is not None:
+            self.graphed.forget()  # the learning rates have changed
+        update: Callable[..., Tensor] = self.graphed or self._update
+        losses: list[Tensor] = []
+        for number, drawn in enumerate(islice(self.batches.draws(*generators), most), 1):
+            loss = update(*drawn)
+            if len(losses) < FIRST_LOSSES:
+                losses.append(loss.clone())
             if self.reset_every and number % self.reset_every == 0:
                 for learner in self.learners:
                     learner.reset()
-            losses.append(loss)
-            examples = outputs.shape[-2]
-            self.totals[0] += loss * examples
-            self.totals[1] += examples
-            if self.batches.images:
-                self.totals[2] += (outputs.argmax(-1) == targets).sum(-1)
         self.scheduler.step()
         self._keep_first(losses)
+
+    def _update(self, *drawn: Tensor) -> Tensor:
+        """Makes a step on the batch `drawn` and adds it to the totals; returns the loss () or (M,)."""
+        inputs, targets = self.batches.batch(*drawn)
+        loss, outputs = step(self.trainee, self.optimiser, inputs, targets, self.config.clip_gradients)
+        examples = outputs.shape[-2]
+        self.totals[0] += loss * examples
+        self.totals[1] += examples
+        if self.batches.images:
+            self.totals[2] += (outputs.argmax(-1) == targets).sum(-1)
+        return loss
 
     def _keep_first(self, losses: list[Tensor]) -> None:
         known = self.steps_known

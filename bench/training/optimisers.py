@@ -25,7 +25,20 @@ def optimiser_of(config: Config, trainee: Trainee) -> torch.optim.Optimizer:
         groups.append({"params": feedback, "lr": config.lr * config.feedback_rate})
         if config.feedback_decay is not None:
             groups[1]["weight_decay"] = config.feedback_decay
-    return OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay)
+    optimiser = OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay)
+    suit_device(optimiser)
+    return optimiser
+
+
+def suit_device(optimiser: torch.optim.Optimizer) -> None:
+    """Lets CUDA graphs repeat the steps of an optimiser on a GPU, also if its state comes from a run on the CPU."""
+    for group in optimiser.param_groups:
+        if "capturable" not in group:
+            continue
+        group["capturable"] = group["params"][0].is_cuda
+        for parameter in group["params"]:
+            if "step" in (state := optimiser.state.get(parameter, {})):
+                state["step"] = state["step"].to(parameter.device)
 
 
 def scheduler_of(config: Config, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
