@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from bench.models import MODELS
 from bench.rules import RULES
 from bench.training import graphs, loop
-from bench.training.graphs import Graphed
+from bench.training.graphs import Graph
 from bench.training.loop import train_together
 
 SHORT = {"epochs": 3, "batch_size": 32, "epoch_examples": 168, "test_every": 1}
@@ -53,10 +53,10 @@ class Recording(TorchDispatchMode):
                 old.copy_(new)
 
 
-class GraphedProgram(loop._Program):
+class Graphed(loop._Program):
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
-        self.graphed = Graphed(self._update)
+        self.graph = Graph()
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def outcomes_on_recordings(*configs):
     with (
         patch.multiple(torch.cuda, CUDAGraph=new, graph=recorded, current_stream=lambda: None),
         patch.object(rmsprop, "_get_capturable_supported_devices", lambda: ["cpu"]),
-        patch.object(loop, "_Program", GraphedProgram),
+        patch.object(loop, "_Program", Graphed),
     ):
         found = outcomes(*configs)
     assert len(made) == 3

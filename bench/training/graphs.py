@@ -4,6 +4,7 @@ The host launches a kernel in about 10 µs and a small network's kernel takes 2 
 time mostly waits. A graph records the kernels of a step once and repeats them.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,43 +28,55 @@ def own_stream(device: str) -> Iterator[None]:
     outside.wait_stream(stream)
 
 
-class Graphed:
-    """A function of tensors on a GPU that changes other tensors in place, under `own_stream`.
+class Graph:
+    """Repeats a function of tensors on a GPU that changes other tensors in place, under `own_stream`."""
 
-    Its first calls run as they are. Then it is recorded, and repeated with the arguments of each call: numbers that
-    are not tensors, such as a learning rate, stay as they were until `forget`. Arguments of other shapes than the
-    recorded ones run as they are too.
-
-    A recorded call returns the same tensor each time, which the next call overwrites.
-    """
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+    def __init__(self) -> None:
         self.calls = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.recorded: torch.cuda.CUDAGraph | None = None
         self.arguments: list[Tensor] = []
         self.result: Tensor
 
     def forget(self) -> None:
         """The next call records the function again."""
-        self.graph = None
+        self.recorded = None
 
-    def __call__(self, *arguments: Tensor) -> Tensor:
+    def run(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        """Calls a function, always the same one.
+
+        The first calls run as they are. Then it is recorded, and repeated with the arguments of each call: numbers that
+        are not tensors, such as a learning rate, stay as they were until `forget`. Arguments of other shapes than the
+        recorded ones run as they are too. A recorded call returns the same tensor each time, which the next call
+        overwrites.
+        """
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self.function(*arguments)
-        if self.graph is None:
-            self._record(arguments)
+            return function(*arguments)
+        if self.recorded is None:
+            self._record(function, arguments)
         if any(held.shape != given.shape for held, given in zip(self.arguments, arguments, strict=True)):
-            return self.function(*arguments)
+            return function(*arguments)
         for held, given in zip(self.arguments, arguments, strict=True):
             held.copy_(given)
-        assert self.graph is not None
-        self.graph.replay()
+        assert self.recorded is not None
+        self.recorded.replay()
         return self.result
 
-    def _record(self, arguments: tuple[Tensor, ...]) -> None:
+    def _record(self, function: Callable[..., Tensor], arguments: tuple[Tensor, ...]) -> None:
         self.arguments = [argument.clone() for argument in arguments]
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
-            self.result = self.function(*self.arguments)
+        graph = torch.cuda.CUDAGraph()
+        with _no_collection(), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            self.result = function(*self.arguments)
+        self.recorded = graph
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python collects no garbage: a graph that is freed while another is recorded ends the recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.errors import one_line
 from bench.training import alignment, dimension
 from bench.training.batches import Batches
 from bench.training.checkpoints import UnusableCheckpoint, restore, save
-from bench.training.graphs import Graphed, own_stream
+from bench.training.graphs import Graph, own_stream
 from bench.training.learner import Trainee, build, data_of, step, stream
 from bench.training.length import FIRST_LOSSES
 from bench.training.optimisers import optimiser_of, scheduler_of, suit_device
@@ -145,7 +146,7 @@ class _Program:
         self.scheduler = scheduler_of(config, self.optimiser)
         self.batches = Batches(data.train, data, config)
         self.judged = Batches(data.test, data, config, least=GPU_TEST_BATCH if data.on_gpu else 0)
-        self.graphed = Graphed(self._update) if data.on_gpu else None
+        self.graph = Graph() if data.on_gpu else None
         resets = self.learners[0].rule.resets
         self.reset_every = math.ceil(len(self.batches) / resets) if resets else 0
         gpus = torch.cuda.default_generators
@@ -180,9 +181,10 @@ class _Program:
         self.networks.train()
         self.generator.manual_seed(stream(self.config.seed, f"{draws} {self.epoch}"))
         generators = (Generator().manual_seed(stream(config.seed, f"epoch {self.epoch}")) for config in self.configs)
-        if self.graphed is not None:
-            self.graphed.forget()  # the learning rates have changed
-        update: Callable[..., Tensor] = self.graphed or self._update
+        update: Callable[..., Tensor] = self._update
+        if self.graph is not None:
+            self.graph.forget()  # the learning rates have changed
+            update = partial(self.graph.run, update)
         losses: list[Tensor] = []
         for number, drawn in enumerate(islice(self.batches.draws(*generators), most), 1):
             loss = update(*drawn)
@@ -199,10 +201,11 @@ class _Program:
         inputs, targets = self.batches.batch(*drawn)
         loss, outputs = step(self.trainee, self.optimiser, inputs, targets, self.config.clip_gradients)
         examples = outputs.shape[-2]
-        self.totals[0] += loss * examples
-        self.totals[1] += examples
+        losses, seen, correct = self.totals.unbind()
+        losses.add_(loss * examples)
+        seen.add_(examples)
         if self.batches.images:
-            self.totals[2] += (outputs.argmax(-1) == targets).sum(-1)
+            correct.add_((outputs.argmax(-1) == targets).sum(-1))
         return loss
 
     def _keep_first(self, losses: list[Tensor]) -> None:
