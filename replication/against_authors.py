@@ -81,6 +81,15 @@ def table(grids: Iterable[Results]) -> Table:
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
 
+def sentence(grid: Results) -> str:
+    """How far our settings are from the authors' accuracies at the best epoch; empty if none is recorded."""
+    gaps = [
+        f"`{compared.cell.label}` {number(welch(_best(compared.cell).values(), compared.theirs), '+.2f')}"
+        for compared in _compared([grid])
+    ]
+    return f"Points from the authors' accuracy at the best epoch, as they report it: {', '.join(gaps)}." if gaps else ""
+
+
 def welch(ours: Iterable[float], theirs: pd.Series) -> Interval:
     """The mean of ours minus theirs with Welch's 95% interval, infinite below two values.
 

@@ -51,8 +51,8 @@ replicate in minutes on a laptop, with the authors' rates.
 
 **What was hard.** The paper prints few numbers: most had to be read off published plots, which show each run's best
 test accuracy over all epochs and so overstate accuracy. There are several versions of the rule, and the settings of the
-published results are not documented: dropout, epochs, rates and decay differ between public scripts. Full-length runs
-take days on a GPU.
+published results are not documented: dropout, epochs, rates and decay differ between public scripts. The CNN and the
+transformer need a GPU to train in full length.
 """
 
 
@@ -82,9 +82,9 @@ def _tally(findings: Sequence[Finding]) -> str:
 
 
 def _epochs(cell: Cell) -> str:
-    """The epochs of a cell, beside those of the authors; empty if they are the same."""
-    ours, authors = cell.config.epochs, protocol(cell.config.model, "paper").settings.get("epochs")
-    return f" for {ours} of {authors} epochs" if authors and ours != authors else ""
+    """The epochs of a cell, beside those of the authors if they are not the same."""
+    ours, authors = cell.config.epochs, protocol(cell.config.model, "paper").settings["epochs"]
+    return f" for {ours} of {authors} epochs" if ours != authors else f" for all {authors} epochs"
 
 
 def _items(group: Sequence[Finding]) -> str:

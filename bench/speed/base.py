@@ -3,19 +3,23 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from bench.training import graphs
+from bench.training.graphs import Graph, own_stream
+
 ROUNDS = 101
 """Maximum number of rounds per row."""
 LEAST_ROUNDS = 9
 SECONDS = 12.0
 """Seconds after which a row ends, if it has the minimum number of rounds."""
-WARM_UP = 3
-"""Warm-up rounds, not counted."""
+WARM_UP = graphs.WARM_UP + 1
+"""Warm-up rounds, not counted; in the last one a GPU records its graphs."""
 
 Device = Literal["cpu", "cuda"]
 Side = Callable[[], object]
@@ -81,9 +85,16 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 def alternate(sides: Mapping[str, Side], device: Device = "cpu", *, rounds: int | None = None) -> Rounds:
     """Runs the sides alternately, after a warm-up, until there are enough rounds; with `rounds` exactly that many,
-    without warm-up.
+    without warm-up. A GPU repeats them as CUDA graphs, as it does in training.
     """
-    done, timed = Rounds(), _on_gpu if device == "cuda" else _on_cpu
+    if device == "cuda":
+        with own_stream(device):
+            return _alternate({name: partial(Graph().run, side) for name, side in sides.items()}, _on_gpu, rounds)
+    return _alternate(sides, _on_cpu, rounds)
+
+
+def _alternate(sides: Mapping[str, Side], timed: Callable[..., None], rounds: int | None) -> Rounds:
+    done = Rounds()
     if rounds is None:
         for _ in range(WARM_UP):
             for side in sides.values():

@@ -5,12 +5,14 @@ from functools import partial
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from bench.config import Config
 from bench.speed.base import Device, Measurement, Row, alternate, quartiles
 from bench.speed.networks import images, of_protocol, settings
 from bench.training.batches import Batches
 from bench.training.costs import flops_of
+from bench.training.graphs import Graph, own_stream
 from bench.training.learner import build, placed, step
 from bench.training.optimisers import optimiser_of
 
@@ -35,13 +37,20 @@ def epoch(config: Config, device: Device = "cuda", examples: int = EXAMPLES) -> 
     learner = build(config, data)
     learner.network.to(device).train()
     optimiser, batches = optimiser_of(config, learner), Batches(data.train, data, config)
+
+    def update(*drawn: Tensor) -> Tensor:
+        loss, _ = step(learner, optimiser, *batches.batch(*drawn), config.clip_gradients)
+        return loss
+
     seconds = []
-    for number in range(EPOCHS + 1):
-        started = time.perf_counter()
-        for inputs, targets in batches.shuffled(torch.Generator().manual_seed(number)):
-            loss, _ = step(learner, optimiser, inputs, targets, config.clip_gradients)
-        loss.item()
-        seconds.append(time.perf_counter() - started)
+    with own_stream(device):
+        run = partial(Graph().run, update) if device == "cuda" else update
+        for number in range(EPOCHS + 1):
+            started = time.perf_counter()
+            for drawn in batches.draws(torch.Generator().manual_seed(number)):
+                loss = run(*drawn)
+            loss.item()
+            seconds.append(time.perf_counter() - started)
     later = seconds[1:]
     return Measurement(median(later), quartiles(later), EPOCHS, numbers={"batch_size": config.batch_size})
 

@@ -18,28 +18,20 @@ from bench.training.population import Population
 BATCH = 32
 SIZES = (1, 4, 16, 64)
 CPU_SIZES = (1, 2, 4, 8)
-WARM_UP = 3
-"""Steps before a step is captured as a graph."""
 
 
-def population(
-    device: Device = "cuda", sizes: Sequence[int] = SIZES, *, graph: bool = False, **changes: Any
-) -> Measurement:
-    """Seconds per step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32.
-
-    With `graph` the single step is a CUDA graph, which launches all its kernels together.
-    """
+def population(device: Device = "cuda", sizes: Sequence[int] = SIZES, **changes: Any) -> Measurement:
+    """Seconds per step of the largest population over those of as many single steps, MLP under `ldfa` at batch 32."""
     config = settings("mlp", "ldfa", "gpu", **({"batch_size": BATCH} | changes))
     sides = {f"{members} at once": _side(config, members, device) for members in sizes}
-    single = _side(config, 1, device, capturable=graph)
-    sides["alone"] = _graphed(single) if graph else single
+    sides["alone"] = _side(config, 1, device)
     most = max(sizes)
     return alternate(sides, device).measurement(
         lambda seconds: seconds[f"{most} at once"] / (most * seconds["alone"]), sizes=list(sizes)
     )
 
 
-def _side(config: Config, members: int, device: Device, *, capturable: bool = False) -> Side:
+def _side(config: Config, members: int, device: Device) -> Side:
     data = placed(images(config.batch_size), config, device)
     learners = [build(replace(config, seed=seed), data) for seed in range(members)]
     for learner in learners:
@@ -47,33 +39,17 @@ def _side(config: Config, members: int, device: Device, *, capturable: bool = Fa
     generators = [torch.Generator().manual_seed(seed) for seed in range(members)]
     inputs, targets = next(Batches(data.train, data, config).shuffled(*generators))
     trainee = Population(learners) if members > 1 else learners[0]
-    optimiser = optimiser_of(config, trainee)
-    for group in optimiser.param_groups:
-        group["capturable"] = capturable
-    return partial(step, trainee, optimiser, inputs, targets, config.clip_gradients)
+    return partial(step, trainee, optimiser_of(config, trainee), inputs, targets, config.clip_gradients)
 
 
-def _graphed(side: Side) -> Side:
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            side()
-    torch.cuda.current_stream().wait_stream(stream)
-    with torch.cuda.graph(graph):
-        side()
-
-    def replay(captured: Side = side) -> None:
-        """The graph holds only addresses; their contents live as long as the captured step."""
-        graph.replay()
-
-    return replay
-
-
-WHAT = f"MLP at batch {BATCH}: a step of {max(SIZES)} networks at once over as many of one"
 ROWS = [
-    Row("population", WHAT, population, 1 / 25, None, device="cuda"),
-    Row("population-graph", f"{WHAT}, as a CUDA graph", partial(population, graph=True), 1 / 6, None, device="cuda"),
+    Row(
+        "population",
+        f"MLP at batch {BATCH}: a step of {max(SIZES)} networks at once over as many of one",
+        population,
+        1 / 6,
+        device="cuda",
+    ),
     Row(
         "population-cpu",
         f"MLP at batch {BATCH}: a step of {max(CPU_SIZES)} networks at once over as many of one, on the CPU",

@@ -1,12 +1,13 @@
 """CUDA graphs: all kernels of a training step, launched at once.
 
-The host launches a kernel in about 10 µs and a small network's kernel takes 2 µs, so a GPU that is told one kernel at a
-time mostly waits. A graph records the kernels of a step once and repeats them.
+The host takes longer to launch a kernel than the GPU to run it if the network is small, so a GPU that is told one
+kernel at a time mostly waits. A graph records the kernels of a step once and repeats them.
 """
 
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,39 +36,38 @@ class Graph:
         self.calls = 0
         self.recorded: torch.cuda.CUDAGraph | None = None
         self.arguments: list[Tensor] = []
-        self.result: Tensor
+        self.result: Any
 
     def forget(self) -> None:
         """The next call records the function again."""
         self.recorded = None
 
-    def run(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    def run(self, function: Callable[..., Any], *arguments: Tensor) -> Any:
         """Calls a function, always the same one.
 
         The first calls run as they are. Then it is recorded, and repeated with the arguments of each call: numbers that
         are not tensors, such as a learning rate, stay as they were until `forget`. Arguments of other shapes than the
-        recorded ones run as they are too. A recorded call returns the same tensor each time, which the next call
+        recorded ones run as they are too. A recorded call returns the same tensors each time, which the next call
         overwrites.
         """
         self.calls += 1
         if self.calls <= WARM_UP:
             return function(*arguments)
-        if self.recorded is None:
-            self._record(function, arguments)
+        graph = self.recorded or self._record(function, arguments)
         if any(held.shape != given.shape for held, given in zip(self.arguments, arguments, strict=True)):
             return function(*arguments)
         for held, given in zip(self.arguments, arguments, strict=True):
             held.copy_(given)
-        assert self.recorded is not None
-        self.recorded.replay()
+        graph.replay()
         return self.result
 
-    def _record(self, function: Callable[..., Tensor], arguments: tuple[Tensor, ...]) -> None:
+    def _record(self, function: Callable[..., Any], arguments: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self.arguments = [argument.clone() for argument in arguments]
         graph = torch.cuda.CUDAGraph()
         with _no_collection(), torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
             self.result = function(*self.arguments)
         self.recorded = graph
+        return graph
 
 
 @contextmanager
