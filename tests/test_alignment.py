@@ -1,5 +1,6 @@
 """Measures along training: right by hand, against autograd on the plain network, and without a trace in the run."""
 
+import gc
 import math
 import time
 from dataclasses import replace
@@ -257,3 +258,14 @@ def test_the_probe_batch_is_bounded():
 
 def test_a_diverging_run_with_measures_ends_as_diverged():
     assert train(replace(CONFIG, lr=1e300, measure_every=1)).status == "diverged"
+
+
+def test_a_measure_leaves_nothing_in_memory():
+    learner, inputs, targets = learner_and_batch(under("ldfa"))
+    measure(learner, inputs, targets)
+    tensors = []
+    for _ in range(2):
+        measure(learner, inputs, targets)
+        gc.collect()
+        tensors.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
+    assert tensors[0] == tensors[1]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from bench.config import Config
 from bench.data import load_once
@@ -131,6 +132,14 @@ def test_convolutions_and_tokens(model, options, rule):
 
 
 def test_convolutions_of_images_in_colour(monkeypatch):
+    """Their batch norm is not given images with channels last, over which a GPU cannot map it."""
+    last = []
+
+    def batch_norm(x, *arguments, batch_norm=F.batch_norm):
+        last.append(torch._C._are_functorch_transforms_active() and x.stride(1) == 1 and x.shape[2] > 1)
+        return batch_norm(x, *arguments)
+
+    monkeypatch.setattr(F, "batch_norm", batch_norm)
     inputs = torch.randint(0, 256, (100, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     split = Split(inputs, torch.arange(100) % 10)
     monkeypatch.setattr("bench.training.learner.load_once", lambda name, seed: Data("colours", split, split, 10, {}))
@@ -138,6 +147,7 @@ def test_convolutions_of_images_in_colour(monkeypatch):
     changes = {"model": "cnn", "model_options": options, "batch_size": 20, "optimiser": "sgd", "lr": 0.01}
     configs = [replace(BASE, rank=rank, seed=seed, **changes) for seed, rank in enumerate(["1", "full"])]
     agree(train_together(configs), alone(configs))
+    assert last and not any(last)
 
 
 def test_resets_measures_and_tests_along_training():

@@ -7,6 +7,7 @@ width 64 and a classifier 512-256-10 on CIFAR-10.
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +45,8 @@ class CNN(Network):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last; vmap does not support this memory format
+        if not torch._C._are_functorch_transforms_active():  # a GPU cannot map batch norm over this memory format
+            x = x.contiguous(memory_format=torch.channels_last)
         for index, block in enumerate(self.blocks):
             x = block(x if index not in POOLED else F.max_pool2d(x, 2))
         return self.classifier(x.mean((2, 3)))

@@ -52,6 +52,8 @@ def observe(learner: Learner, inputs: Tensor, targets: Tensor, *, exact: bool = 
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         torch.manual_seed(SEED)
         step(learner, torch.optim.SGD(learner.network.parameters(), lr=0.0), inputs, targets)
+    for layer in learner.layers.values():
+        del layer.__dict__["respond"]  # else signals, autograd graph and layer refer to each other and are never freed
     return heard
 
 
