@@ -81,7 +81,7 @@ def table(grids: Iterable[Results]) -> Table:
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
 
 
-def sentence(grid: Results) -> str:
+def beside_authors(grid: Results) -> str:
     """How far our settings are from the authors' accuracies at the best epoch; empty if none is recorded."""
     gaps = [
         f"`{compared.cell.label}` {number(welch(_best(compared.cell).values(), compared.theirs), '+.2f')}"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from replication.against_authors import best_accuracy, section, table, welch
+from replication.against_authors import beside_authors, best_accuracy, section, table, welch
 from replication.authors import authors_experiments, authors_row
+from replication.claims.n2 import CLAIM
 from replication.results import results
 
 
@@ -48,6 +49,13 @@ def test_levels_stand_at_the_best_epoch_and_losses_are_against_bp_of_the_same_ne
 def test_without_records_the_section_says_so(grid):
     empty = replace(grid, cells=tuple(replace(cell, records={}) for cell in grid.cells))
     assert section(table([empty])).endswith("No such setting is recorded yet.\n")
+    assert beside_authors(empty) == ""
+
+
+def test_a_claim_says_how_far_its_settings_are_from_the_authors(grid):
+    text = beside_authors(grid)
+    assert "at the best epoch" in text and "`bp` +0.05 [" in text and "`ldfa r=10 dropout=0.0` -1.64 [" in text
+    assert text in CLAIM.judge(grid).notes
 
 
 def test_the_interval_is_that_of_welchs_test(grid):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.stats import compare
-from replication.against_authors import sentence
+from replication.against_authors import beside_authors
 from replication.claims.base import Claim, Judgement, above, agreeing, below, fa_fails, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
 
@@ -74,7 +74,7 @@ class AllLayers(Claim):
                 fa_fails(results),
                 below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
-            notes=(*notes, *filter(None, [sentence(results)])),
+            notes=(*notes, *filter(None, [beside_authors(results)])),
             remark=floor_remark(results),
         )
 
