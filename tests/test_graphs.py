@@ -120,8 +120,10 @@ CASES = [
     *(("mlp", rule, 3, "float32") for rule in SHARED if rule != "ldfa"),
     *((model, "ldfa", 1, "bfloat16") for model in ("mlp", "cnn", "vit")),
 ]
-CLOSE = {"float32": 1e-2, "bfloat16": 3e-2}
+CLOSE = {"float32": 1e-3, "bfloat16": 3e-2}
 """Relative difference allowed between losses within 18 steps: kernels that add in no fixed order differ a little."""
+CLOSE_RETINA = 1e-2
+"""Its RMSprop divides even the smallest gradients by their size; an H200 differed by 0.35% in the 18th step."""
 
 
 @needs_gpu
@@ -134,5 +136,6 @@ def test_a_gpu_repeats_steps(model, rule, members, precision, monkeypatch):
         repeated = outcomes(*configs, device="cuda")
     assert replay.call_count == 2 + 5 + 5
     monkeypatch.setattr(graphs, "WARM_UP", 99)
+    close = CLOSE_RETINA if model == "retina" else CLOSE[precision]
     for (status, losses, *_), (_, expected, *_) in zip(repeated, outcomes(*configs, device="cuda"), strict=True):
-        assert status == "ok" and losses == pytest.approx(expected, rel=CLOSE[precision])
+        assert status == "ok" and losses == pytest.approx(expected, rel=close)
