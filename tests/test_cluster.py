@@ -197,6 +197,17 @@ def test_submitits_debug_executor_gives_the_same_records(here):
 
 
 @pytest.mark.slow
+def test_the_jobs_of_all_experiments_are_submitted_at_once(here, tmp_path, capsys):
+    (tmp_path / "experiments/small.yaml").write_text(
+        TINY.replace("seeds: 3", "seeds: 1").replace("epochs: 3", "epochs: 2")
+    )
+    assert main([*SWEEP, "small", *here("local")]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("submitted", "1/4", "4/4"))]
+    assert [line.split(":")[0].split()[0] for line in said] == ["submitted", "submitted", "1/4", "4/4"]
+    assert len(files("results")) == 4
+
+
+@pytest.mark.slow
 def test_a_job_that_dies_at_once_is_one_line_with_the_last_of_its_log(here, capsys):
     assert main([*SWEEP, "--device", "cuda", *here()]) == 2
     error = capsys.readouterr().err

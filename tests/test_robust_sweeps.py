@@ -29,7 +29,7 @@ from bench.files import write_atomically
 from bench.records.store import Store
 from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.experiments import experiment as find_experiment
-from bench.sweeps.missing import missing
+from bench.sweeps.missing import Plan, missing
 from bench.sweeps.sharing import Claims
 from bench.training.process import Terminated
 
@@ -73,7 +73,8 @@ def sweep(folder, configs, prepare=lambda: None, done=lambda *_: None, workers=1
     options = {"device": "cpu", "deadline": math.inf, "done": done}
     try:
         with Workers(workers) as processes:
-            run_all(missing(configs, store, ["test"]), store, "test", "quick", workers=processes, **options)
+            plan = Plan("test", (), missing(configs, store, ["test"]))
+            run_all([plan], store, "quick", workers=processes, **options)
     except Terminated:
         sys.exit(143)
     except CannotWrite as error:

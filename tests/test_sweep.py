@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import random
+import textwrap
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.experiments import alternative, experiment, names
-from bench.sweeps.missing import missing
+from bench.sweeps.missing import Plan, missing
 
 CONFIG = Config(
     model="mlp", dataset="digits", rule="bp", model_options={"width": 16}, batch_size=128, epochs=10, augment=("flip",)
@@ -40,7 +41,7 @@ CONFIGS = [
 
 
 def sweep(folder, configs, plugins=None, population=1, room=None):
-    """A sweep that saves a checkpoint after every epoch.
+    """A sweep that saves a checkpoint after every epoch, of an experiment `test` or of those that `configs` names.
 
     `plugins` is a folder of further rules; memory holds `room` members of a population. What it says is in `said`.
     """
@@ -52,9 +53,10 @@ def sweep(folder, configs, plugins=None, population=1, room=None):
     store = Store(folder)
     options = {"device": "cpu", "population": population, "deadline": math.inf}
     with held_by_workers(folder), (folder / "said").open("a") as said, Workers(2) as workers:
-        todo = missing(configs, store, ["test"])
+        named = configs if isinstance(configs, dict) else {"test": configs}
+        plans = [Plan(name, (), missing(runs, store, [name])) for name, runs in named.items()]
         say = partial(print, file=said)
-        run_all(todo, store, "test", "quick", done=lambda *_: None, say=say, workers=workers, **options)
+        run_all(plans, store, "quick", done=lambda *_: None, say=say, workers=workers, **options)
 
 
 def scarce(room, train_program, configs, *arguments):
@@ -196,6 +198,48 @@ def test_populations_give_the_records_of_runs_one_by_one(tmp_path):
     assert sorted(said[2]) == [f"out of memory: {members} runs at a time from here on" for members in (2, 3)]
 
 
+def before_each_error(source):
+    """A rule like `bp` that runs `source` before it sends an error down."""
+    sends = f"{source.strip()}\nreturn super().backward(signals, feedback)"
+    return RAISES.replace('        raise ValueError("no error goes down")', textwrap.indent(sends, 8 * " "))
+
+
+MEETS = before_each_error("""
+import os, time
+from pathlib import Path
+own = Path(__file__).with_name(f"here-{os.getpid()}")
+own.touch()
+until = time.monotonic() + 60
+while len(list(own.parent.glob("here-*"))) < 2:
+    if time.monotonic() > until:
+        raise TimeoutError("alone")
+    time.sleep(0.01)
+""")
+ALONE = before_each_error("""
+import time
+from pathlib import Path
+lock = Path(__file__).with_name("lock")
+lock.mkdir()
+time.sleep(0.05)
+lock.rmdir()
+""")
+
+
+def test_a_free_worker_goes_on_to_the_next_experiment(tmp_path):
+    (tmp_path / "meets.py").write_text(MEETS)
+    config = replace(CONFIG, rule="meets", epochs=1)
+    finish(tmp_path / "results", {"one": [config], "two": [replace(config, seed=1)]}, tmp_path)
+    assert [json.loads(path.read_text())["status"] for path in Store(tmp_path / "results").paths()] == ["ok"] * 2
+
+
+def test_a_run_that_two_experiments_record_is_not_trained_twice_at_once(tmp_path):
+    (tmp_path / "alone.py").write_text(ALONE)
+    config = replace(CONFIG, rule="alone", epochs=1)
+    finish(tmp_path / "results", {"one": [config], "two": [config]}, tmp_path)
+    found = [json.loads(path.read_text()) for path in Store(tmp_path / "results").paths()]
+    assert [(record["experiment"], record["status"]) for record in found] == [("one", "ok"), ("two", "ok")]
+
+
 def test_members_of_a_population_that_fails_run_one_by_one(tmp_path):
     plugins = {"raises": RAISES, "refuses": REFUSES, "dies": DIES}
     for name, source in plugins.items():
@@ -276,11 +320,11 @@ def test_past_the_deadline_runs_pause_and_none_starts(tmp_path):
     deadline = time.monotonic() + 1
     options = {"device": "cpu", "deadline": deadline, "done": lambda *ended: told.append(ended)}
     with Workers(1) as workers:
-        run_all(configs, store, "test", "quick", workers=workers, **options)
+        run_all([Plan("test", (), configs)], store, "quick", workers=workers, **options)
         ((config, record),) = told
         assert config == configs[0] and record["status"] == "paused" and record["device"]["threads"] == 1
         assert not list(store.paths()) and store.checkpoint([config]).exists()
-        run_all(configs, store, "test", "quick", workers=workers, **options)
+        run_all([Plan("test", (), configs)], store, "quick", workers=workers, **options)
     assert len(told) == 1
 
 

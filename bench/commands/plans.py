@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -19,16 +19,8 @@ from bench.sweeps.estimate import estimate, timings
 from bench.sweeps.executors import local, slurm
 from bench.sweeps.executors.cluster import Cluster
 from bench.sweeps.groups import parts
-from bench.sweeps.missing import check
+from bench.sweeps.missing import Plan, check
 from bench.training.process import cores
-
-
-class Plan(NamedTuple):
-    """What is to be trained for an experiment or a tuning."""
-
-    name: str
-    reuses: Sequence[str]
-    runs: list[Config]
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class Place:
         seconds: Mapping[str, float],
         deadline: float,
     ) -> Counter[str]:
-        """Trains the plans in order, printing a line for each run; returns how many ended in which status.
+        """Trains the plans' runs in order, printing a line for each; returns how many ended in which status.
 
         `seconds` are the estimates of runs, by digest; `deadline` is as in `local.run_all`.
         """
@@ -133,9 +125,7 @@ def _train(plans: Sequence[Plan], store: Store, scale: str, at_once: int, execut
             check(plan.runs)
         with bar:
             task = bar.add_task("", total=total)
-            for plan in plans:
-                if plan.runs:
-                    execute(plan.runs, store, plan.name, scale, done=done, say=say, reuses=plan.reuses)
+            execute([plan for plan in plans if plan.runs], store, scale, done=done, say=say)
     except CannotWrite as error:
         raise CannotWrite(
             f"{error}; {ended['ok'] + ended['diverged']} runs recorded; the same command resumes the rest"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import typer
 
-from bench.commands.plans import Place, Plan, estimates, usable
+from bench.commands.plans import Place, estimates, usable
 from bench.commands.show import COST_COLUMNS, duration, in_words, left_out, table
 from bench.config import Config
 from bench.records.index import Index
 from bench.records.store import Store
 from bench.sweeps.experiments import Experiment, alternative
+from bench.sweeps.missing import Plan
 
 
 def sweep(
@@ -64,7 +65,7 @@ def show_estimate(
     device = gpu_called(gpu)
     grids = [found.configs(scale, alternative(0), results, claims=claims) for found in experiments]
     plans = _plans(experiments, grids, Store(results / scale))
-    rows = [[plan.name, *in_words(cost(plan.runs, device, workers))] for plan in plans]
+    rows = [[plan.experiment, *in_words(cost(plan.runs, device, workers))] for plan in plans]
     if len(plans) > 1:
         rows.append(["all", *in_words(cost([config for plan in plans for config in plan.runs], device, workers))])
     table(f"scale {scale} on one {device.name}, {workers} in parallel", ["experiment", *COST_COLUMNS], rows)
@@ -87,7 +88,7 @@ def _plans(
     for found, configs in zip(experiments, grids, strict=True):
         todo = index.missing(configs, [found.name, *found.reuses])
         show(found, configs, todo)
-        planned = {config.digest for plan in plans if plan.name in found.reuses for config in plan.runs}
+        planned = {config.digest for plan in plans if plan.experiment in found.reuses for config in plan.runs}
         plans.append(Plan(found.name, found.reuses, [config for config in todo if config.digest not in planned]))
     return plans
 

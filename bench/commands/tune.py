@@ -7,14 +7,14 @@ from pathlib import Path
 
 import typer
 
-from bench.commands.plans import Place, Plan, estimates, usable
+from bench.commands.plans import Place, estimates, usable
 from bench.commands.show import left_out, table
 from bench.config import Config
 from bench.errors import UsageError
 from bench.records.index import Index
 from bench.records.store import Record, Store
 from bench.sweeps.estimate import measured
-from bench.sweeps.missing import missing
+from bench.sweeps.missing import Plan, missing
 from bench.sweeps.protocols import searches
 from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
 

@@ -10,6 +10,7 @@ from bench.speed.base import Measurement, Row, alternate
 from bench.speed.networks import UNMEASURED
 from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.groups import run
+from bench.sweeps.missing import Plan
 from bench.sweeps.protocols import configure
 from bench.training.process import cores
 
@@ -31,9 +32,8 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
         def at_once() -> None:
             with Workers(processes) as workers:
                 run_all(
-                    configs,
+                    [Plan("speed", (), configs)],
                     store,
-                    "speed",
                     "quick",
                     device="cpu",
                     workers=workers,

@@ -2,11 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from bench.config import Config
 from bench.records.index import is_missing
 from bench.records.store import Record, Store
+
+
+class Plan(NamedTuple):
+    """The runs to train for an experiment or a tuning."""
+
+    experiment: str
+    reuses: Sequence[str]
+    """Experiments whose records count as this one's."""
+    runs: Sequence[Config]
+
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments of which a record makes a run unnecessary."""
+        return [self.experiment, *self.reuses]
 
 
 def missing(configs: Sequence[Config], store: Store, experiments: Sequence[str]) -> list[Config]:

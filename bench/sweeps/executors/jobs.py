@@ -27,7 +27,7 @@ from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps.executors import local
 from bench.sweeps.executors.cluster import Cluster
-from bench.sweeps.missing import missing
+from bench.sweeps.missing import Plan, missing
 from bench.training.process import Terminated
 
 REQUEUES = 1_000
@@ -64,10 +64,10 @@ class Job:
             raise UsageError("--device cuda: the job has no GPU; expected: gpus_per_node in the cluster file")
         store = Store(Path(self.folder))
         with local.Workers(self.workers) as workers:
+            plan = Plan(self.experiment, self.reuses, self.configs)
             local.run_all(
-                missing(self.configs, store, [self.experiment, *self.reuses]),
+                [plan._replace(runs=missing(plan.runs, store, plan.experiments))],
                 store,
-                self.experiment,
                 self.scale,
                 device=self.device,
                 workers=workers,
@@ -75,7 +75,6 @@ class Job:
                 deadline=math.inf,
                 done=lambda config, record: print(f"{config.slug}  {record['status']}", flush=True),
                 say=lambda line: print(line, flush=True),
-                reuses=self.reuses,
             )
 
     def checkpoint(self) -> Any:

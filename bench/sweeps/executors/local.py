@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from typing import Self
+from typing import NamedTuple, Self
 
 from bench.config import Config
 from bench.errors import CannotWrite, UsageError
 from bench.records.source import source
 from bench.records.store import Record, Store, failed_record
 from bench.sweeps.groups import ONE_BY_ONE, GpuLost, cut, parts, train_first
-from bench.sweeps.missing import is_final
+from bench.sweeps.missing import Plan, is_final
 from bench.sweeps.sharing import Claims
 from bench.training.process import PAUSE, Terminated, asked_to_pause, pause, pausing, train_alone
 
@@ -47,10 +47,18 @@ class Workers:
         self._stack.close()
 
 
+class Program(NamedTuple):
+    """Runs of a plan that train together."""
+
+    plan: Plan
+    runs: list[Config]
+    most: int | None
+    """How many of them at most; None for as many as fit into GPU memory."""
+
+
 def run_all(
-    configs: Sequence[Config],
+    plans: Sequence[Plan],
     store: Store,
-    experiment: str,
     scale: str,
     *,
     device: str,
@@ -59,13 +67,12 @@ def run_all(
     deadline: float,
     done: Callable[[Config, Record], None],
     say: Callable[[str], None] = lambda line: None,
-    reuses: Sequence[str] = (),
 ) -> None:
-    """Runs `configs` in order on `workers` and calls `done` with each as it ends.
+    """Trains the runs of `plans` in order on `workers` and calls `done` with each as it ends.
 
-    Each run is claimed before it is trained. A run that another sweep is training is waited for, and taken over if that
-    sweep is gone. A run that has been recorded in the meantime, in `experiment` or those that it `reuses`, is not
-    trained again.
+    The workers go on to the next plan as soon as they have nothing left to start in one. Each run is claimed before it
+    is trained. A run that another sweep is training is waited for, and taken over if that sweep is gone. A run that has
+    been recorded in the meantime, in its experiment or those that it reuses, is not trained again.
 
     `population` is the maximum number of runs trained as one program, None for as many as fit into GPU memory; `say` is
     called if that did not work. Past `deadline` (of `time.monotonic`), runs in progress are checkpointed and no new run
@@ -74,35 +81,46 @@ def run_all(
     be written, with `CannotWrite`. A run that cannot run, or whose process dies, is recorded as failed and keeps its
     checkpoint.
     """
-    store.check_names(experiment, configs)
-    queue = deque((program, population) for program in parts(configs, population))
-    running: dict[Future[tuple[list[Record], str]], tuple[list[Config], int | None, ProcessPoolExecutor]] = {}
-    elsewhere: list[tuple[list[Config], int | None]] = []
+    for plan in plans:
+        store.check_names(plan.experiment, plan.runs)
+    queue = deque(Program(plan, runs, population) for plan in plans for runs in parts(plan.runs, population))
+    running: dict[Future[tuple[list[Record], str]], tuple[Program, ProcessPoolExecutor]] = {}
+    elsewhere: list[Program] = []
     told, waiting, again = False, False, 0.0
     with ExitStack() as stack:
         stack.enter_context(pausing())
         claims = stack.enter_context(Claims(store, say))
 
-        def failed(config: Config, reason: str) -> Record:
-            record = failed_record(config, experiment, scale, device, reason)
-            store.write(record, store.path(experiment, config))
+        def fail(config: Config, plan: Plan, reason: str) -> Record:
+            record = failed_record(config, plan.experiment, scale, device, reason)
+            store.write(record, store.path(plan.experiment, config))
             return record
 
-        def claimed(program: list[Config], most: int | None) -> list[Config]:
-            """The runs of a program that this sweep is to train now."""
-            taken = [config for config in program if claims.take(config)]
-            if others := [config for config in program if config not in taken]:
-                elsewhere.append((others, most))
-            recorded = {c.digest: r for c in taken if (r := store.find(c, [experiment, *reuses])) and is_final(r)}
+        def following() -> Program | None:
+            """Takes the first program off the queue of which no run is being trained, for whatever experiment."""
+            busy = {config.digest for (_, runs, _), _ in running.values() for config in runs}
+            free = (program for program in queue if busy.isdisjoint(config.digest for config in program.runs))
+            if found := next(free, None):
+                queue.remove(found)
+            return found
+
+        def claimed(program: Program) -> Program:
+            """The part of a program that this sweep is to train now."""
+            taken = [config for config in program.runs if claims.take(config)]
+            if others := [config for config in program.runs if config not in taken]:
+                elsewhere.append(program._replace(runs=others))
+            experiments = program.plan.experiments
+            recorded = {c.digest: r for c in taken if (r := store.find(c, experiments)) and is_final(r)}
             for config in taken:
                 if config.digest in recorded:
                     claims.release(config)
                     done(config, recorded[config.digest])
-            return [config for config in taken if config.digest not in recorded]
+            return program._replace(runs=[config for config in taken if config.digest not in recorded])
 
-        def start(pool: ProcessPoolExecutor, program: list[Config], most: int | None) -> None:
-            job = pool.submit(train_first, program, most, store, experiment, scale, device, deadline, workers.number)
-            running[job] = program, most, pool
+        def start(pool: ProcessPoolExecutor, program: Program) -> None:
+            plan, runs, most = program
+            arguments = runs, most, store, plan.experiment, scale, device, deadline, workers.number
+            running[pool.submit(train_first, *arguments)] = program, pool
 
         try:
             while True:
@@ -110,15 +128,16 @@ def run_all(
                     queue.extend(elsewhere)
                     elsewhere.clear()
                     again = time.monotonic() + RETRY
-                while workers.idle and queue and time.monotonic() < deadline and not asked_to_pause():
-                    program, most = queue.popleft()
-                    if not (program := claimed(program, most)):
+                while workers.idle and time.monotonic() < deadline and not asked_to_pause():
+                    if not (program := following()):
+                        break
+                    if not (program := claimed(program)).runs:
                         continue
                     pool = workers.idle.pop()
                     try:
-                        start(pool, program, most)
+                        start(pool, program)
                     except BrokenProcessPool:  # its process died after its last run
-                        start(workers.another(), program, most)
+                        start(workers.another(), program)
                 if asked_to_pause() and not told:
                     told = True
                     for worker in multiprocessing.active_children():
@@ -127,13 +146,13 @@ def run_all(
                     if not elsewhere or time.monotonic() >= deadline or asked_to_pause():
                         break
                     if not waiting:
-                        waiting, first = True, elsewhere[0][0][0]
-                        runs = sum(len(program) for program, _ in elsewhere)
-                        say(f"waiting for {runs} runs that other sweeps train, {first.slug} by {claims.holder(first)}")
+                        waiting, first = True, elsewhere[0].runs[0]
+                        count, holder = sum(len(part.runs) for part in elsewhere), claims.holder(first)
+                        say(f"waiting for {count} runs that other sweeps train, {first.slug} by {holder}")
                     time.sleep(PATIENCE)
                     continue
                 for future in wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:
-                    program, most, pool = running.pop(future)
+                    (plan, runs, most), pool = running.pop(future)
                     try:
                         records, said = future.result()
                     except CannotWrite:
@@ -146,15 +165,16 @@ def run_all(
                             pool.shutdown(wait=False)
                             pool = workers.another()
                         reason = "its process died" if died else str(error)
-                        alone = most == 1 or len(program) == 1
-                        records, said = ([failed(program[0], reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
+                        alone = most == 1 or len(runs) == 1
+                        failed = [fail(runs[0], plan, reason)] if alone else []
+                        records, said = failed, "" if alone else ONE_BY_ONE.format(reason)
                     workers.idle.append(pool)
                     if said:
                         say(said)
                         most = max(1, len(records))
-                    rest = program[len(records) :]
-                    queue.extendleft((part, most) for part in reversed(cut(rest, most)))
-                    for config, record in zip(program, records, strict=False):
+                    rest = cut(runs[len(records) :], most)
+                    queue.extendleft(Program(plan, part, most) for part in reversed(rest))
+                    for config, record in zip(runs, records, strict=False):
                         claims.release(config)
                         done(config, record)
             if asked_to_pause():

@@ -10,7 +10,7 @@ from bench.errors import UsageError
 from bench.records.store import Record, Store, writable
 from bench.sweeps.executors.cluster import Cluster, packed
 from bench.sweeps.executors.jobs import Array, Job, Queue, arrays_of
-from bench.sweeps.missing import is_final
+from bench.sweeps.missing import Plan, is_final
 
 LOOK = 2.0
 """Seconds between checks for new records."""
@@ -19,9 +19,8 @@ ASK = 30.0
 
 
 def run_all(
-    configs: Sequence[Config],
+    plans: Sequence[Plan],
     store: Store,
-    experiment: str,
     scale: str,
     *,
     device: str,
@@ -31,40 +30,46 @@ def run_all(
     seconds: Mapping[str, float],
     done: Callable[[Config, Record], None],
     say: Callable[[str], None] = lambda line: None,
-    reuses: Sequence[str] = (),
     submit_only: bool = False,
 ) -> None:
-    """Submits those of `configs` that are in no job; unless `submit_only`, waits for all and calls `done` with each.
+    """Submits the plans' runs that are in no job; unless `submit_only`, waits for all and calls `done` with each.
 
     A job has `workers` processes; None means one per requested core on the CPU, and one on a GPU. `seconds` are the
     estimated times of runs, by digest; programs without an estimate get their own job. Raises `UsageError` if a job
     cannot be submitted, or if jobs ended before their runs did.
     """
     writable(store.folder)
-    experiments = [experiment, *reuses]
     queue = Queue(cluster, say)
-    arrays = [array for array in arrays_of(store) if array.experiment in experiments]
-    submitted = queue.submitted(arrays)
-    if submitted is None:
-        raise UsageError(f"{cluster.path}: {queue.problem}; cannot tell which jobs are queued, so none is submitted")
-    rest = [config for config in configs if config.digest not in submitted]
-    if joined := len(configs) - len(rest):
-        say(f"joined: {joined} runs are already in jobs")
     at_once = workers or (1 if device == "cuda" else cluster.parameters.get("cpus_per_task", 1))
-    before = {config.digest: store.find(config, experiments) for config in configs}
-    if rest:
-        folder, names = str(store.folder.resolve()), tuple(reuses)
-        jobs = [
-            Job(tuple(part), folder, experiment, names, scale, device, at_once, population)
-            for part in packed(rest, population, cluster, seconds, at_once)
-        ]
-        arrays.append(queue.submit(store, experiment, jobs))
-        say(f"submitted: {len(rest)} runs in {len(jobs)} jobs, {arrays[-1].name}")
+
+    def submit(plan: Plan) -> list[Array]:
+        """The arrays that have the plan's runs, with those that were in no job in a new one."""
+        arrays = [array for array in arrays_of(store) if array.experiment in plan.experiments]
+        submitted = queue.submitted(arrays)
+        if submitted is None:
+            unknown = f"{queue.problem}; cannot tell which jobs are queued, so none is submitted"
+            raise UsageError(f"{cluster.path}: {unknown}")
+        rest = [config for config in plan.runs if config.digest not in submitted]
+        if joined := len(plan.runs) - len(rest):
+            say(f"joined: {joined} runs are already in jobs")
+        if rest:
+            folder, reuses = str(store.folder.resolve()), tuple(plan.reuses)
+            jobs = [
+                Job(tuple(part), folder, plan.experiment, reuses, scale, device, at_once, population)
+                for part in packed(rest, population, cluster, seconds, at_once)
+            ]
+            arrays.append(queue.submit(store, plan.experiment, jobs))
+            say(f"submitted: {len(rest)} runs in {len(jobs)} jobs, {arrays[-1].name}")
+        return arrays
+
+    before = [{config.digest: store.find(config, plan.experiments) for config in plan.runs} for plan in plans]
+    arrays = [submit(plan) for plan in plans]
     if submit_only:
         return
-    waiting = {config.digest: config for config in configs}
     try:
-        _watch(waiting, before, store, experiments, queue, arrays, done, say)
+        for plan, records, of_plan in zip(plans, before, arrays, strict=True):
+            waiting = {config.digest: config for config in plan.runs}
+            _watch(waiting, records, store, plan.experiments, queue, of_plan, done, say)
     except KeyboardInterrupt:
         say("the jobs continue; the same command joins them")
         raise
