@@ -2,9 +2,10 @@
 
 `make soak`, or `python tests/soak.py --kills 50`. Nine of ten sweeps are the command `bench sweep` in a fork of a
 process that has imported everything; their workers are forks as well and save a checkpoint after each epoch. The tenth
-is the command as it is typed. A kill hits a sweep, a worker of it, both at once (SIGKILL), or asks the sweep to pause
-(SIGTERM). Once all runs are recorded they are compared with those of an undisturbed sweep, and killed anew from the
-start, until there were as many kills as asked. With `--folder` the count is kept there: the same command resumes.
+is the command as it is typed. Two experiments share a run. A kill hits a sweep, a worker of it, both at once (SIGKILL),
+or asks the sweep to pause (SIGTERM). Once all runs are recorded they are compared with those of an undisturbed sweep,
+and killed anew from the start, until there were as many kills as asked. With `--folder` the count is kept there: the
+same command resumes.
 """
 
 import argparse
@@ -29,11 +30,12 @@ from test_sweep import held_by_workers, wait_for_workers
 import bench.sweeps.executors.local
 import bench.training.loop
 from bench.cli import main
+from bench.config import Config
 from bench.records.store import Record, Store
 from bench.sweeps.experiments import experiment
-from bench.sweeps.missing import missing
+from bench.sweeps.missing import is_final
 
-EXPERIMENT = """
+TINY = """
 title: Tiny runs
 model: mlp
 scales:
@@ -42,9 +44,18 @@ scales:
     runs:
       - {rule: [bp, kp], epochs: 10, model_options: {width: 16}}
       - {rule: ldfa, rank: ["3", "B1=2"], epochs: 10, model_options: {width: 16}}
+"""
+ALSO = """
+title: A run of the other experiment, and one of its own
+model: mlp
+scales:
+  quick:
+    seeds: 2
+    runs:
+      - {rule: kp, epochs: 10, model_options: {width: 16}}
       - {rule: ldfa-direct, rank: "3", epochs: 10, model_options: {width: 16}}
 """
-NAME = "tiny"
+EXPERIMENTS = {"tiny": TINY, "also": ALSO}
 TYPED = 10
 """Of so many sweeps one is a command as it is typed."""
 LATEST = {"fork": 2.5, "typed": 15.0}
@@ -62,7 +73,7 @@ ASIDE = ("seconds", "peak_memory_bytes", "source", "seal")
 
 
 def arguments(folder: Path) -> list[str]:
-    return ["sweep", NAME, "--scale", "quick", "--workers", "2", "--results", str(folder)]
+    return ["sweep", *EXPERIMENTS, "--scale", "quick", "--workers", "2", "--results", str(folder)]
 
 
 def fork(folder: Path) -> None:
@@ -155,24 +166,26 @@ def disturb(folder: Path, kind: str, kills: int, moments: random.Random) -> Coun
 
 
 def records(folder: Path) -> list[Record | None]:
-    found = [Store(folder / "quick").find(config, [NAME]) for config in configs()]
+    found = [Store(folder / "quick").find(config, [name]) for name, config in configs()]
     return [record and {key: value for key, value in record.items() if key not in ASIDE} for record in found]
 
 
-def configs() -> list:
-    return experiment(NAME).configs("quick")
+def configs() -> list[tuple[str, Config]]:
+    """The runs of the sweep, each with its experiment."""
+    return [(name, config) for name in EXPERIMENTS for config in experiment(name).configs("quick")]
 
 
 def soak(folder: Path, kills: int, seed: int) -> None:
     """Kills so many times. Exits with status 1 where a record differs, or anything is left that should not be."""
-    (folder / f"{NAME}.yaml").write_text(EXPERIMENT)
+    for name, content in EXPERIMENTS.items():
+        (folder / f"{name}.yaml").write_text(content)
     os.environ["BENCH_EXPERIMENTS"] = str(folder)
     done, disturbed = folder / "killed.json", folder / "disturbed"
     killed = Counter(json.loads(done.read_text())) if done.exists() else Counter()
     expected, started, rounds = undisturbed(folder / "undisturbed"), time.monotonic(), 0
     print(f"undisturbed: {Counter(record['status'] for record in expected)}", flush=True)
     while killed.total() < kills:
-        while missing(configs(), Store(disturbed / "quick"), [NAME]):
+        while not all(map(is_final, records(disturbed))):
             moments = random.Random(f"{seed} {killed.total()}")
             kind = "typed" if moments.randrange(TYPED) == 0 else "fork"
             found = disturb(folder, kind, kills - killed.total(), moments)
@@ -181,7 +194,7 @@ def soak(folder: Path, kills: int, seed: int) -> None:
         if broken := [*disturbed.glob("*/checkpoints/*.broken"), *disturbed.rglob("*.tmp")]:
             sys.exit(f"left over: {broken}")
         pairs = zip(configs(), expected, records(disturbed), strict=True)
-        if wrong := [config.slug for config, record, other in pairs if record != other]:
+        if wrong := [f"{name} {config.slug}" for (name, config), record, other in pairs if record != other]:
             sys.exit(f"records that differ after {dict(killed)}: {wrong}")
         rounds += 1
         took = time.monotonic() - started
