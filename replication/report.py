@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from bench.files import write_text
@@ -24,6 +25,7 @@ from replication.tables import Table, csv, pipe_table, table_of
 REPORT = Path("REPORT.md")
 README = Path("README.md")
 OVERVIEW = FOLDER / "overview"
+OVERVIEWED = ("mlp-all-layers", "cnn-rank", "vit-rank")
 ELSEWHERE = """\
 ## Elsewhere
 
@@ -77,8 +79,7 @@ def write_report() -> list[Finding]:
         write_scale(scale)
     speed.write()
     findings = judge_claims()
-    by_name = {finding.name: finding for finding in findings}
-    save(*FIGURES.get("overview")(*(by_name[name].results[0] for name in ("n2", "c1", "t1"))), OVERVIEW)
+    save(*FIGURES.get("overview")(*_overviewed()), OVERVIEW)
     surveys = {name: found for name in _unclaimed() if (found := largest(name))}
     rates = error_rates.error_rates(error_rates.on_accuracy())
     used = {each.experiment.name: each for finding in findings for each in finding.results} | surveys
@@ -101,6 +102,12 @@ def write_report() -> list[Finding]:
     write_text(FOLDER / "error_rates.csv", csv(rates))
     write_text(speed.SPEED / "REPORT.md", speed.section())
     return findings
+
+
+def _overviewed() -> list[Results]:
+    """The experiments of the overview at each recorded scale, the largest first."""
+    pairs = product(OVERVIEWED, recorded_scales())
+    return [results(name, scale, FOLDER) for name, scale in pairs if scale in experiment(name).scales]
 
 
 def _unclaimed() -> list[str]:

@@ -96,7 +96,17 @@ def test_a_rule_has_one_colour_in_every_panel_of_the_overview():
     vit = grid_of("vit-rank", "cpu", {"bp": around(59), "ldfa-track r=8": around(58)})
     figure, _ = FIGURES.get("overview")(mlp, vit)
     colours = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.get_lines()}
-    assert colours["ldfa"] != colours["ldfa-track"]
+    assert colours["ldfa, level full"] != colours["ldfa-track, level reduced"]
+
+
+def test_the_overview_shows_every_level_that_is_near_the_paper_s():
+    recorded = {"bp": around(59), "ldfa r=10": around(58)}
+    paper, full, quick = (grid_of("mlp-all-layers", scale, recorded) for scale in ("paper", "cpu", "quick"))
+    for scales, levels in (((paper, full, quick), ["paper", "full"]), ((quick,), ["reduced"])):
+        figure, numbers = FIGURES.get("overview")(*scales)
+        drawn = {line.get_label() for line in figure.axes[0].get_lines()}
+        assert {f"ldfa, level {level}" for level in levels} == {label for label in drawn if label.startswith("ldfa")}
+        assert list(dict.fromkeys(numbers["level"])) == levels
 
 
 def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):

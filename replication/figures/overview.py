@@ -10,30 +10,45 @@ from bench.stats import mean_interval
 from replication.figures._against_bp import curve, points_axis, reference, seeds_of
 from replication.figures.base import NETWORKS, SHIFT, legend, rank_axis, signs
 from replication.results import Cell, Results
-from replication.verdicts import lowest
+from replication.verdicts import Level, lowest
 
 RULES = ("ldfa", "ldfa-track")
+LEVELS = [*Level]
 XLABELS = {"cnn": "rank r, as a fraction of the channels"}
 
 
-def draw(*networks: Results) -> tuple[Figure, pd.DataFrame]:
-    """A panel per network with runs, full rank at the end of each curve."""
-    shown = [results for results in networks if results.baseline and _curves(results)]
+def draw(*grids: Results) -> tuple[Figure, pd.DataFrame]:
+    """A panel per network with runs, full rank at the end of each curve; `grids` are at all scales, the largest first.
+
+    A panel has the largest scale of each level, and level reduced only where there is no other.
+    """
+    networks: dict[str, list[Results]] = {}
+    for results in grids:
+        networks.setdefault(results.experiment.model, []).append(results)
+    shown = [found for scales in networks.values() if (found := _by_level(scales))]
     figure = Figure(figsize=(3.2 + 2.6 * len(shown), 3.1), layout="constrained")
     if not shown:
         figure.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.4")
         return figure, seeds_of([], {})
     axes, frames = figure.subplots(1, len(shown), squeeze=False)[0], []
-    for ax, results in zip(axes, shown, strict=True):
-        model, cells = results.experiment.model, _curves(results)
-        frames.append(seeds_of(cells, results.baseline).assign(network=model, scale=results.scale))
-        _panel(ax, cells, results.baseline)
-        level, n = lowest(cell.level for cell in cells), max(len(cell.records) for cell in cells)
-        ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
-        ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, level {level}, n = {n}", fontsize=8)
+    for ax, found in zip(axes, shown, strict=True):
+        for level, results in found.items():
+            told = {"network": results.experiment.model, "scale": results.scale, "level": level}
+            frames.append(seeds_of(_curves(results), results.baseline).assign(**told))
+        _panel(ax, found)
     points_axis(axes)
     legend(figure, axes, *signs())
     return figure, pd.concat(frames)
+
+
+def _by_level(scales: Sequence[Results]) -> dict[Level, Results]:
+    found: dict[Level, Results] = {}
+    for results in scales:
+        if results.baseline and (cells := _curves(results)):
+            found.setdefault(lowest(cell.level for cell in cells), results)
+    if len(found) > 1:
+        found.pop(Level.REDUCED, None)
+    return found
 
 
 def _curves(results: Results) -> list[Cell]:
@@ -48,20 +63,27 @@ def _curves(results: Results) -> list[Cell]:
     ]
 
 
-def _panel(ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float]) -> None:
+def _panel(ax: Axes, found: Mapping[Level, Results]) -> None:
+    cells = [cell for results in found.values() for cell in _curves(results)]
     ranks = [cell.rank for cell in cells if cell.rank]
     full = 2 * float(max(ranks, default=1))
-    curves = {rule: [cell for cell in cells if cell.config.rule == rule] for rule in RULES}
-    drawn = [rule for rule, of_rule in curves.items() if of_rule]
-    for place, rule in enumerate(drawn):
-        shift = SHIFT ** (place - (len(drawn) - 1) / 2)
-        curve(ax, curves[rule], bp, full, rule, RULES.index(rule), shift)
-    interval = mean_interval(bp.values())
+    keys = [(level, rule) for level in found for rule in RULES]
+    curves = {key: [cell for cell in _curves(found[key[0]]) if cell.config.rule == key[1]] for key in keys}
+    drawn = [key for key in keys if curves[key]]
+    for place, (level, rule) in enumerate(drawn):
+        style, shift = len(RULES) * LEVELS.index(level) + RULES.index(rule), SHIFT ** (place - (len(drawn) - 1) / 2)
+        curve(ax, curves[level, rule], found[level].baseline, full, f"{rule}, level {level}", style, shift)
+    level, results = next(iter(found.items()))
+    interval = mean_interval(results.baseline.values())
     if interval.n > 1:
-        half = interval.high - interval.estimate
-        ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label="95% interval of bp alone")
+        half, label = interval.high - interval.estimate, f"95% interval of bp alone, level {level}"
+        ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label=label)
     rank_axis(ax, ranks, full if any(cell.rank is None for cell in cells) else None)
     reference(ax, {})
+    model, n = results.experiment.model, sorted({len(cell.records) for cell in cells})
+    ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
+    seeds = " to ".join(map(str, dict.fromkeys((n[0], n[-1]))))
+    ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, n = {seeds}", fontsize=8)
 
 
 FIGURE = draw
