@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.sweeps.experiments import experiment
 from replication.claims import CLAIMS
 from replication.claims.base import MORE, Claim, Judgement, Part, judged, results_for
-from replication.results import FOLDER, Results, results
+from replication.results import FOLDER, Results, recorded_scales, results
 from replication.verdicts import ClaimVerdict
 
 TOPICS = {
@@ -29,6 +29,8 @@ class Finding:
     claim: Claim
     results: tuple[Results, ...]
     judgement: Judgement
+    others: tuple["Finding", ...] = ()
+    """The same claim where its runs have another level, the largest scale first."""
 
     @property
     def label(self) -> str:
@@ -86,6 +88,21 @@ class Finding:
         return self.judgement.notes if self.settled else ()
 
     @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Sentences on each verdict at another level: the verdict with the deciding number, and the notes."""
+        return tuple(
+            " ".join([f"At level {other.level} it is {other.verdict}: {other.deciding}.", *other.notes])
+            for other in self.others
+        )
+
+    @property
+    def elsewhere_in_short(self) -> tuple[str, ...]:
+        """The verdicts at other levels, with the first note on each."""
+        return tuple(
+            " ".join([f"At level {other.level} it is {other.verdict}.", *other.notes[:1]]) for other in self.others
+        )
+
+    @property
     def named(self) -> str:
         """Label, verdict and level in brackets."""
         return f"({self.label}: **{self.verdict}**, level {self.level})"
@@ -123,15 +140,26 @@ def judge_claims(folder: Path = FOLDER, scale: str | None = None) -> list[Findin
     """
     claims = {name: CLAIMS.get(name) for name in CLAIMS.names()}
     if scale is None:
-        found = {name: results_for(claim, folder) for name, claim in claims.items()}
+        best = {name: _judge(name, claim, results_for(claim, folder)) for name, claim in claims.items()}
+        at_scales = [finding for each in recorded_scales(folder) for finding in judge_claims(folder, each)]
+        judgements = [replace(finding, others=_others(finding, at_scales)) for finding in best.values()]
     else:
-        found = {
-            name: tuple(results(each, scale, folder) for each in claim.experiments)
+        judgements = [
+            _judge(name, claim, tuple(results(each, scale, folder) for each in claim.experiments))
             for name, claim in claims.items()
             if all(scale in experiment(each).scales for each in claim.experiments)
-        }
-    judgements = [Finding(name, claims[name], each, judged(claims[name], *each)) for name, each in found.items()]
+        ]
     return [finding for _, group in topics(judgements) for finding in group]
+
+
+def _judge(name: str, claim: Claim, found: tuple[Results, ...]) -> Finding:
+    return Finding(name, claim, found, judged(claim, *found))
+
+
+def _others(finding: Finding, at_scales: Sequence[Finding]) -> tuple[Finding, ...]:
+    alike = [other for other in at_scales if other.name == finding.name and other.settled]
+    levels = {other.level: other for other in reversed(alike)}
+    return tuple(other for other in alike if other is levels[other.level] and other.level != finding.level)
 
 
 def topics(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:

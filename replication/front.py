@@ -88,13 +88,17 @@ def _epochs(cell: Cell) -> str:
 
 
 def _items(group: Sequence[Finding]) -> str:
-    """An item for each judged claim, with its first note if it is open, then one for the others."""
+    """An item for each judged claim, then one for the others.
+
+    A claim that is open has its first note; one that is judged at several levels has the other verdicts.
+    """
     judged = [finding for finding in group if finding.settled]
     told: set[str] = set()
     lines = []
     for finding in judged:
         first = finding.notes[:1] if finding.verdict_of is ClaimVerdict.OPEN else ()
-        lines.append(" ".join([finding.sentence, finding.named, *(note for note in first if note not in told)]))
+        notes = [note for note in first if note not in told]
+        lines.append(" ".join([finding.sentence, finding.named, *notes, *finding.elsewhere_in_short]))
         told.update(first)
     others: dict[str, list[str]] = {}
     for finding in group:
@@ -124,11 +128,11 @@ def page_one(findings: Sequence[Finding], start: Path) -> str:
 def _group(head: str, findings: Sequence[Finding], belongs: Callable[[ClaimVerdict], bool]) -> str:
     """A list of sentences under a heading, or "Nothing yet"; claims that are not run share an item."""
     here = [finding for finding in findings if belongs(finding.verdict_of)]
-    items = [
-        " ".join(filter(None, [f"- {finding.sentence} {finding.named}", finding.judgement.remark, *finding.notes]))
-        for finding in here
-        if finding.level
-    ]
+    items = []
+    for finding in here:
+        if finding.level:
+            said = [f"- {finding.sentence} {finding.named}", finding.judgement.remark]
+            items.append(" ".join(filter(None, [*said, *finding.notes, *finding.elsewhere])))
     waiting = [finding.label for finding in here if not finding.level]
     items += [f"- Not run yet: {', '.join(waiting)}."] if waiting else []
     return f"**{head}.**" + ("\n\n" + "\n".join(items) + "\n" if items else " Nothing yet.\n")

@@ -17,6 +17,7 @@ from replication.findings import Finding, anchor
 from replication.results import FOLDER, LARGEST_FIRST, Results
 from replication.survey import has_figure
 from replication.tables import pipe_table
+from replication.verdicts import ClaimVerdict
 
 SETTINGS = """\
 ## Settings, and where they differ from the paper's
@@ -85,6 +86,8 @@ def claim_section(finding: Finding, start: Path, tables: str | None = None) -> s
         beside = _parts("context, not part of the claim", judgement, judgement.context) if judgement.context else ""
     lines.append(_folded("The paper's statement, deviations and context", paper, *claim.deviations, beside, tables))
     if tables is None:
+        for other, said in zip(finding.others, finding.elsewhere, strict=True):
+            lines.append(f"{said} {_link(other.page(start), finding.heading)}")
         lines.append(_elsewhere(finding.page(start), finding.heading))
     return "\n\n".join(filter(None, lines)) + "\n"
 
@@ -102,7 +105,11 @@ def survey_section(found: Results, start: Path, tables: str | None = None) -> st
 
 
 def _elsewhere(page: Path, heading: str) -> str:
-    return f"{EVERY_SETTING}: [{page}]({page}#{anchor(heading)})"
+    return f"{EVERY_SETTING}: {_link(page, heading)}"
+
+
+def _link(page: Path, heading: str) -> str:
+    return f"[{page}]({page}#{anchor(heading)})"
 
 
 def runs_of(found: Results) -> str:
@@ -130,11 +137,11 @@ def _paper_numbers(finding: Finding) -> str:
 
 
 def _open(judgement: Judgement, found: Sequence[Results]) -> list[str]:
-    """The seeds that would settle the open conditions, and their cost; empty if all are settled."""
+    """The seeds that would settle an open claim, and their cost; empty if it is settled or they are not known."""
     needed = [part.seeds_needed for part in judgement.parts if part.seeds_needed]
     cells = [cell for each in found for cell in each.cells]
     seconds = [r["seconds"] for cell in cells for r in cell.records.values() if r["status"] == "ok"]
-    if not needed or judgement.remark or not seconds:
+    if judgement.verdict is not ClaimVerdict.OPEN or not needed or judgement.remark or not seconds:
         return []
     more = f"{max(needed)} seeds need {max(needed) - judgement.n} more runs of each compared setting"
     minutes = max(1, median(seconds) / 60)

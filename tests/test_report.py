@@ -9,7 +9,7 @@ import pytest
 
 from replication.claims import CLAIMS
 from replication.claims.base import Judgement, results_for
-from replication.findings import TOPICS, Finding, topics
+from replication.findings import TOPICS, Finding, judge_claims, topics
 from replication.front import lines, page_one, summary
 from replication.results import results
 from replication.sections import claim_section
@@ -80,6 +80,24 @@ def test_the_committed_words_are_those_of_the_committed_verdicts():
         assert (named in readme) == (row["verdict"] not in ("not run", "too few seeds"))
         assert (named in report) == (row["verdict"] != "not run")
         assert f"\n{row['sentence']}" in report[report.index(f"## {name}: ") :]
+
+
+def test_a_claim_judged_at_several_levels_tells_all_its_verdicts():
+    note = "At full rank, nothing is lost."
+    other = judged("n2", OPEN, HOLDS)
+    other = replace(other, judgement=replace(other.judgement, notes=(note, "And another.")))
+    finding = replace(judged("n2", FAILS, HOLDS, level=Level.PAPER), others=(other,))
+    section = claim_section(finding, Path())
+    assert f"At level full it is inconclusive: {other.deciding}. {note} And another. [results/cpu/REPORT.md]" in section
+    assert f"At level full it is inconclusive: {other.deciding}. {note} And another.\n" in page_one([finding], Path())
+    assert f"level paper) At level full it is inconclusive. {note}\n" in lines([finding])
+
+
+def test_the_other_verdicts_of_a_claim_are_of_other_levels():
+    for finding in judge_claims(ROOT / "results"):
+        levels = [finding.level, *(other.level for other in finding.others)]
+        assert len(levels) == len(set(levels)) and all(other.settled for other in finding.others)
+        assert finding.name != "n2" or levels == ["paper", "full"]
 
 
 def made_up():
