@@ -41,6 +41,10 @@ class Interval:
     n: int
 
 
+MANY_SEEDS = 50
+"""More seeds than that are not worth asking for: the difference is too close to the limit."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A rule minus its baseline over n shared seeds: the verdict by the t interval, and supporting numbers.
@@ -146,9 +150,9 @@ def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | Non
     """The smallest number of seeds, at least `MIN_SEEDS`, whose t interval at this spread and mean excludes -margin.
 
     This projects the observed values and is not a power: fresh seeds with the same mean resolve about half the time.
-    None if 1,000 seeds are too few.
+    None if `MANY_SEEDS` are too few.
     """
-    n = np.arange(MIN_SEEDS, 1001)
+    n = np.arange(MIN_SEEDS, MANY_SEEDS + 1)
     enough = n[_half_width(sd, n) < abs(difference + margin)]
     return int(enough[0]) if enough.size else None
 

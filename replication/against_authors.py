@@ -20,10 +20,11 @@ from replication.verdicts import Level
 TEXT = f"""\
 ## Against the authors' numbers
 
-Every setting of `replication/{PAPER.name}` that is recorded at scale `paper`. The authors report each run's best
-test accuracy over all epochs, so accuracies are compared at the best epoch; verdicts use the last epoch. The difference
-from theirs has Welch's 95% interval. The difference from backpropagation is paired by seed for our runs and unpaired
-for theirs. It is not known which dropout their published results used, so both are shown.
+Every setting of `replication/{PAPER.name}` that is recorded at scale `paper`. The authors report each run's best test
+accuracy over all epochs, so accuracies are compared at the best epoch; verdicts use the last epoch. Their number is
+the mean of their ten best runs, ours that of all runs. The difference from theirs has Welch's 95% interval. The
+difference from backpropagation is paired by seed for our runs and unpaired for theirs. It is not known which dropout
+their published results used, so both are shown.
 """
 NONE = "No such setting is recorded yet.\n"
 

@@ -1,5 +1,6 @@
 """How a rule's errors and feedback compare with those of backpropagation, from the records."""
 
+from collections.abc import Collection
 from math import nan
 from statistics import fmean
 
@@ -20,15 +21,16 @@ SHOWN = {
 }
 
 
-def over_layers(entry: dict, measure: str) -> float:
-    """Mean of a measure over the layers of an entry of the history; NaN if no layer has it."""
-    values = [layer[measure] for layer in entry.get("layers", {}).values() if layer[measure] is not None]
+def over_layers(entry: dict, measure: str, layers: Collection[str] | None = None) -> float:
+    """Mean of a measure over `layers`, or all, of an entry of the history; NaN if no layer has it."""
+    named = entry.get("layers", {}).items()
+    values = [layer[measure] for name, layer in named if layer[measure] is not None and name in (layers or [name])]
     return fmean(values) if values else nan
 
 
-def final(record: Record, measure: str) -> float:
-    """A measure at the end of training, averaged over the layers; the worst value if no layer has it."""
-    value = over_layers(record["history"][-1], measure)
+def final(record: Record, measure: str, layers: Collection[str] | None = None) -> float:
+    """A measure at the end of training, averaged over `layers` or all; the worst value if no layer has it."""
+    value = over_layers(record["history"][-1], measure, layers)
     return WORST[measure] if value != value else value
 
 

@@ -144,8 +144,8 @@ def compute_table(results: Results) -> Table:
     final accuracy, relative to bp.
 
     The parts are summed over the layers under the rule, and in the numbers also listed per layer; the whole step
-    includes the first layer. Seconds are the median over seeds, including tests and measures. bp must come first in
-    the experiment.
+    includes the first layer. Seconds, in the numbers alone, are the median over seeds, including tests, measures and
+    whatever else the machine did. bp must come first in the experiment.
     """
     numbers, text = [], []
     bp = results.cell("bp")
@@ -163,7 +163,6 @@ def compute_table(results: Results) -> Table:
         words = {"setting": f"`{cell.label}`"}
         words |= {f"{part.replace('_', ' ')} (MFLOP)": f"{count / 1e6:.1f}" for part, count in parts.items()}
         words |= {"whole step (MFLOP)": f"{flops_step / 1e6:.0f}", "relative to bp": f"{flops_step / whole:.3f}"}
-        words |= {"step (ms)": f"{1e3 * taken:.1f}"}
         for cost, unit in ((flops, "FLOPs"), (seconds, "seconds")):
             for share in SHARES:
                 found = ratios(cell, bp, of_bp(share), cost).values()
@@ -172,7 +171,9 @@ def compute_table(results: Results) -> Table:
                 row |= columns(f"{unit.lower()}_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}
                 if cost is flops:
                     least = f"≥ {interval.estimate:.2f} ({lost} of {interval.n} never)"
-                    words[f"{unit} to {share:.0%}, relative to bp"] = least if lost else number(interval)
+                    words[f"{unit} to {share:.0%} of bp's accuracy, relative to bp"] = (
+                        least if lost else number(interval)
+                    )
         numbers.append(row)
         text.append(words)
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))

@@ -1,7 +1,8 @@
 """How often a verdict would be wrong, by simulation, for n seeds and the spread of the records.
 
 The spread of an experiment is the standard deviation of the paired differences from backpropagation, pooled over its
-settings near backpropagation. n differences are drawn: normal, or resampled with replacement from the residuals of the
+settings of other rules near backpropagation on the same network; a setting that several experiments share counts in the
+first. n differences are drawn: normal, or resampled with replacement from the residuals of the
 records (difference minus the mean of its setting, divided by its experiment's spread, all experiments together), which
 shows the effect of skew and tails. The draws that get "matches" or "below" are counted; for normal differences the
 noncentral t distribution gives the exact rates.
@@ -43,7 +44,8 @@ def error_rates(found: Iterable[Results]) -> pd.DataFrame:
     Columns: experiment, scale, settings (that are near), spread (points), n, rate (which), true_difference (points),
     exact, normal and resampled (shares), error (the larger of the Monte Carlo standard errors of the last two).
     """
-    near = [(results, off) for results in found if len(off := residuals(results))]
+    counted: set[str] = set()
+    near = [(results, off) for results in found if len(off := residuals(results, counted))]
     if not near:
         return pd.DataFrame()
     spreads = [float(np.sqrt(np.mean(np.concatenate(off) ** 2))) for _, off in near]
@@ -64,14 +66,16 @@ def error_rates(found: Iterable[Results]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def residuals(results: Results) -> list[np.ndarray]:
+def residuals(results: Results, counted: set[str]) -> list[np.ndarray]:
     """Differences from bp minus their mean, for each setting whose mean is within `FAILS` points of bp.
 
-    They are scaled so that their mean square is the pooled variance.
+    They are scaled so that their mean square is the pooled variance. Settings in `counted`, by digest, are left out;
+    the others are added to it.
     """
-    bp = results.baseline
-    rules = [cell.accuracy for cell in results.cells if cell.label != "bp"]
-    differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule in rules]
+    rules = [cell for cell in results.cells if cell.config.rule != "bp" and cell.config.digest not in counted]
+    counted.update(cell.config.digest for cell in rules)
+    pairs = [(cell.accuracy, results.baseline_of(cell)) for cell in rules]
+    differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule, bp in pairs]
     near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILS]
     n = sum(map(len, near))
     return [(setting - setting.mean()) * np.sqrt(n / (n - len(near))) for setting in near]
@@ -107,5 +111,9 @@ How often {SEEDS[0]} seeds give a wrong "matches" or "below" if the true differe
 normal differences (in brackets: for the records' own differences, resampled). The spread, in points, is that of the
 paired differences from `bp` over the settings within {FAILS:g} points of it. `results/error_rates.csv` also has
 {SEEDS[1]} seeds.
+
+These are the rates of one condition. A claim with several is supported only if all hold, so it is supported by chance
+no more often. It is not supported if any one is not, which k conditions make up to k times as likely. Intervals and
+limits are not corrected for the number of conditions or claims.
 
 {pipe_table(table.reset_index().rename(columns={"spread": "spread (points)"}))}"""

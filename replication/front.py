@@ -29,25 +29,28 @@ SCOPE = """\
 ([arXiv:2502.20580](https://arxiv.org/abs/2502.20580)) claims that networks train as well as with backpropagation when
 the error that reaches each layer has only a few dimensions, r, and the feedback that carries it is learned.
 Backpropagation (`bp`) sends the error G of a layer with weights W down as G W; the paper's rule (`ldfa`) sends G P Q:
-P reduces the error to r numbers, Q spreads them over the layer below, and both learn by local rules. `fa-lowrank` keeps
-P and Q random and fixed; `ldfa-q` trains only Q. Our code is written from the paper; settings that the paper omits come
-from the authors' public scripts.
+P reduces the error to r numbers, Q spreads them over the layer below, and both learn by local rules. `fa-lowrank`
+keeps P and Q random and fixed; `ldfa-q` trains only Q, `ldfa-p` only P; in `ldfa-hebb` both follow the weight
+gradient, and `ldfa-track` reads W itself. `dfa` sends the error of the output to every layer directly, through fixed
+weights. d is the number of classes, s the dimension of the teacher that a linear network learns from. Our code is
+written from the paper; settings that the paper omits come from the authors' public scripts.
 """
 METHOD = """\
 **Method.** Each claim has a numeric criterion, fixed before its runs. All rules get the same tuning budget, on a
-validation split. Runs are paired by seed (data order, augmentation, initial weights), and test accuracy is compared
-after the last epoch: a rule *matches* backpropagation if it is less than a point worse. A condition is *supported* if
-the whole 95% interval over at least five seeds lies on its side of the limit, *not supported* if all of it lies on the
-other side, and *inconclusive* if the interval contains the limit. A claim is supported if all its conditions are, and
-not supported if any of them is not supported. Each verdict has a *level*, which says how close its runs are to the
-paper's: `paper` is the authors' network, data, optimiser settings, batch size and epochs (all runs of linear networks);
-`full` is their network and data in full size, but not their training in full length: at least a fifth of their epochs;
-`reduced` is anything less. Runs at level `reduced` neither confirm nor refute the paper; their verdicts read *holds at
-reduced scale*, *does not hold at reduced scale* and *open*.
+validation split; at scale paper the authors' settings stand instead. Runs are paired by seed (data order,
+augmentation, initial weights), and test accuracy is compared after the last epoch: a rule *matches* backpropagation
+if it is less than a point worse. A condition is *supported* if the whole 95% interval over at least five seeds lies
+on its side of the limit, *not supported* if all of it lies on the other side, and *inconclusive* if the interval
+contains the limit. A claim is supported if all its conditions are, and not supported if any of them is not supported.
+Each verdict has a *level*, which says how close its runs are to the paper's: `paper` is the authors' network, data,
+optimiser settings, batch size and epochs (all runs of linear networks); `full` is their network and data in full
+size, but not their training in full length: at least a fifth of their epochs; `reduced` is anything less. Runs at
+level `reduced` neither confirm nor refute the paper; their verdicts read *holds at reduced scale*, *does not hold at
+reduced scale* and *open*.
 """
 EFFORT = """\
 **What was easy.** The learning rule is short to state and runs on any linear or convolutional layer; linear networks
-replicate in minutes on a laptop, with the authors' rates.
+replicate in about an hour of one core, with the authors' rates.
 
 **What was hard.** The paper prints few numbers: most had to be read off published plots, which show each run's best
 test accuracy over all epochs and so overstate accuracy. There are several versions of the rule, and the settings of the
@@ -90,13 +93,13 @@ def _epochs(cell: Cell) -> str:
 def _items(group: Sequence[Finding]) -> str:
     """An item for each judged claim, then one for the others.
 
-    A claim that is open has its first note; one that is judged at several levels has the other verdicts.
+    A claim that is open, or judged at several levels, has its first note, and its other verdicts.
     """
     judged = [finding for finding in group if finding.settled]
     told: set[str] = set()
     lines = []
     for finding in judged:
-        first = finding.notes[:1] if finding.verdict_of is ClaimVerdict.OPEN else ()
+        first = finding.notes[:1] if finding.verdict_of is ClaimVerdict.OPEN or finding.others else ()
         notes = [note for note in first if note not in told]
         lines.append(" ".join([finding.sentence, finding.named, *notes, *finding.elsewhere_in_short]))
         told.update(first)

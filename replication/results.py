@@ -151,6 +151,12 @@ class Results:
         plain = (cell.accuracy for cell in self.cells if cell.config.rule == "bp" and not cell.options)
         return next(plain, {})
 
+    def baseline_of(self, cell: Cell) -> dict[int, float]:
+        """Test accuracy by seed of `bp` on the same network as a rule's cell, if the grid has it, else `baseline`."""
+        of_bp = (each for each in self.cells if each.config.rule == "bp" and cell.config.rule != "bp")
+        alike = (each.accuracy for each in of_bp if each.config.model_options == cell.config.model_options)
+        return next(alike, self.baseline)
+
     @property
     def pools(self) -> tuple[Pool, ...]:
         """The cells, with those of the same setting on different groups of equally many classes combined."""

@@ -32,12 +32,11 @@ def table_of(results: Results) -> Table:
 
 
 def accuracy_table(results: Results) -> Table:
-    """Test accuracy in percent, the paired difference with bp in percentage points, and the paper's number."""
-    bp = results.baseline
+    """Test accuracy in percent, the paired difference in points with bp on the same network, and the paper's number."""
     numbers, text = [], []
     for cell in results.cells:
         level = mean_interval(cell.accuracy.values())
-        versus = compare(cell.accuracy, bp)
+        versus = compare(cell.accuracy, results.baseline_of(cell))
         against = columns("minus_bp", versus.interval) | columns("bootstrap", versus.bootstrap)
         against |= {"minus_bp_iqm": versus.iqm, "power": versus.power}
         is_bp = cell.config.rule == "bp" and not cell.options

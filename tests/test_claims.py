@@ -30,10 +30,10 @@ def record(accuracy):
     if accuracy is nan:
         return {"status": "diverged"}
     config = {"model": "mlp", "dataset": "cifar10", "rule": "bp", "epochs": 2, "seed": 0}
-    history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2}]
-    costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0}
+    history = [{"epoch": 1, "test": {"accuracy": 0.9 * accuracy}}, {"epoch": 2, "accuracy": accuracy}]
+    costs = {"flops": {}, "flops_layers": {}, "flops_step": 10, "seconds": 1.0, "source": "0123456789ab"}
     trained = {"receptive_fields": {"ascent": [], "noise": [], "active": []}}
-    final = {"accuracy": accuracy}
+    final = {"accuracy": accuracy, "loss": 1.0}
     layers = {f"B{i}": {"participation_ratio": 9.0, "effective_rank": 9.0} for i in (1, 2, 3)}
     common = {"status": "ok", "config": config, "history": history, "final": final, "trained": trained}
     return common | costs | {"dimension": layers}
@@ -151,9 +151,10 @@ def test_rank_and_rule_share_what_is_lost():
     found = grid_of("mlp-all-layers", "cpu", GOOD | {"ldfa r=10": around(57), "ldfa r=full": around(58.4)})
     rank, rule = CLAIMS.get("n2").judge(found).context[:2]
     assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
-    of_rule, of_rank = CLAIMS.get("n2").judge(found).notes
-    assert of_rule == "At full rank, ldfa differs from bp by -0.60 [-0.60, -0.60] points, the rule's part."
-    assert of_rank.startswith("The rank's part: ldfa r=10 by -1.40")
+    note, fit = CLAIMS.get("n2").judge(found).notes
+    assert note.startswith("At full rank, ldfa differs from bp by -0.60 [-0.60, -0.60] points, the rule's part. ")
+    assert "The rank's part: ldfa r=10 by -1.40" in note
+    assert fit.endswith(": `ldfa` 57.0% with a test loss of 1.00, `bp` 59.0% with a test loss of 1.00.")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from bench.stats import Verdict, power_matches
 from replication import error_rates
 from replication.error_rates import DRAWS, rate, residuals, section
 from replication.results import results
+from replication.tables import accuracy_table
 
 
-def grid(noise, settings=(("ldfa r=10", -1.0), ("fa", -4.0), ("bp width=64", -9.0))):
+def grid(noise, settings=(("ldfa r=10", -1.0), ("fa", -4.0), ("kp", -9.0))):
     """The cpu grid of `mlp-all-layers`, its settings the given points above bp, but for rows of `noise`."""
     base = results("mlp-all-layers", "cpu")
     n = noise.shape[1]
@@ -65,9 +66,30 @@ def test_a_rate_counts_the_verdicts_of_compare(monkeypatch):
 
 def test_only_settings_near_bp_count_and_give_the_pooled_variance():
     noise = np.array([[-1.0, 0.0, 1.0], [-3.0, 0.0, 3.0], [-50.0, 0.0, 50.0]])
-    off = residuals(grid(noise))
+    off = residuals(grid(noise), set())
     assert len(off) == 2
     assert np.mean(np.concatenate(off) ** 2) == pytest.approx((1 + 9) / 2)
+
+
+def test_a_setting_that_experiments_share_counts_once():
+    counted = set()
+    assert len(residuals(NORMAL, counted)) == 2 and residuals(NORMAL, counted) == []
+
+
+def test_a_setting_is_compared_with_bp_on_its_own_network():
+    base, noise = results("mlp-all-layers", "paper"), np.array([-0.5, 0.0, 0.5])
+    seeds = np.arange(3.0)
+    accuracies = {"bp": 60 + seeds, "bp dropout=0.0": 59 - seeds, "ldfa r=10 dropout=0.0": 58 - seeds + noise}
+
+    def records(label):
+        return {s: {"status": "ok", "final": {"accuracy": a}} for s, a in enumerate(accuracies.get(label, []))}
+
+    filled = replace(base, cells=tuple(replace(cell, records=records(cell.label)) for cell in base.cells))
+    (off,) = residuals(filled, set())
+    assert off == pytest.approx(noise * np.sqrt(3 / 2))
+    row = accuracy_table(filled).text.set_index("setting").loc["`ldfa r=10 dropout=0.0`"]
+    assert row["minus bp (points)"].startswith("-1.00 [")
+    assert filled.baseline_of(filled.cell("bp", dropout=0.0)) == filled.baseline
 
 
 def test_the_section_has_a_row_for_each_experiment(rates):

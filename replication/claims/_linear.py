@@ -27,6 +27,11 @@ def cells_of(results: Results, rule: str, dataset: str, ranks: range) -> list[Ce
     return [cell for cell in of_rule if cell.rank in ranks]
 
 
+def losses(cell: Cell, otherwise: float = 100.0) -> list[float]:
+    """The remaining loss of each run in percent, `otherwise` for a run that diverged or failed."""
+    return [*cell.values(remaining_loss, otherwise).values()]
+
+
 def group(
     results: Results, rule: str, dataset: str, ranks: range, side: Literal["above", "below"], limit: float
 ) -> Part:
@@ -36,10 +41,7 @@ def group(
     """
     cells = cells_of(results, rule, dataset, ranks)
     against = 0.0 if side == "above" else 100.0
-    parts = [
-        bounded(f"r = {cell.rank}", cell.values(remaining_loss, against).values(), **{side: limit}, unit="%")
-        for cell in cells
-    ]
+    parts = [bounded(f"r = {cell.rank}", losses(cell, against), **{side: limit}, unit="%") for cell in cells]
     listed = ", ".join(str(cell.rank) for cell in cells)
     condition = f"{rule}, s = {dimension(dataset)}, r = {listed}: remaining loss {side} {limit:g}%"
     part = together(condition, parts, unit="%")

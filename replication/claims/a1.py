@@ -1,6 +1,6 @@
 """A1, a question of the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
-from bench.stats import compare
+from bench.stats import Verdict, compare, number
 from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told
 from replication.results import Cell, Results
 
@@ -52,8 +52,21 @@ class Ablation(Claim):
                     from_error,
                 ),
             ),
+            notes=_enough_alone(results),
             remark=floor_remark(results),
         )
+
+
+def _enough_alone(results: Results) -> tuple[str, ...]:
+    """A note for each rule that learns one factor and loses less than a point to learning both."""
+    notes = []
+    for rule in ALONE:
+        pairs = {r: (results.accuracy(rule, str(r)), results.accuracy("ldfa", str(r))) for r in RANKS}
+        lost = {rank: compare(*pair) for rank, pair in pairs.items()}
+        if found := [f"r = {r}: {number(c.interval, '+.2f')}" for r, c in lost.items() if c.verdict is Verdict.MATCHES]:
+            factor = rule[-1].upper()
+            notes.append(f"Learning {factor} alone loses less than a point ({rule} minus ldfa, {'; '.join(found)}).")
+    return tuple(notes)
 
 
 CLAIM = Ablation()

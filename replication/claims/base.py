@@ -196,7 +196,7 @@ def fa_fails(results: Results) -> Part:
 def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The losses of a rule at low ranks against `bp`, split in two: the rank's (against full rank), and the rule's.
 
-    A part for each low rank, then the rule's; a sentence on the rule's, one on the ranks', none if runs are missing.
+    A part for each low rank, then the rule's; a note on the rule's and the ranks', none if runs are missing.
     """
     rule = compare(full.accuracy, bp.accuracy)
     ranks = {cell.label: compare(cell.accuracy, full.accuracy) for cell in low}
@@ -208,7 +208,7 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
     if not (changes and rule.interval.n):
         return parts, ()
     return parts, (
-        f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part.",
+        f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part. "
         f"The rank's part: {', '.join(changes)} points.",
     )
 

@@ -1,6 +1,6 @@
 """H1: representations stay high-dimensional although the error is low-dimensional."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -15,7 +15,8 @@ KEPT = 0.8
 """Share of bp's dimension above which a representation counts as high-dimensional."""
 LAYERS = {"B1": "first", "B2": "second", "B3": "third"}
 """Hidden layers, by the label of the layer that receives their activity."""
-MEASURES = {"participation_ratio": "participation ratio", "effective_rank": "effective rank"}
+RATIO, RANK = "participation_ratio", "effective_rank"
+MEASURES = {RATIO: "participation ratio", RANK: "effective rank"}
 
 
 class Representations(Claim):
@@ -53,12 +54,13 @@ class Representations(Claim):
         width = narrow.config.model_options["width"]
         lowest = min((c for c in results.cells if c.config.rule == "ldfa" and c.rank), key=lambda cell: cell.rank or 0)
         others = [(cell, layer) for cell in (lowest, results.cell("ldfa", "full")) for layer in LAYERS]
+        plain = _without_dropout(results)
         return Judgement(
             parts=(
                 *(
                     told(
                         _kept(low, layer, ours[layer]),
-                        f"the {where} hidden layer loses over {1 - KEPT:.0%} of its dimension",
+                        f"the {where} hidden layer keeps {_share(ours[layer])} of its dimension, under {KEPT:.0%}",
                     )
                     for layer, where in LAYERS.items()
                 ),
@@ -71,8 +73,12 @@ class Representations(Claim):
                     for layer, where in LAYERS.items()
                 ),
             ),
-            context=tuple(_kept(cell, layer, over_bp(cell, bp, layer)) for cell, layer in others),
-            notes=(_left(ours, theirs, width),),
+            context=(
+                *(_kept(cell, layer, over_bp(cell, bp, layer)) for cell, layer in others),
+                *(_kept(cell, layer, over_bp(cell, baseline, layer)) for cell, baseline in plain for layer in LAYERS),
+                *(_kept(low, layer, over_bp(low, bp, layer, RANK), "effective rank") for layer in LAYERS),
+            ),
+            notes=(_left(ours, theirs, width), *_left_without_dropout(plain)),
             remark=floor_remark(results),
         )
 
@@ -93,9 +99,9 @@ class Representations(Claim):
         return Table(pd.DataFrame(numbers), pd.DataFrame(text)) if numbers else None
 
 
-def _kept(cell: Cell, layer: str, ratios: Mapping[int, float]) -> Part:
+def _kept(cell: Cell, layer: str, ratios: Mapping[int, float], measure: str = "dimension") -> Part:
     condition = (
-        f"dimension of the {LAYERS[layer]} hidden layer under {cell.label}, relative to bp (limit: above {KEPT:g})"
+        f"{measure} of the {LAYERS[layer]} hidden layer under {cell.label}, relative to bp (limit: above {KEPT:g})"
     )
     return bounded(condition, ratios.values(), above=KEPT)
 
@@ -105,15 +111,16 @@ def _above_narrow(layer: str, width: int, ours: Mapping[int, float], theirs: Map
     return above(condition, compare(ours, theirs, margin=0.0), unit="")
 
 
-def dimension(record: Record, layer: str, measure: str = "participation_ratio") -> float:
+def dimension(record: Record, layer: str, measure: str = RATIO) -> float:
     """Dimension of the activity that a layer receives; 0 for constant activity."""
     return record["dimension"][layer][measure] or 0.0
 
 
-def over_bp(cell: Cell, bp: Cell, layer: str) -> dict[int, float]:
-    """The participation ratio relative to bp by seed, for the seeds whose bp run ended well."""
-    ours = cell.values(lambda record: dimension(record, layer), 0.0)
-    theirs = {seed: dimension(record, layer) for seed, record in bp.records.items() if record["status"] == "ok"}
+def over_bp(cell: Cell, bp: Cell, layer: str, measure: str = RATIO) -> dict[int, float]:
+    """A measure of the dimension relative to bp by seed, for the seeds whose bp run ended well."""
+    ended = {seed: record for seed, record in bp.records.items() if record["status"] == "ok"}
+    ours = cell.values(lambda record: dimension(record, layer, measure), 0.0)
+    theirs = {seed: dimension(record, layer, measure) for seed, record in ended.items()}
     return {seed: value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)}
 
 
@@ -121,14 +128,33 @@ def _left(ours: Mapping[str, Mapping[int, float]], narrow: Mapping[str, Mapping[
     """The kept dimension as a sentence; empty without runs."""
     if not all([*ours.values(), *narrow.values()]):
         return ""
-    kept, left = (
-        "{}, {} and {}".format(*(f"{mean_interval(ratios[layer].values()).estimate:.0%}" for layer in LAYERS))
-        for ratios in (ours, narrow)
-    )
     return (
-        f"`ldfa` at r = 10 keeps {kept} of the dimension (participation ratio) that `bp` gives the three hidden "
-        f"layers; `bp` at width {width} keeps {left}."
+        f"`ldfa` at r = 10 keeps {_shares(ours)} of the dimension (participation ratio) that `bp` gives the three "
+        f"hidden layers; `bp` at width {width} keeps {_shares(narrow)}."
     )
+
+
+def _without_dropout(results: Results) -> list[tuple[Cell, Cell]]:
+    """`ldfa` at r = 10 and `bp`, both without the protocol's dropout; none if it has none, or without runs."""
+    if not results.cell("bp").config.model_options.get("dropout"):
+        return []
+    low, bp = (results.cell(*setting, dropout=0.0) for setting in (("ldfa", "10"), ("bp",)))
+    return [(low, bp)] if low.records and bp.records else []
+
+
+def _left_without_dropout(plain: Sequence[tuple[Cell, Cell]]) -> list[str]:
+    return [
+        f"Without dropout it keeps {_shares({layer: over_bp(cell, bp, layer) for layer in LAYERS})}."
+        for cell, bp in plain
+    ]
+
+
+def _shares(ratios: Mapping[str, Mapping[int, float]]) -> str:
+    return "{}, {} and {}".format(*(_share(ratios[layer]) for layer in LAYERS))
+
+
+def _share(ratios: Mapping[int, float]) -> str:
+    return f"{mean_interval(ratios.values()).estimate:.0%}"
 
 
 CLAIM = Representations()

@@ -1,5 +1,6 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
+from statistics import fmean
 from typing import Any
 
 from bench.stats import compare
@@ -37,8 +38,9 @@ class AllLayers(Claim):
         "Below scale paper, rates and decays are tuned for each rule at width 512, ranked rules at r = 10, with a "
         "separate rate for the feedback. At scale paper all use the authors' Adam at 6e-4 (bp 5e-4) and a weight decay "
         "of 4e-4, chosen on bp: their public scripts have 1e-6 to 7e-4, and which of them made the published results "
-        "is not recorded. The narrow network uses the settings of bp at width 512. The output layer has 10 outputs, so "
-        "a rank above 10 is capped at 10 there.",
+        "is not recorded. The narrow network uses the settings of bp at width 512. P starts with orthonormal "
+        "columns, the authors' uniform in ±1/sqrt(r). The output layer has 10 outputs: there a rank above 10 is capped "
+        "at 10, and at r = 10 P is square, cuts nothing and, starting orthonormal, stays fixed; the authors' learns.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
@@ -74,9 +76,21 @@ class AllLayers(Claim):
                 fa_fails(results),
                 below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
-            notes=(*notes, *filter(None, [beside_authors(results)])),
+            notes=(*notes, *filter(None, [beside_authors(results), _fit(results)])),
             remark=floor_remark(results),
         )
+
+
+def _fit(results: Results) -> str:
+    """How well both rules fit the training images, beside their test losses; empty without runs."""
+    told = []
+    for label in (("ldfa", "10"), ("bp",)):
+        runs = [run for run in results.cell(*label).records.values() if run["status"] == "ok"]
+        if not runs:
+            return ""
+        fits = fmean(run["history"][-1]["accuracy"] for run in runs)
+        told.append(f"`{label[0]}` {fits:.1f}% with a test loss of {fmean(run['final']['loss'] for run in runs):.2f}")
+    return f"Training accuracy over the last epoch: {', '.join(told)}."
 
 
 def _pairs(results: Results) -> dict[str, tuple[Cell, Cell]]:

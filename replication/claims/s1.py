@@ -1,6 +1,8 @@
 """S1: rules that use only signals at the synapse learn the feedback subspace."""
 
-from bench.stats import compare
+from collections.abc import Collection, Sequence
+
+from bench.stats import compare, mean_interval, number
 from replication.alignment import WORST, final, layer_table
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.results import Cell, Results
@@ -10,6 +12,8 @@ LOCAL = (("ldfa", "10"), ("ldfa-hebb", "10"))
 READS_W = ("ldfa-track", "10")
 ANGLE = 45.0
 ENERGY = 0.5
+CUT = ("B1", "B2")
+"""The layers whose error has more than 10 dimensions."""
 
 
 class LocalLearning(Claim):
@@ -53,7 +57,7 @@ class LocalLearning(Claim):
                 told(
                     _final(cell, "kept_energy", "share of energy that P keeps", above=ENERGY),
                     f"P of {rule} loses more than half of the error's energy",
-                    f"P of {rule} keeps more than half of the error's energy",
+                    f"P of {rule} keeps more than half of the error's energy on the mean over all layers",
                 ),
                 told(
                     above(f"{cell.label} minus {reads_W.label}", accuracy),
@@ -65,14 +69,35 @@ class LocalLearning(Claim):
         context = [
             _final(cell, "error_angle", "angle between the error and bp's", below=ANGLE, unit="°") for cell in others
         ]
-        return Judgement(tuple(parts), tuple(context), floor_remark(results))
+        cut = [results.cell(*setting) for setting in (*LOCAL, READS_W)]
+        for cell in cut:
+            words = f"share of energy that P keeps, mean of {' and '.join(CUT)}"
+            context.append(_final(cell, "kept_energy", words, layers=CUT, above=ENERGY))
+        return Judgement(tuple(parts), tuple(context), floor_remark(results), notes=_where_cut(cut))
 
     def details(self, results: Results) -> Table | None:
         return layer_table(results)
 
 
-def _final(cell: Cell, measure: str, condition: str, unit: str = "", **limit: float) -> Part:
-    values = cell.values(lambda record: final(record, measure), WORST[measure]).values()
+def _where_cut(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """A note on the energy that P keeps where the error is cut; none without runs."""
+    kept = [
+        f"{number(mean_interval(values), '.3f')} under `{cell.config.rule}`"
+        for cell in cells
+        if (values := _values(cell, "kept_energy", CUT))
+    ]
+    where = "Without the output layer, where r = 10 cuts nothing"
+    return (f"{where}, the share of the error's energy that P keeps is {', '.join(kept)}.",) if kept else ()
+
+
+def _values(cell: Cell, measure: str, layers: Collection[str] | None) -> list[float]:
+    return [*cell.values(lambda record: final(record, measure, layers), WORST[measure]).values()]
+
+
+def _final(
+    cell: Cell, measure: str, condition: str, unit: str = "", layers: Collection[str] | None = None, **limit: float
+) -> Part:
+    values = _values(cell, measure, layers)
     side, bound = next(iter(limit.items()))
     return bounded(f"{cell.label}: {condition} {side} {bound:g}{unit}", values, **limit, unit=unit)
 
