@@ -134,6 +134,11 @@ def _is_plain(value: Any, lists: int = 2) -> bool:
     return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
 
 
+def stream(seed: int, purpose: str) -> int:
+    """The seed of one stream of random numbers: `weights`, `feedback`, `epoch 3`. No two streams are the same."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
+
+
 def parse(cls: type[T], values: Any, where: str) -> T:
     """An instance of the dataclass `cls` from a mapping read from YAML or JSON.
 

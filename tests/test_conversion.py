@@ -111,6 +111,18 @@ def resnet():
     return resnet18(num_classes=4)
 
 
+@pytest.mark.parametrize("rule", ["fa", "kp", "wm", "frsf", "dfa", "dkp", "drtp", "pfa"])
+def test_feedback_does_not_depend_on_weights_that_were_drawn_with_its_seed(rule):
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(3)))
+    bench.convert(network, rule, seed=0)
+    for layer in network:
+        for tensor in layer.feedback.values():
+            size = min(tensor.numel(), layer.weight.numel())
+            one, other = (each.detach().flatten()[:size].abs() for each in (tensor, layer.weight))
+            assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.5
+
+
 def images():
     """16 images of 4 classes, each class of a colour of its own."""
     labels = torch.arange(16) % 4

@@ -11,14 +11,14 @@ from torch import Generator
 
 import bench.training.learner
 import bench.training.loop
-from bench.config import Config
+from bench.config import Config, stream
 from bench.data import load_once
 from bench.data.base import Split
 from bench.errors import UsageError
 from bench.models.mlp import MLP
 from bench.rules import RULES
 from bench.training.batches import Batches
-from bench.training.learner import build, stream
+from bench.training.learner import build
 from bench.training.loop import train
 
 LDFA = Config(

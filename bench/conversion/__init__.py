@@ -8,7 +8,7 @@ from typing import Any
 from torch import Generator, nn
 from torch.nn.utils import parametrize
 
-from bench.config import parse
+from bench.config import parse, stream
 from bench.conversion.coverage import (
     conversion_report,
     convertible,
@@ -51,7 +51,8 @@ def convert(
     matches.
 
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
-    clip: bound on each entry of the errors sent down. seed: for the feedback's initial values. options: the rule's.
+    clip: bound on each entry of the errors sent down. seed: for the feedback's initial values, which do
+    not depend on the weights, whatever seed those had. options: the rule's.
 
     Weights are kept. Any optimiser created from `module.parameters()` afterwards then trains with the rule's gradients;
     fixed feedback requires no gradient and never changes. Without targets, rules that read them learn from the error at
@@ -75,7 +76,7 @@ def convert(
         raise UsageError(f"nothing to convert: no remaining layer can be put under a rule\n{conversion_report(module)}")
     ranks = _ranks(rank, kept)
     last = _output(modules, names, output)
-    generator = Generator().manual_seed(seed)
+    generator = Generator().manual_seed(stream(seed, "feedback"))
     layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
     for layer in layers.values():
         for tensor in layer.feedback.values():  # FSDP misreads tensors that are not contiguous

@@ -1,6 +1,5 @@
 """A network under a rule, and one step of its training."""
 
-import hashlib
 import inspect
 import warnings
 from abc import ABC, abstractmethod
@@ -11,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from bench.config import Config, parse
+from bench.config import Config, parse, stream
 from bench.conversion import convert_layers
 from bench.data import load_once
 from bench.data.base import Data
@@ -25,11 +24,6 @@ from bench.rules.base import Rule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32, "tf32": torch.float32}
 """Dtype of weights, feedback and inputs, by precision."""
-
-
-def stream(seed: int, purpose: str) -> int:
-    """The seed of one random-number stream of a run: `weights`, `feedback`, `epoch 3`."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
 
 
 class Trainee(ABC):

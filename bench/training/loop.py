@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from bench.config import Config
+from bench.config import Config, stream
 from bench.errors import one_line
 from bench.training import alignment, dimension
 from bench.training.batches import Batches
 from bench.training.checkpoints import UnusableCheckpoint, restore, save
 from bench.training.graphs import Graph, own_stream
-from bench.training.learner import Trainee, build, data_of, step, stream
+from bench.training.learner import Trainee, build, data_of, step
 from bench.training.length import FIRST_LOSSES
 from bench.training.optimisers import optimiser_of, scheduler_of, suit_device
 from bench.training.outcome import Outcome
