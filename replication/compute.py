@@ -139,6 +139,11 @@ def best(record: Record) -> float:
     return max(accuracy for _, accuracy in curve(record))
 
 
+def to_reach(share: float) -> str:
+    """The head of a column of `compute_table`."""
+    return f"FLOPs to {share:.0%} of bp's accuracy, relative to bp"
+
+
 def compute_table(results: Results) -> Table:
     """The cost of a training step of each setting, in FLOPs by part and in seconds, and its cost up to shares of bp's
     final accuracy, relative to bp.
@@ -171,9 +176,7 @@ def compute_table(results: Results) -> Table:
                 row |= columns(f"{unit.lower()}_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}
                 if cost is flops:
                     least = f"≥ {interval.estimate:.2f} ({lost} of {interval.n} never)"
-                    words[f"{unit} to {share:.0%} of bp's accuracy, relative to bp"] = (
-                        least if lost else number(interval)
-                    )
+                    words[to_reach(share)] = least if lost else number(interval)
         numbers.append(row)
         text.append(words)
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))

@@ -14,6 +14,7 @@ from bench.stats import MIN_SEEDS
 from bench.sweeps.protocols import protocol
 from replication.authors import authors_number
 from replication.claims.base import Judgement, Part
+from replication.compute import SHARES, compute_table, to_reach
 from replication.findings import Finding, anchor
 from replication.results import FOLDER, LARGEST_FIRST, Results
 from replication.survey import has_figure
@@ -103,8 +104,18 @@ def survey_section(found: Results, start: Path, tables: str | None = None) -> st
     lines = [f"## {title}", f"Beyond the paper: no claim is judged on these runs.{unsettled}"]
     if has_figure(found):
         lines.append(f"![{title}]({folder / 'figures' / found.experiment.name}.svg)")
-    lines.append(_elsewhere(folder / "REPORT.md", title) if tables is None else _folded(EVERY_SETTING, tables))
+    lines += [_folded(EVERY_SETTING, tables)] if tables else [*_costs(found), _elsewhere(folder / "REPORT.md", title)]
     return "\n\n".join(lines) + "\n"
+
+
+def _costs(found: Results) -> list[str]:
+    """The FLOPs of each setting up to shares of the final accuracy of bp, a sentence per share."""
+    costs = compute_table(found).text.set_index("setting").drop(index="`bp`", errors="ignore")
+    return [
+        f"{to_reach(share)}: {', '.join(f'{setting} {cost}' for setting, cost in costs[to_reach(share)].items())}."
+        for share in SHARES
+        if len(costs)
+    ]
 
 
 def _elsewhere(page: Path, heading: str) -> str:

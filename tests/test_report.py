@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_claims import around, grid_of
 
 from replication.claims import CLAIMS
 from replication.claims.base import Judgement, results_for
 from replication.findings import TOPICS, Finding, judge_claims, topics
 from replication.front import lines, page_one, summary
 from replication.results import results
-from replication.sections import claim_section
+from replication.sections import claim_section, survey_section
 from replication.verdicts import ClaimVerdict, Level
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +99,13 @@ def test_the_other_verdicts_of_a_claim_are_of_other_levels():
         levels = [finding.level, *(other.level for other in finding.others)]
         assert len(levels) == len(set(levels)) and all(other.settled for other in finding.others)
         assert finding.name != "n2" or levels == ["paper", "full"]
+
+
+def test_an_experiment_without_a_claim_says_what_training_costs():
+    found = grid_of("compute", "cpu", {"bp": around(59), "ldfa r=10": around(58), "kp": around(20)})
+    section = survey_section(found, Path())
+    assert "\nFLOPs to 90% of bp's accuracy, relative to bp: `kp` ≥ 2.00 (5 of 5 never), `ldfa r=10` 1.16 [" in section
+    assert "FLOPs" not in survey_section(found, Path(), "a table")
 
 
 def made_up():
