@@ -12,12 +12,14 @@ from test_claims import around, grid_of, record
 from bench.data.linear_teacher import teacher
 from bench.errors import UsageError
 from bench.records.store import Store
+from bench.stats import mean_interval
 from bench.sweeps.groups import run
 from replication import findings, report
 from replication.authors import authors_number
 from replication.claims import CLAIMS
 from replication.figures import FIGURES
 from replication.figures._against_bp import points_axis
+from replication.figures.base import titled
 from replication.results import results
 from replication.sections import runs_of
 from replication.tables import mode_strength, pipe_table
@@ -62,7 +64,7 @@ def test_figures_show_every_run(name):
     assert ("log scale beyond" in figure.axes[0].get_ylabel()) == partly_logarithmic
 
 
-@pytest.mark.parametrize(("low", "scale"), [(-3.1, "linear"), (-20.0, "symlog")])
+@pytest.mark.parametrize(("low", "scale"), [(-3.1, "linear"), (-7.0, "linear"), (-20.0, "symlog")])
 def test_the_points_above_bp_are_drawn_alike_in_all_panels_and_not_below_the_axis(low, scale):
     axes = Figure().subplots(1, 2)
     axes[0].plot([0, 1], [-1.0, 0.5])
@@ -70,6 +72,32 @@ def test_the_points_above_bp_are_drawn_alike_in_all_panels_and_not_below_the_axi
     points_axis(axes)
     assert [ax.get_yscale() for ax in axes] == [scale, scale] and axes[1].get_ylim()[0] <= low
     assert ("log scale" in axes[0].get_ylabel()) == (scale == "symlog") and not axes[1].get_ylabel()
+    assert axes[1].transAxes.inverted().transform(axes[1].transData.transform((1, low)))[1] > 0.03
+
+
+@pytest.mark.parametrize("mean", [55.0, 40.0])
+def test_intervals_and_seeds_are_within_the_axes(mean):
+    recorded = {"bp": around(59, spread=0), "ldfa r=10": around(mean, 2.0), "bp width=64": around(mean + 1, 2.0)}
+    figure, numbers = FIGURES.get("mlp-all-layers")(grid_of("mlp-all-layers", "cpu", recorded))
+    interval = mean_interval(numbers["minus_bp"][numbers["rule"] == "ldfa"])
+    lowest = min(interval.low, numbers["minus_bp"].min())
+    assert figure.axes[0].get_ylim()[0] < lowest and figure.axes[0].get_ylim()[1] > interval.high
+
+
+def test_an_interval_that_reaches_0_ends_in_an_arrow_on_a_logarithmic_axis():
+    grid = results("linear", "cpu")
+    losses = {"2": (40.0, 41.0), "8": (0.001, 5.0)}
+    cells = [
+        replace(cell, records={seed: ended(loss) for seed, loss in enumerate(losses[cell.config.rank])})
+        for cell in (grid.cell("ldfa", rank, "linear-teacher:8") for rank in losses)
+    ]
+    figure, _ = FIGURES.get("linear-rank")(replace(grid, cells=tuple(cells)))
+    assert [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "v"] == [[8]]
+    assert figure.axes[0].get_ylim()[0] < 0.001
+
+
+def ended(loss):
+    return {"status": "ok", "history": [{"loss": loss}], "first_losses": [100.0]}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +109,11 @@ def test_runs_are_repeated_with_the_command_that_reports_their_scale(scale, comm
 
 @pytest.mark.parametrize(
     ("figure", "experiment", "end"),
-    [("mlp-ablation", "mlp-ablation", ["10"]), ("mlp-dimension", "mlp-all-layers", ["10", "full"])],
+    [
+        ("mlp-ablation", "mlp-ablation", ["10"]),
+        ("mlp-dimension", "mlp-all-layers", ["10", "full"]),
+        ("mlp-dimension", "mlp-all-layers", ["10"]),
+    ],
 )
 def test_the_axis_of_the_ranks_ends_with_the_recorded_ones(figure, experiment, end):
     recorded = {"bp": around(59), "ldfa r=2": around(50)} | {f"ldfa r={rank}": around(58) for rank in end}
@@ -113,7 +145,10 @@ def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
     grid = results("linear", "cpu")
     config = replace(grid.cell("ldfa", "8").config, epochs=50)
     cell = replace(grid.cell("ldfa", "8"), records={0: run(config, Store(tmp_path), "linear", "cpu", "cpu")})
-    _, curves = FIGURES.get("linear-modes")(replace(grid, cells=(cell,)))
+    grid = replace(grid, cells=(cell, replace(cell, config=replace(config, dataset="linear-teacher:32"))))
+    figure, curves = FIGURES.get("linear-modes")(grid)
+    titled(figure, ["L1"], [grid], ["paper"])
+    assert figure.get_suptitle() == "L1: linear, linear-teacher:8, seed 0, scale cpu, level paper"
     start, end = (curves[curves["step"] == step] for step in (0, 50))
     assert list(start["mode"]) == [1, 3, 6, 8]
     assert list(start["simulation"]) == list(start["matrix_ode"])

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from bench.stats import MARGIN, mean_interval
-from replication.figures.base import SEED, SHIFT, interval_bar, legend, over_rank, rank_axis, signs
+from replication.figures.base import BESIDE, SEED, SHIFT, interval_bar, legend, moved, over_rank, rank_axis, signs
 from replication.results import Cell, Results
 
 POINTS = "test accuracy minus bp (points)"
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
-FAR = 6.0
+FAR = 8.0
 """Points below bp from which an axis is partly logarithmic, so that a failing rule hides no other."""
 LINEAR = 2.0
 """Points up to which such an axis is linear."""
@@ -51,7 +51,7 @@ def over_the_rank(
     else:
         left, right = figure.subplots(), None
     for style, (label, cells) in enumerate(curves.items()):
-        curve(left, cells, bp, full, label, style, shift=SHIFT ** (style - (len(curves) - 1) / 2))
+        curve(left, cells, bp, full, label, style, shift=SHIFT * (style - (len(curves) - 1) / 2))
     rank_axis(left, ranks, full if None in ranked else None)
     left.set_xlabel(xlabel)
     if right:
@@ -69,10 +69,10 @@ def over_the_rank(
 def curve(
     ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float, label: str, style: int, shift: float
 ) -> None:
-    """The cells over rank, full rank at `full`, all ranks multiplied by `shift`."""
-    runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full) * shift) for cell in cells if cell.records]
+    """The cells over rank, full rank at `full`, drawn `shift` points aside."""
+    runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full)) for cell in cells if cell.records]
     if runs:
-        over_rank(ax, pd.concat(runs), "minus_bp", label, style)
+        over_rank(ax, pd.concat(runs), "minus_bp", label, style, shift)
 
 
 def reference(ax: Axes, bp: Mapping[int, float], *, across: bool = False) -> None:
@@ -89,12 +89,13 @@ def points_axis(axes: Sequence[Axes], *, across: bool = False) -> None:
 
     It is linear, or if a panel goes down to `FAR`, linear near bp and logarithmic further away.
     """
-    limits = [ax.get_xlim() if across else ax.get_ylim() for ax in axes]
-    far = min(low for low, _ in limits) < -FAR
-    for ax, (low, high) in zip(axes, limits, strict=True):
+    far = min((ax.get_xlim() if across else ax.get_ylim())[0] for ax in axes) < -FAR
+    for ax in axes:
         axis, put = (ax.xaxis, ax.set_xlim) if across else (ax.yaxis, ax.set_ylim)
         if far:
             (ax.set_xscale if across else ax.set_yscale)("symlog", linthresh=LINEAR)
+            ax.autoscale_view(scalex=across, scaley=not across)
+        low, high = ax.get_xlim() if across else ax.get_ylim()
         axis.set_major_locator(FixedLocator(TICKS) if far else MultipleLocator(1))
         axis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
         axis.set_minor_locator(NullLocator())
@@ -109,7 +110,10 @@ def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, acr
     if not values:
         return
     mean, places = mean_interval(values), [place] * len(values)
-    ax.scatter(*((values, places) if across else (places, values)), **SEED)
+    beside = ax.transData + (moved(ax, 0, BESIDE) if across else moved(ax, BESIDE))
+    points = (values, places) if across else (places, values)
+    ax.update_datalim(list(zip(*points, strict=True)))
+    ax.scatter(*points, transform=beside, **SEED)
     ax.plot(
         *((mean.estimate, place) if across else (place, mean.estimate)), "D", color="0.15", markersize=3.5, zorder=5
     )

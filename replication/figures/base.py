@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from bench.stats import Interval, mean_interval
 from replication.results import Results
@@ -27,23 +28,27 @@ DASHES = ("-", "--", ":", "-.")
 SEED: dict[str, Any] = {"s": 7, "color": "0.55", "linewidths": 0, "zorder": 2}
 """Style of the point of one seed."""
 OUTSIDE: dict[str, Any] = {"frameon": False, "fontsize": 7, "loc": "outside right center"}
-BESIDE = 1.02
-"""Factor on the rank at which the points of seeds are drawn, so that the interval does not hide them."""
-SHIFT = 1.04
-"""Factor between the curves of a panel over rank, so that their intervals are side by side."""
+BESIDE = 4.0
+"""Distance of the points of seeds from their mean, in points, so that the interval does not hide them."""
+SHIFT = 8.0
+"""Distance between the curves of a panel over rank, in points, so that their intervals are side by side."""
 
 
 def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], levels: Sequence[str]) -> None:
-    """Adds the title line: claims, network, data, scale and level, and seeds of the recorded settings."""
+    """Adds the title line: claims, network, data, scale and level, and seeds of the recorded settings.
+
+    A figure that shows only some of the data and seeds names them in a title of its own, which takes their place.
+    """
     cells = [cell for each in found for cell in each.cells if cell.records]
     names = {cell.config.dataset.partition("@")[0]: cell.config.dataset.partition(":")[0] for cell in cells}
     data = ", ".join(names if len(names) < 3 else dict.fromkeys(names.values())) or "no runs"
     networks = " and ".join(dict.fromkeys(each.experiment.model for each in found))
     level = "".join(f", level {each}" for each in dict.fromkeys(filter(None, levels)))
     seeds = sorted({len(cell.records) for cell in cells})
-    n = f", n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}" if seeds else ""
+    part = figure.get_suptitle()
+    n = f", n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}" if seeds and not part else ""
     asked = f"{', '.join(claims)}: " if claims else ""
-    words = f"{asked}{networks}, {data}, scale {found[0].scale}{level}{n}"
+    words = f"{asked}{networks}, {part or data}, scale {found[0].scale}{level}{n}"
     figure.suptitle(words, x=0.01, ha="left", fontsize=8, fontweight="bold")
 
 
@@ -64,15 +69,35 @@ def signs() -> tuple[Line2D, ...]:
     return seed, bar
 
 
-def interval_bar(ax: Axes, x: float, interval: Interval, color: str, *, across: bool = False) -> None:
-    """The 95% interval of a mean as a bar, upright or `across`; nothing below two values."""
-    if isfinite(interval.low):
-        ends, at = [interval.low, interval.high], [x, x]
-        ax.plot(*((ends, at) if across else (at, ends)), color=color, linewidth=1.4, solid_capstyle="butt", zorder=4)
+def moved(ax: Axes, right: float, down: float = 0.0) -> ScaledTranslation:
+    """To the right and down by a number of points; what is drawn so does not count for the limits of the axes."""
+    return ScaledTranslation(right / 72, -down / 72, ax.figure.dpi_scale_trans)
 
 
-def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int) -> None:
-    """A column of `runs` over rank: a point per seed, means with 95% intervals, joined by a line if three or more."""
+def interval_bar(
+    ax: Axes, x: float, interval: Interval, color: str, *, across: bool = False, shift: float = 0.0
+) -> None:
+    """The 95% interval of a mean as a bar, upright or `across`, `shift` points aside; nothing below two values.
+
+    A logarithmic y axis cannot show 0: an interval that reaches it ends in an arrow at the bottom.
+    """
+    if not isfinite(interval.low):
+        return
+    ends, at = [interval.low, interval.high], [x, x]
+    bar = (ends, at) if across else (at, ends)
+    look: dict[str, Any] = {"color": color, "linewidth": 1.4, "solid_capstyle": "butt", "zorder": 4}
+    ax.update_datalim(list(zip(*bar, strict=True)))
+    ax.plot(*bar, transform=ax.transData + moved(ax, shift), **look)
+    if ax.get_yscale() == "log" and interval.low <= 0:
+        bottom = ax.get_xaxis_transform() + moved(ax, shift)
+        ax.plot(x, 0.02, "v", color="0.2", markersize=4, transform=bottom, zorder=5)
+
+
+def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int, shift: float = 0.0) -> None:
+    """A column of `runs` over rank: a point per seed, means with 95% intervals, joined by a line if three or more.
+
+    All is drawn `shift` points aside.
+    """
     runs = runs.dropna(subset=["rank", measure]).sort_values("rank")
     if runs.empty:
         return
@@ -81,10 +106,12 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
     means = by_rank.mean()
     look = {"marker": MARKERS[style], "markersize": 4, "color": color, "label": label}
     line = DASHES[style % len(DASHES)] if len(means) > 2 else ""
-    ax.plot(means.index, means, linestyle=line, linewidth=1, zorder=3, **look)
-    ax.scatter(runs["rank"] * BESIDE, runs[measure], **SEED)
+    here, beside = (ax.transData + moved(ax, points) for points in (shift, shift + BESIDE))
+    ax.update_datalim(runs[["rank", measure]])
+    ax.plot(means.index, means, linestyle=line, linewidth=1, zorder=3, transform=here, **look)
+    ax.scatter(runs["rank"], runs[measure], transform=beside, **SEED)
     for rank, values in by_rank:
-        interval_bar(ax, rank, mean_interval(values), color)
+        interval_bar(ax, rank, mean_interval(values), color, shift=shift)
 
 
 def rank_axis(ax: Axes, ranks: Iterable[int | Fraction], full: float | None = None) -> None:
@@ -93,20 +120,21 @@ def rank_axis(ax: Axes, ranks: Iterable[int | Fraction], full: float | None = No
     if ticks:
         ax.set_xscale("log", base=2)
         ax.set_xticks([*ticks], [*ticks.values()])
-        ax.set_xlim(min(ticks) / 1.25, max(ticks) * 1.25)
+        ax.set_xlim(min(ticks) / 1.4, max(ticks) * 1.4)
         ax.minorticks_off()
 
 
 def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:
-    """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds at the right edge."""
+    """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds near the right edge."""
     values = list(values)
     if not values:
         return
     interval = mean_interval(values)
     ax.axhline(interval.estimate, linestyle=dashes, color=color, linewidth=1, label=label, zorder=1)
     if interval.n > 1:
-        ax.axhspan(interval.low, interval.high, color=color, alpha=0.12, linewidth=0, zorder=0)
-    ax.scatter([1.0] * len(values), values, transform=ax.get_yaxis_transform(), clip_on=False, **SEED)
+        band = f"95% interval of {label}"
+        ax.axhspan(interval.low, interval.high, color=color, alpha=0.12, linewidth=0, zorder=0, label=band)
+    ax.scatter([0.98] * len(values), values, transform=ax.get_yaxis_transform(), **SEED)
 
 
 def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:

@@ -41,8 +41,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             ax.axhline(teacher[mode - 1], linestyle=":", linewidth=0.7, color="0.6")
         ax.set(xscale="log", xlabel="step", title=cell.label)
         ax.set_xlim(times(record)[1] / 1.2, times(record)[-1])
-    seeds = sorted(cells[0].records)[:1] if cells else []
-    axes[0].set_ylabel("mode strength" + "".join(f"\n{first}, seed {seed}" for seed in seeds))
+    axes[0].set_ylabel("mode strength")
+    numbers = pd.concat(frames) if frames else pd.DataFrame()
+    if frames:
+        figure.suptitle(f"{first}, seed {' and '.join(map(str, numbers['seed'].unique()))}")
     theory: dict[str, tuple[LineStyleType, str]] = {
         "matrix ODE": ("-", "0.3"),
         "one-mode solution": ("--", "0.2"),
@@ -50,7 +52,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     }
     lines = [Line2D([], [], linestyle=dash, color=color, label=name) for name, (dash, color) in theory.items()]
     legend(figure, axes, *lines)
-    return figure, pd.concat(frames) if frames else pd.DataFrame()
+    return figure, numbers
 
 
 def _spread(steps: pd.Series) -> np.ndarray:

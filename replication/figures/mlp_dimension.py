@@ -34,9 +34,9 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         level(ax, over_bp(narrow, bp, layer).values(), narrow.label, "--")
         ax.axhline(1, color="0.25", linewidth=1, label="bp", zorder=1)
         ax.axhline(KEPT, color="0.4", linestyle=(0, (1, 2)), linewidth=0.8, label=f"{KEPT:g}, the limit of H1")
-        rank_axis(ax, ranks, full)
+        rank_axis(ax, ranks, full if any(cell.rank is None for cell in ldfa) else None)
         ax.set(xlabel="rank r of every error channel", title=f"{where} hidden layer", ylim=(0, None))
-    axes[0].set_ylabel("dimension of the activity relative to bp")
+    axes[0].set_ylabel("dimension of the activity\nrelative to bp")
     legend(figure, axes, *signs())
     return figure, numbers
 

@@ -71,7 +71,7 @@ def _panel(ax: Axes, found: Mapping[Level, Results]) -> None:
     curves = {key: [cell for cell in _curves(found[key[0]]) if cell.config.rule == key[1]] for key in keys}
     drawn = [key for key in keys if curves[key]]
     for place, (level, rule) in enumerate(drawn):
-        style, shift = len(RULES) * LEVELS.index(level) + RULES.index(rule), SHIFT ** (place - (len(drawn) - 1) / 2)
+        style, shift = len(RULES) * LEVELS.index(level) + RULES.index(rule), SHIFT * (place - (len(drawn) - 1) / 2)
         curve(ax, curves[level, rule], found[level].baseline, full, f"{rule}, level {level}", style, shift)
     level, results = next(iter(found.items()))
     interval = mean_interval(results.baseline.values())
