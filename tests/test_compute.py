@@ -146,10 +146,25 @@ def test_a_slim_transformer_is_judged_at_the_largest_rank_that_saves_as_much(mon
     assert CLAIMS.get("e1").reads(*grids(BP))[2] == vit.cell("ldfa-track", "4")
 
 
+def test_a_cost_that_some_runs_never_reach_is_drawn_as_a_lower_bound():
+    cnn, _ = grids(record([30, 40, 46, 46]))
+    cells = cnn.cell("bp"), cnn.cell("ldfa", "1/8")
+    figure, _ = FIGURES.get("compute")(replace(cnn, cells=cells))
+    for ax in figure.axes:
+        open_marks = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+        bars = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_label() != "bp"]
+        assert len(open_marks) == len(ax.texts) == 2 and len(bars) == 1
+        assert [text.xy for text in ax.texts] == [(*line.get_xdata(), *line.get_ydata()) for line in open_marks]
+
+
 def test_the_figure_has_every_rank():
     found = grids(record([44, 48, 50, 50], step=7))
     figure, steps = FIGURES.get("compute-step")(*found)
     ranked = [cell for each in found for cell in each.cells if cell.config.rank]
     assert len(steps) == len(ranked) and len(figure.axes) == 3
+    kinds = {"CNN, ldfa", "ViT, ldfa", "ViT, ldfa-track"}
+    marks = [{line.get_label(): line.get_marker() for line in ax.lines} for ax in figure.axes]
+    marks = [{name: found[name] for name in kinds} for found in marks]
+    assert marks == marks[:1] * 3 and len(set(marks[0].values())) == 3
     table = CLAIMS.get("e1").details(*found)
     assert len(table.text) == sum(len(each.cells) - 1 for each in found)

@@ -1,5 +1,7 @@
 """Accuracy over the compute of a training step, and measured time over compute (E1)."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -28,7 +30,7 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
     trained = steps["minus_bp"].notna().any()
     figure = Figure(figsize=(12.4 if trained else 6.4, 3.8), layout="constrained")
     authors, *costs = figure.subplots(1, 3 if trained else 1, squeeze=False)[0]
-    _authors(authors, steps.sort_values("authors_flops", ascending=False))
+    _authors(authors, steps.sort_values("authors_flops", ascending=False, ignore_index=True))
     if costs:
         left, right = costs
         _costs(left, right, steps)
@@ -36,9 +38,18 @@ def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
     return figure, steps
 
 
+def _by_rule(steps: pd.DataFrame) -> Iterator[tuple[int, str, pd.DataFrame]]:
+    """The style, the name and the rows of each network and rule, which have one style in all panels."""
+    for style, ((network, rule), here) in enumerate(steps.groupby(["network", "rule"])):
+        yield style, f"{NETWORKS[network]}, {rule}", here
+
+
 def _authors(ax: Axes, steps: pd.DataFrame) -> None:
+    for style, name, here in _by_rule(steps):
+        look = {"color": sns.color_palette()[style], "markersize": 4, "label": name}
+        ax.plot(here["authors_flops"], here.index, MARKERS[style], **look)
     names = [f"{NETWORKS[row.network]} {row.setting}" for row in steps.itertuples()]
-    ax.plot(steps["authors_flops"], names, "o", color="0.15", markersize=4, label="one setting")
+    ax.set_yticks(range(len(names)), names)
     ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1, label=f"a saving of {1 - LIMIT:.0%}")
     ax.axvline(FLOOR, color="0.6", linestyle="--", linewidth=1, label="no error path at all")
     ax.tick_params(axis="y", labelsize=6)
@@ -46,8 +57,7 @@ def _authors(ax: Axes, steps: pd.DataFrame) -> None:
 
 
 def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
-    for style, ((network, rule), here) in enumerate(steps.groupby(["network", "rule"], sort=False)):
-        name = f"{NETWORKS[network]}, {rule}"
+    for style, name, here in _by_rule(steps):
         _curve(left, here, "minus_bp", name, style)
         _curve(right, here, "seconds", name, style)
     left.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1)
