@@ -157,6 +157,20 @@ def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):
     assert all(float(f"{strength:.4g}") == strength for strength in curves["matrix_ode"])
 
 
+def test_the_energy_that_P_keeps_is_shown_apart_for_the_layers_that_are_cut():
+    layers = {
+        layer: {"error_angle": 45.0, "weight_angle": 50.0, "kept_energy": kept}
+        for layer, kept in {"B1": 0.2, "B2": 0.4, "B3": 1.0}.items()
+    }
+    grid = grid_of("alignment", "cpu", {"ldfa r=10": around(58)})
+    for seed, run_of in grid.cell("ldfa", "10").records.items():
+        run_of["history"] = [{"epoch": epoch, "layers": layers} for epoch in (0, seed + 1)]
+    figure, curves = FIGURES.get("alignment")(grid)
+    assert set(curves["kept_where_cut"].round(9)) == {0.3} and set(curves["kept_energy"].round(9)) == {0.533333333}
+    random = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_label() == "random feedback"]
+    assert random == pytest.approx([90, 90, (2 * 10 / 512 + 1) / 3, 10 / 512])
+
+
 def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(report, "FOLDER", tmp_path)
