@@ -9,6 +9,7 @@ from bench import stats
 from bench.stats import Verdict, power_matches
 from replication import error_rates
 from replication.error_rates import DRAWS, rate, residuals, section
+from replication.figures import FIGURES
 from replication.results import results
 from replication.tables import accuracy_table
 
@@ -90,6 +91,8 @@ def test_a_setting_is_compared_with_bp_on_its_own_network():
     row = accuracy_table(filled).text.set_index("setting").loc["`ldfa r=10 dropout=0.0`"]
     assert row["minus bp (points)"].startswith("-1.00 [")
     assert filled.baseline_of(filled.cell("bp", dropout=0.0)) == filled.baseline
+    _, drawn = FIGURES.get("mlp-all-layers")(filled)
+    assert drawn.groupby("setting")["minus_bp"].mean()["ldfa r=10 dropout=0.0"] == pytest.approx(-1)
 
 
 def test_the_section_has_a_row_for_each_experiment(rates):

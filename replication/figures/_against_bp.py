@@ -1,4 +1,4 @@
-"""Accuracy minus that of backpropagation, paired by seed, as the verdicts compare it: over rank, and by setting."""
+"""Accuracy minus that of backpropagation on the same network, paired by seed: over rank, and by setting."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,8 +19,9 @@ LINEAR = 2.0
 """Points up to which such an axis is linear."""
 
 
-def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
+def seeds_of(cells: Sequence[Cell], results: Results) -> pd.DataFrame:
     """One row per run: setting, rule, rank, seed, accuracy in percent, points above bp with its seed, status."""
+    baselines = [results.baseline_of(cell) for cell in cells]
     rows = [
         {
             "setting": cell.label,
@@ -31,7 +32,7 @@ def seeds_of(cells: Sequence[Cell], bp: Mapping[int, float]) -> pd.DataFrame:
             "minus_bp": accuracy - bp[seed] if seed in bp else None,
             "status": cell.records[seed]["status"],
         }
-        for cell in cells
+        for cell, bp in zip(cells, baselines, strict=True)
         for seed, accuracy in cell.accuracy.items()
     ]
     return pd.DataFrame(rows, columns=["setting", "rule", "rank", "seed", "accuracy", "minus_bp", "status"])
@@ -41,7 +42,7 @@ def over_the_rank(
     results: Results, curves: Mapping[str, Sequence[Cell]], beside: Sequence[Cell], xlabel: str
 ) -> tuple[Figure, pd.DataFrame]:
     """A curve per entry of `curves` over rank, full rank at its end; the settings `beside` in a separate panel."""
-    bp, beside = results.baseline, [cell for cell in beside if cell.records]
+    beside = [cell for cell in beside if cell.records]
     figure = Figure(figsize=(7.2 + 0.3 * len(beside), 3.4), layout="constrained")
     ranked = [cell.rank for cells in curves.values() for cell in cells if cell.records]
     ranks = [rank for rank in ranked if rank]
@@ -51,26 +52,24 @@ def over_the_rank(
     else:
         left, right = figure.subplots(), None
     for style, (label, cells) in enumerate(curves.items()):
-        curve(left, cells, bp, full, label, style, shift=SHIFT * (style - (len(curves) - 1) / 2))
+        curve(left, cells, results, full, label, style, shift=SHIFT * (style - (len(curves) - 1) / 2))
     rank_axis(left, ranks, full if None in ranked else None)
     left.set_xlabel(xlabel)
     if right:
         for place, cell in enumerate(beside):
-            _setting(right, place, cell, bp)
+            _setting(right, place, cell, results)
         right.set_xticks(range(len(beside)), [cell.label for cell in beside], rotation=40, ha="right", fontsize=7)
         right.set_xlim(-0.6, len(beside) - 0.4)
     for ax in filter(None, (left, right)):
-        reference(ax, bp)
+        reference(ax, results.baseline)
     points_axis([left])
     legend(figure, filter(None, (left, right)), *signs())
-    return figure, seeds_of(results.cells, bp)
+    return figure, seeds_of(results.cells, results)
 
 
-def curve(
-    ax: Axes, cells: Sequence[Cell], bp: Mapping[int, float], full: float, label: str, style: int, shift: float
-) -> None:
+def curve(ax: Axes, cells: Sequence[Cell], results: Results, full: float, label: str, style: int, shift: float) -> None:
     """The cells over rank, full rank at `full`, drawn `shift` points aside."""
-    runs = [seeds_of([cell], bp).assign(rank=float(cell.rank or full)) for cell in cells if cell.records]
+    runs = [seeds_of([cell], results).assign(rank=float(cell.rank or full)) for cell in cells if cell.records]
     if runs:
         over_rank(ax, pd.concat(runs), "minus_bp", label, style, shift)
 
@@ -104,8 +103,9 @@ def points_axis(axes: Sequence[Axes], *, across: bool = False) -> None:
     first.set_label_text(f"test accuracy minus bp\n(points, log scale beyond ±{LINEAR:g})" if far else POINTS)
 
 
-def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, across: bool = False) -> None:
+def _setting(ax: Axes, place: float, cell: Cell, results: Results, *, across: bool = False) -> None:
     """Seeds, mean and interval of one setting, at its place along the other axis."""
+    bp = results.baseline_of(cell)
     values = [accuracy - bp[seed] for seed, accuracy in cell.accuracy.items() if seed in bp]
     if not values:
         return
@@ -122,15 +122,14 @@ def _setting(ax: Axes, place: float, cell: Cell, bp: Mapping[int, float], *, acr
 
 def by_setting(ax: Axes, results: Results) -> None:
     """One row per setting, the best first: a point per seed, the mean with its 95% interval."""
-    bp = results.baseline
     recorded = [cell for cell in results.cells if cell.records and (cell.config.rule != "bp" or cell.options)]
     recorded.sort(key=lambda cell: -mean_interval(cell.accuracy.values()).estimate)
     for row, cell in enumerate(recorded):
-        _setting(ax, row, cell, bp, across=True)
+        _setting(ax, row, cell, results, across=True)
     ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
     ax.invert_yaxis()
     ax.grid(axis="y", linewidth=0.3)
-    reference(ax, bp, across=True)
+    reference(ax, results.baseline, across=True)
     points_axis([ax], across=True)
 
 
@@ -141,4 +140,4 @@ def settings_alone(results: Results) -> tuple[Figure, pd.DataFrame]:
     ax = figure.subplots()
     by_setting(ax, results)
     legend(figure, [ax], *signs())
-    return figure, seeds_of(results.cells, results.baseline)
+    return figure, seeds_of(results.cells, results)

@@ -29,12 +29,12 @@ def draw(*grids: Results) -> tuple[Figure, pd.DataFrame]:
     figure = Figure(figsize=(3.2 + 2.6 * len(shown), 3.1), layout="constrained")
     if not shown:
         figure.text(0.5, 0.5, "no runs yet", ha="center", va="center", color="0.4")
-        return figure, seeds_of([], {})
+        return figure, seeds_of([], grids[0])
     axes, frames = figure.subplots(1, len(shown), squeeze=False)[0], []
     for ax, found in zip(axes, shown, strict=True):
         for level, results in found.items():
             told = {"network": results.experiment.model, "scale": results.scale, "level": level}
-            frames.append(seeds_of(_curves(results), results.baseline).assign(**told))
+            frames.append(seeds_of(_curves(results), results).assign(**told))
         _panel(ax, found)
     points_axis(axes)
     legend(figure, axes, *signs())
@@ -72,7 +72,7 @@ def _panel(ax: Axes, found: Mapping[Level, Results]) -> None:
     drawn = [key for key in keys if curves[key]]
     for place, (level, rule) in enumerate(drawn):
         style, shift = len(RULES) * LEVELS.index(level) + RULES.index(rule), SHIFT * (place - (len(drawn) - 1) / 2)
-        curve(ax, curves[level, rule], found[level].baseline, full, f"{rule}, level {level}", style, shift)
+        curve(ax, curves[level, rule], found[level], full, f"{rule}, level {level}", style, shift)
     level, results = next(iter(found.items()))
     interval = mean_interval(results.baseline.values())
     if interval.n > 1:
