@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.sweeps.experiments import Experiment
 from bench.sweeps.protocols import protocol
 from replication.findings import BEYOND, Finding, topics
 from replication.results import Cell
 from replication.tables import Table, pipe_table
-from replication.verdicts import ClaimVerdict
+from replication.verdicts import ClaimVerdict, authors_runs
 
 NETWORKS = {
     "linear": "linear networks",
@@ -78,15 +79,17 @@ def _tally(findings: Sequence[Finding]) -> str:
     for finding in findings:
         cells = [cell for found in finding.results for cell in found.cells if cell.records]
         if finding.level and cells:
-            data = trained.setdefault(f"{NETWORKS[cells[0].config.model]}{_epochs(cells[0])}", [])
+            epochs = _epochs(cells[0], finding.results[0].experiment)
+            data = trained.setdefault(f"{NETWORKS[cells[0].config.model]}{epochs}", [])
             data += [cell.config.dataset.partition(":")[0] for cell in cells]
     runs = "; ".join(f"{network} on {', '.join(dict.fromkeys(data))}" for network, data in trained.items())
     return f"Of {asked}: {verdicts}. Trained so far: {runs or 'nothing'}."
 
 
-def _epochs(cell: Cell) -> str:
+def _epochs(cell: Cell, found: Experiment) -> str:
     """The epochs of a cell, beside those of the authors if they are not the same."""
-    ours, authors = cell.config.epochs, protocol(cell.config.model, "paper").settings["epochs"]
+    ours, theirs = cell.config.epochs, authors_runs(found)
+    authors = theirs[0].epochs if theirs else protocol(cell.config.model, "paper").settings["epochs"]
     return f" for {ours} of {authors} epochs" if ours != authors else f" for all {authors} epochs"
 
 

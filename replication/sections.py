@@ -19,7 +19,7 @@ from replication.findings import Finding, anchor
 from replication.results import FOLDER, LARGEST_FIRST, Results
 from replication.survey import has_figure
 from replication.tables import pipe_table
-from replication.verdicts import ClaimVerdict
+from replication.verdicts import ClaimVerdict, authors_runs
 
 SETTINGS = """\
 ## Settings, and where they differ from the paper's
@@ -184,18 +184,20 @@ def _data(found: Results) -> str:
 
 def _settings(found: Results) -> str:
     """The optimiser and the settings that are not the defaults, with those of the paper if they differ."""
-    grid = found.experiment.scales.get("paper")
-    paper = protocol(found.experiment.model, "paper").settings | ((grid.claims or grid.runs)[0] if grid else {})
-    words = []
+    paper, authors, words = protocol(found.experiment.model, "paper").settings, authors_runs(found.experiment), []
     for setting in fields(Config):
         if setting.name in IN_THE_TABLE:
             continue
-        ours = " or ".join(dict.fromkeys(_plain(getattr(cell.config, setting.name)) for cell in found.cells))
+        ours = _each((cell.config for cell in found.cells), setting.name)
         default = _plain(setting.default)
-        theirs = _plain(paper.get(setting.name, setting.default))
+        theirs = _each(authors, setting.name) if authors else _plain(paper.get(setting.name, setting.default))
         if ours != default or theirs != default or setting.name == "optimiser":
             words.append(f"{setting.name} {ours}" + ("" if ours == theirs else f" (paper: {theirs})"))
     return f"{', '.join(words)}; rates and decays per rule: see the tables' CSV files"
+
+
+def _each(configs: Iterable[Config], name: str) -> str:
+    return " or ".join(dict.fromkeys(_plain(getattr(config, name)) for config in configs))
 
 
 def _plain(value: object) -> str:

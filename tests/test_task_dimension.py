@@ -1,5 +1,6 @@
 """The needed rank: known synthetic ranks are found, and not given where the runs cannot tell."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -147,3 +148,10 @@ def test_table_and_figure_hold_every_task():
     points = {y for ax in figure.axes for scatter in ax.collections for y in scatter.get_offsets()[:, 1]}
     assert set(runs["ratio"]) <= points and set(runs["crossing_rank"]) <= points
     assert len(runs) == 5 * sum(pool.rank is not None for pool in found.pools)
+
+
+def test_the_ranks_next_to_the_number_of_classes_are_told():
+    (note,) = CLAIMS.get("n3").judge(grid_of(lambda d, width: 0.6 * d)).notes
+    found = re.search(r"over (\d+) tasks, .* loses ([\d.]+) to ([\d.]+) .* by ([-+\d.]+) to ([-+\d.]+)\.$", note)
+    tasks, *points = map(float, found.groups())
+    assert tasks == 15 and 0 < points[2] <= points[3] < points[0] <= points[1]

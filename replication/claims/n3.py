@@ -79,7 +79,28 @@ class TaskDimension(Claim):
             parts=tuple(map(_fitted, parts)) if found else parts,
             context=(*_fit_of_needed(found), *map(_of_order_d, found), *map(_at_full_rank, found)),
             remark=_untrained(found),
+            notes=_around_d(found),
         )
+
+
+def _around_d(found: list[Task]) -> tuple[str, ...]:
+    """What the recorded ranks next to r = d change, over the tasks that have all three; none without runs."""
+    lost, gained = [], []
+    for task in found:
+        ranks = sorted(task.ldfa)
+        place = ranks.index(task.classes) if task.classes in ranks else 0
+        if 0 < place < len(ranks) - 1:
+            low, here, high = (
+                mean_interval(task.ldfa[rank].values()).estimate for rank in ranks[place - 1 : place + 2]
+            )
+            lost.append(here - low)
+            gained.append(high - here)
+    if not lost:
+        return ()
+    return (
+        f"Around r = d, over {len(lost)} tasks, the next lower recorded rank loses {min(lost):.1f} to {max(lost):.1f} "
+        f"points to r = d, and the next higher one changes accuracy by {min(gained):+.1f} to {max(gained):+.1f}.",
+    )
 
 
 def _fitted(part: Part) -> Part:
