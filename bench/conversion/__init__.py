@@ -23,6 +23,7 @@ from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_c
 from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.layers.reading import read_plainly, read_through_layers
+from bench.layers.watch import unwatch_embedding, watch_embedding
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
@@ -100,6 +101,7 @@ def revert(module: nn.Module) -> nn.Module:
         layer.to_plain()
     read_plainly(module)
     for other in module.modules():
+        unwatch_embedding(other)
         for hooks in (other._forward_hooks, other._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Source)]:
                 del hooks[key]
@@ -189,9 +191,10 @@ def convert_layers(
     for label, layer in layers.items():
         layer.label, layer.family = label, family
     modules = dict(network.named_modules())
-    for name, others in shared_weights(names.values(), modules).items():
-        if any(isinstance(modules[other], nn.Embedding) for other in others):
-            modules[name].leave_unwatched()
+    for others in shared_weights(names.values(), modules).values():
+        for other in others:
+            if isinstance(modules[other], nn.Embedding):
+                watch_embedding(modules[other])
     read_through_layers(network)
     if source is not None and rule.source is not None and output is not None:
         source.listen(network.get_submodule(output), rule.source, output)

@@ -70,12 +70,14 @@ def conversion_report(network: nn.Module) -> ConversionReport:
     modules = dict(network.named_modules())
     under, plain, counted, weights_under = {}, {}, set(), 0
     shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
+    passed = any(layer.called for layer in modules.values() if isinstance(layer, RuleLayer))
     for name, layer in modules.items():
         if isinstance(layer, RuleLayer):
             feedback = sum(tensor.numel() for tensor in layer.feedback.values())
             rank = f", rank {layer.rank}" if layer.rule.ranked else ""
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
-            under[name] = (layer.plain.__name__, f"{RULES.name_of(type(layer.rule))}{rank}{tied}", feedback)
+            called = "; never called in passes with gradients" if passed and not layer.called else ""
+            under[name] = (layer.plain.__name__, f"{RULES.name_of(type(layer.rule))}{rank}{tied}{called}", feedback)
             weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
             counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
     for name, layer in modules.items():
@@ -98,7 +100,7 @@ def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> st
     if isinstance(layer, parametrize.ParametrizationList):
         return "parametrized; convert first and parametrize afterwards"
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return f"{kind}: a table, which sends no error down"
+        return f"{kind}: a table, which sends no error down; other code that reads its weight does so exactly"
     if isinstance(layer, nn.MultiheadAttention) and not layer._qkv_same_embed_dim:
         return f"{kind} with kdim or vdim keeps three weights of different widths"
     if read_by_attention(name, modules):

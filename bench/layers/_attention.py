@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import UsageError
+from bench.layers._function import Mapped
 from bench.layers._registry import LAYERS
 from bench.layers._rule_layer import RuleLayer
 from bench.layers.watch import Watch
@@ -74,7 +75,7 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Query, key and value, each (..., E), through their projections."""
         function, one = self.function(), _Projection(self)
-        unseen = self.watch is None or self.watch.mapped
+        unseen = self.watch is None or function is Mapped
         W = self.weight.chunk(3) if unseen else _Parts.apply(self.watch, self.weight)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         feedback = [tensor.unbind() for tensor in self.feedback.values()]

@@ -111,11 +111,6 @@ class RuleLayer(nn.Module, ABC):
         self.watch: Watch | None = None
         self._watch()
 
-    def leave_unwatched(self) -> None:
-        """Allows other code to read the weight: an embedding that shares it adds its own gradient."""
-        unwatch(self)
-        self.unwatched, self.watch = True, None
-
     def to_plain(self) -> None:
         """Turns the layer back into the original one, the same object."""
         unwatch(self)
@@ -142,13 +137,14 @@ class RuleLayer(nn.Module, ABC):
     def function(self) -> type[Mapped]:
         """The autograd function for a call, recorded by the layer."""
         mapped = torch._C._are_functorch_transforms_active()
-        self.__dict__["called"] = True
-        if mapped and self.watch is not None:
-            self.watch.mapped = True
-        elif not self.unwatched and (
-            self.watch is None or self.watch.weight() is not self._parameters.get(self.MATRIX)
-        ):
-            self._watch()
+        if torch.is_grad_enabled():
+            self.__dict__["called"] = True
+        if not self.unwatched:
+            weight = self._parameters.get(self.MATRIX)
+            if not mapped and (self.watch is None or self.watch.weight() is not weight):
+                self._watch()
+            if self.watch is not None:
+                self.watch.call(weight, mapped)
         return Mapped if mapped else Unmapped
 
     def respond(self, signals: Signals, feedback: Feedback) -> Response:
@@ -185,6 +181,11 @@ class RuleLayer(nn.Module, ABC):
             return [(W, dict(self.feedback))]
         parts = [{name: tensor[group] for name, tensor in self.feedback.items()} for group in range(groups)]
         return list(zip(W.chunk(groups), parts, strict=True))
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        super().register_parameter(name, param)
+        if name == self.MATRIX and "watch" in self.__dict__:
+            self._watch()
 
     def _watch(self) -> None:
         self.watch = None if self.unwatched else watch(self)

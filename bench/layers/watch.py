@@ -7,7 +7,7 @@ this way silently would present a network as being under a rule that it is not u
 
 from collections.abc import MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 import torch
@@ -27,38 +27,76 @@ class Watch:
     """Compares each gradient of a weight with what the backward passes of its layers produced.
 
     If a layer is called once per pass, this needs no copy and no waiting for a GPU: the gradient is the very tensor
-    that the layer made. Under `torch.func` nothing is compared.
+    that the layer made. Of a weight that an embedding shares, gradients are compared only in passes without the layers.
+    Nothing is compared in passes through calls under `torch.func`.
     """
 
-    def __init__(self, weight: nn.Parameter) -> None:
+    def __init__(self, weight: Tensor) -> None:
         self.weight = ref(weight)
         self.layers: WeakSet[RuleLayer] = WeakSet()
-        self.mapped = False
-        self.made: dict[int, Tensor] = {}
-        self.handle = weight.register_hook(self._check)
+        self.embedded = False
+        """Whether an embedding that shares the weight has been called."""
+        self.mapped = self.spent = False
+        """Whether there was a call under `torch.func`, and a gradient since then."""
+        self.made: dict[int, Tensor | None] = {}
+        """By backward pass, the sum of the gradients made; None if it is not compared."""
+        asked = weight.requires_grad
+        self.handle = weight.requires_grad_(True).register_hook(self._check)
+        if not asked:
+            weight.requires_grad_(False)
+        assert weight._backward_hooks is not None
+        others = {key: hook for key, hook in weight._backward_hooks.items() if key != self.handle.id}
+        for key, hook in others.items():  # those that were there change the gradient: they come after
+            del weight._backward_hooks[key]
+            weight._backward_hooks[key] = hook
+
+    def call(self, weight: Tensor | None, mapped: bool) -> None:
+        """Records a call of a layer, with the weight itself or, under `torch.func`, perhaps with another."""
+        if mapped:
+            while weight is not None and torch._C._functorch.is_functorch_wrapped_tensor(weight):
+                weight = torch._C._functorch.get_unwrapped(weight)
+            if weight is not None and weight.requires_grad:
+                self.mapped, self.spent = True, False
+        elif self.spent:
+            self.mapped = self.spent = False
 
     def add(self, dW: Tensor) -> None:
         """Records a gradient that a layer makes in the current backward pass."""
+        self._add(dW)
+        if self.embedded:
+            self.made[torch._C._current_graph_task_id()] = None
+
+    def add_embedded(self, inputs: tuple[Tensor | None, ...], _: object, place: int) -> None:
+        """Records the gradient that an embedding makes: one of those that its autograd node passes on."""
+        if (gradient := inputs[place]) is not None:
+            self._add(gradient)
+
+    def _add(self, gradient: Tensor) -> None:
         task = torch._C._current_graph_task_id()
-        if task in self.made:
-            self.made[task] = self.made[task] + dW
-        else:
-            self.made[task] = dW
+        if task not in self.made:
+            self.made[task] = gradient
             torch.autograd.Variable._execution_engine.queue_callback(partial(self._forget, task))
+        elif (made := self.made[task]) is not None:
+            self.made[task] = made + gradient
 
     def _forget(self, task: int) -> None:
         self.made.pop(task, None)
 
     def _check(self, gradient: Tensor | None) -> None:
-        made = self.made.pop(torch._C._current_graph_task_id(), None)
-        if gradient is None or gradient is made or self.mapped:
+        task = torch._C._current_graph_task_id()
+        called = task in self.made
+        made = self.made.pop(task, None)
+        self.spent = self.mapped
+        if gradient is None or gradient is made or self.mapped or (called and made is None):
             return
-        held = [layer for layer in self.layers if layer._parameters.get(layer.MATRIX) is self.weight()]
+        weight = self.weight()
+        held = [one for one in self.layers if one.watch is self and one._parameters.get(one.MATRIX, weight) is weight]
         if held and (made is None or not _same(gradient, made)):
-            raise UsageError(_message(held[0], made is None))
+            raise UsageError(_message(held[0], made is None or self.embedded))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
+    a, b = a.to_dense(), b.to_dense()
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
@@ -79,9 +117,9 @@ WATCHES: MutableMapping[Tensor, Watch] = WeakTensorKeyDictionary()
 
 
 def watch(layer: "RuleLayer") -> Watch | None:
-    """The watch over a layer's weight; None if the weight is not a parameter or does not learn."""
+    """The watch over a layer's weight, frozen or not; None if the weight is not a parameter."""
     weight = layer._parameters.get(layer.MATRIX)
-    if weight is None or not weight.requires_grad:
+    if weight is None or (weight.is_inference() and not weight.requires_grad):
         return None
     if weight not in WATCHES:
         WATCHES[weight] = Watch(weight)
@@ -90,9 +128,48 @@ def watch(layer: "RuleLayer") -> Watch | None:
 
 
 def unwatch(layer: "RuleLayer") -> None:
-    """Ends the watch of a layer over its weight."""
-    weight = layer._parameters.get(layer.MATRIX)
-    if weight is not None and weight in WATCHES:
-        WATCHES[weight].layers.discard(layer)
-        if not WATCHES[weight].layers:
-            WATCHES.pop(weight).handle.remove()
+    """Ends the watches of a layer, over its weight and over any that it had before."""
+    for weight, watch in list(WATCHES.items()):
+        if layer in watch.layers:
+            watch.layers.remove(layer)
+            if not watch.layers:
+                WATCHES.pop(weight).handle.remove()
+
+
+def watch_embedding(embedding: nn.Module) -> None:
+    """Records the gradients of an embedding that shares its weight with a layer under a rule."""
+    if _called not in embedding._forward_hooks.values():
+        embedding.register_forward_hook(_called)
+
+
+def unwatch_embedding(embedding: nn.Module) -> None:
+    """Undoes `watch_embedding`."""
+    for key in [key for key, hook in embedding._forward_hooks.items() if hook is _called]:
+        del embedding._forward_hooks[key]
+
+
+def _called(embedding: nn.Module, inputs: tuple, output: Tensor) -> None:
+    weight = embedding._parameters.get("weight")
+    if torch.compiler.is_exporting() or weight is None or weight not in WATCHES:
+        return
+    watch, mapped = WATCHES[weight], torch._C._are_functorch_transforms_active()
+    watch.call(weight, mapped)
+    if not mapped and output.requires_grad:
+        watch.embedded = True
+        watch.mapped |= not _record(watch, weight, output)
+
+
+def _record(watch: Watch, weight: Tensor, output: Tensor) -> bool:
+    """Makes the autograd nodes through which an output reads the weight record their gradients; False if none does."""
+    found = False
+    edge = torch.autograd.graph.get_gradient_edge(weight)
+    waiting: list[Any] = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        for place, (below, number) in enumerate(node.next_functions):
+            if below is edge.node and number == edge.output_nr:
+                node.register_hook(partial(watch.add_embedded, place=place))
+                found = True
+            elif below is not None:
+                waiting.append(below)
+    return found
