@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Mapped(torch.autograd.Function):
     """y = W x + b forward; in the backward pass dW and db are exact and the rule decides the rest.
 
-    The backward pass is computed in the weight's dtype, whatever dtype autocast used in the forward pass.
+    The backward pass is computed in the weight's dtype, whatever dtype autocast uses in either pass.
     """
 
     generate_vmap_rule = True
@@ -36,37 +36,10 @@ class Mapped(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        layer: RuleLayer = ctx.layer
-        operator: Operator = ctx.operator
-        x, W, targets, *tensors = ctx.saved_tensors
-        feedback = dict(zip(layer.feedback, tensors, strict=True))
-        fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[6:], strict=True) if not asked}
-        g, x = g.to(W.dtype), x.to(W.dtype)
-        if not g.numel() or not x.numel():
-            learning = (None if name in fixed else torch.zeros_like(tensor) for name, tensor in feedback.items())
-            db = g.new_zeros(operator.rows(g).shape[1]) if ctx.needs_input_grad[4] else None
-            return None, None, torch.zeros_like(x), torch.zeros_like(W), db, None, *learning
-        seen, shape = operator.canonical(W), x.shape
-        seen = seen if layer.rule.reads_weights == "yes" else seen.detach()
-        direct = None if layer.source is None else layer.source.heard_by(layer, ctx, x, targets).to(W.dtype)
-        if direct is not None and direct.ndim > 2:
-            direct, g, x = (tensor.flatten(0, -2) for tensor in (direct, g, x))
-        if isinstance(layer.source, Told):
-            targets, direct = direct, None
-        elif layer.rule.told is None:
-            targets = None
-        elif targets is not None and targets.shape != (rows := operator.rows(g).shape):
-            raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: {tuple(rows)}, those of this batch")
-        signals = Signals(operator, seen, x, g, targets, direct, fixed)
-        sent, gradients = layer.respond(signals, feedback)
-        if disputed := gradients.keys() & fixed & layer.fixed:
-            named = ", ".join(sorted(disputed))
-            raise UsageError(f"{type(layer.rule).__name__} declares {named} fixed but returns a gradient for it")
-        if layer.clip is not None:
-            sent = sent.clamp(-layer.clip, layer.clip)
-        dW = operator.native(signals.dW) if ctx.needs_input_grad[3] else None
-        db = operator.rows(g).sum(0) if ctx.needs_input_grad[4] else None
-        return None, None, sent.view(shape), dW, db, None, *(gradients.get(name) for name in feedback)
+        if torch._C._is_any_autocast_enabled():
+            with torch.autocast(g.device.type, enabled=False):
+                return _backward(ctx, g)
+        return _backward(ctx, g)
 
 
 class Unmapped(Mapped):
@@ -91,3 +64,37 @@ class Unmapped(Mapped):
         if ctx.layer.watch is not None and gradients[3] is not None:
             ctx.layer.watch.add(gradients[3])
         return gradients
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    layer: RuleLayer = ctx.layer
+    operator: Operator = ctx.operator
+    x, W, targets, *tensors = ctx.saved_tensors
+    feedback = dict(zip(layer.feedback, tensors, strict=True))
+    fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[6:], strict=True) if not asked} | layer.fixed
+    g, x = g.to(W.dtype), x.to(W.dtype)
+    if not g.numel() or not x.numel():
+        learning = (None if name in fixed else torch.zeros_like(tensor) for name, tensor in feedback.items())
+        db = g.new_zeros(operator.rows(g).shape[1]) if ctx.needs_input_grad[4] else None
+        return None, None, torch.zeros_like(x), torch.zeros_like(W), db, None, *learning
+    seen, shape = operator.canonical(W), x.shape
+    seen = seen if layer.rule.reads_weights == "yes" else seen.detach()
+    direct = None if layer.source is None else layer.source.heard_by(layer, ctx, x, targets).to(W.dtype)
+    if direct is not None and direct.ndim > 2:
+        direct, g, x = (tensor.flatten(0, -2) for tensor in (direct, g, x))
+    if isinstance(layer.source, Told):
+        targets, direct = direct, None
+    elif layer.rule.told is None:
+        targets = None
+    elif targets is not None and targets.shape != (rows := operator.rows(g).shape):
+        raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: {tuple(rows)}, those of this batch")
+    signals = Signals(operator, seen, x, g, targets, direct, fixed)
+    sent, gradients = layer.respond(signals, feedback)
+    if disputed := gradients.keys() & layer.fixed:
+        named = ", ".join(sorted(disputed))
+        raise UsageError(f"{type(layer.rule).__name__} declares {named} fixed but returns a gradient for it")
+    if layer.clip is not None:
+        sent = sent.clamp(-layer.clip, layer.clip)
+    dW = operator.native(signals.dW) if ctx.needs_input_grad[3] else None
+    db = operator.rows(g).sum(0) if ctx.needs_input_grad[4] else None
+    return None, None, sent.view(shape), dW, db, None, *(gradients.get(name) for name in feedback)

@@ -61,13 +61,13 @@ class _TransposedConvolution(RuleLayer):
         sizes = (plain.kernel_size, plain.stride, plain.padding, plain.dilation, plain.groups)
         return ConvTransposeOperator(*sizes, output_padding=plain.output_padding)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if output_size is None:
-            return super().forward(x)
+            return super().forward(input)
         op = self.operator
         geometry = (list(op.stride), list(op.padding), list(op.kernel_size))
-        padding = self._output_padding(x, output_size, *geometry, op.dimensions, list(op.dilation))
-        return self.through(x, self.bias, replace(op, output_padding=tuple(padding)))
+        padding = self._output_padding(input, output_size, *geometry, op.dimensions, list(op.dilation))
+        return self.through(input, self.bias, replace(op, output_padding=tuple(padding)))
 
 
 class ConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d):
@@ -92,6 +92,12 @@ BUILT_IN = (Linear, Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Co
 LAYERS.update((layer.plain, layer) for layer in BUILT_IN)
 
 
+class _Registered(RuleLayer):
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Takes one input, by whatever name the layer's own forward pass has for it."""
+        return super().forward(*inputs, *named.values())
+
+
 def register_layer(kind: type[nn.Module], operator_of: Callable[[Any], Operator]) -> None:
     """Makes every rule work on another layer type from then on.
 
@@ -101,5 +107,5 @@ def register_layer(kind: type[nn.Module], operator_of: Callable[[Any], Operator]
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UsageError(f"register_layer: {kind!r} is not a module type")
-    LAYERS[kind] = class_of(kind, RuleLayer, operator_of)
+    LAYERS[kind] = class_of(kind, _Registered, operator_of)
     layer_class.cache_clear()

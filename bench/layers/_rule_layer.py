@@ -124,8 +124,8 @@ class RuleLayer(nn.Module, ABC):
     def operator_of(plain: Any) -> Operator:
         """The linear map of a PyTorch layer. Raises `UsageError` for a layer without a supported map."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.through(x, getattr(self, "bias", None), self.operator)
+    def forward(self, input: Tensor) -> Tensor:
+        return self.through(input, getattr(self, "bias", None), self.operator)
 
     def through(self, x: Tensor, bias: Tensor | None, operator: Operator) -> Tensor:
         """W x + bias, with a bias or operator other than the layer's own."""

@@ -34,12 +34,12 @@ class Source:
         """Records the error at the layer that gives the network's output: at its output, or at its input (`hidden`)."""
         self.name = name
         if place == "hidden":
-            output.register_forward_pre_hook(self._before)
+            output.register_forward_pre_hook(self._before, with_kwargs=True)
         else:
             output.register_forward_hook(self._after)
 
-    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._await(inputs[0])
+    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        self._await(inputs[0] if inputs else named["input"])
 
     def _after(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._await(output)

@@ -4,11 +4,13 @@ Known types can still be put under a rule: each such product is routed through t
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, ClassVar
 
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import UsageError
@@ -54,7 +56,9 @@ class _Reader(nn.Module):
     plain: ClassVar[type[nn.Module]]
 
     def forward(self, *arguments: Any, **keywords: Any) -> Any:
-        with _ThroughLayers(child for child in self.children() if isinstance(child, RuleLayer)):
+        layers = [child for child in self.children() if isinstance(child, RuleLayer)]
+        cached = parametrize.cached() if any(map(parametrize.is_parametrized, layers)) else nullcontext()
+        with cached, _ThroughLayers(layers):
             return super().forward(*arguments, **keywords)
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -62,7 +66,10 @@ class _Reader(nn.Module):
 
 
 class _ThroughLayers(TorchFunctionMode):
-    """Turns `F.linear` with the weight of one of these layers into a call of the layer, with the given bias."""
+    """Turns `F.linear` with the weight of one of these layers into a call of the layer, with the given bias.
+
+    The weights are known by object: those of parametrized layers must be cached.
+    """
 
     def __init__(self, layers: Iterable[RuleLayer]) -> None:
         super().__init__()
