@@ -242,3 +242,19 @@ def test_a_module_that_reads_the_weights_of_its_layers_goes_through_them_once_re
 def test_only_types_of_modules_are_registered():
     with pytest.raises(UsageError, match="register_reader: 3 is not a module type"):
         bench.register_reader(3)
+
+
+@pytest.mark.parametrize(
+    "parametrization", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal]
+)
+def test_a_registered_reader_goes_through_layers_that_were_parametrized_afterwards(monkeypatch, parametrization):
+    monkeypatch.setattr(reading, "READERS", {*reading.READERS, f"{__name__}.Reads"})
+    network, x = bench.convert(nn.Sequential(nn.Linear(WIDTH, WIDTH), Reads()), "fa"), torch.randn(3, WIDTH)
+    for layer in (network[1].qkv, network[1].out):
+        parametrization(layer)
+    sent = []
+    network[0].register_full_backward_hook(lambda module, inputs, outputs: sent.append(outputs[0]))
+    network(x).sum().backward()
+    derivative = 1 - F.linear(network[0](x), network[1].qkv.weight, 2 * network[1].qkv.bias).tanh() ** 2
+    error = (torch.ones(3, WIDTH) @ network[1].out.feedback.B) * derivative
+    torch.testing.assert_close(sent[0], error @ network[1].qkv.feedback.B)

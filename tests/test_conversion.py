@@ -1,6 +1,7 @@
 """Putting a network under a rule: which layers, at which rank, with which weights."""
 
 import copy
+import pickle
 from fractions import Fraction
 
 import pytest
@@ -12,8 +13,10 @@ from torchvision.models import resnet18
 import bench
 from bench.conversion import convert_layers
 from bench.errors import UsageError
-from bench.layers import Conv2d, Linear, RuleLayer
+from bench.layers import LAYERS, Conv2d, Linear, RuleLayer, layer_class
+from bench.layers._registry import blank
 from bench.layers.ranks import parse_ranks
+from bench.operators import LinearOperator
 from bench.rules import RULES
 from bench.rules.ldfa_p import oja
 
@@ -438,3 +441,80 @@ def test_small_errors_in_half_precision_turn_p_as_they_do_in_float32():
 def test_feedback_is_made_where_the_weight_is(rule):
     network = bench.convert(nn.Sequential(nn.Linear(4, 4, device="meta"), nn.Linear(4, 2, device="meta")), rule)
     assert {p.device.type for p in network.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(nn.Linear(4, 3), (2, 4)), (nn.Conv2d(4, 3, 3), (2, 4, 5, 5)), (nn.ConvTranspose1d(4, 3, 3), (2, 4, 5))],
+)
+def test_layers_take_their_input_by_keyword(kind, size):
+    x = torch.randn(size)
+    expected = kind(input=x)
+    assert torch.equal(bench.convert(kind, "fa")(input=x), expected)
+
+
+def test_a_registered_layer_takes_its_input_by_its_own_keyword():
+    class Own(nn.Linear):
+        def forward(self, states):
+            return F.linear(states, self.weight, self.bias)
+
+    bench.register_layer(Own, lambda layer: LinearOperator())
+    x, own = torch.randn(2, 4), Own(4, 3)
+    expected = own(states=x)
+    try:
+        assert torch.equal(bench.convert(own, "fa")(states=x), expected)
+    finally:
+        del LAYERS[Own]
+        layer_class.cache_clear()
+
+
+def test_a_layer_loads_only_where_its_type_is_registered():
+    with pytest.raises(
+        UsageError, match=r"test_conversion\.Standardised: call bench\.register_layer for it, then load"
+    ):
+        blank(Standardised)
+
+
+def test_the_backward_pass_is_in_the_dtype_of_the_weight_also_inside_autocast():
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 32)
+    network, x = bench.convert(nn.Sequential(layer, nn.Tanh(), layer), "ldfa", 4), torch.randn(16, 32)
+
+    def gradients(inside):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = network(x).square().sum()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        return [p.grad for p in network.parameters()]
+
+    torch.testing.assert_close(gradients(True), gradients(False))
+
+
+def test_fixed_feedback_stays_fixed_if_the_network_is_frozen_and_thawed():
+    network = bench.convert(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "ldfa")
+    assert "P" in network[0].fixed
+    network.requires_grad_(False).requires_grad_(True)
+    network(torch.randn(3, 4)).square().sum().backward()
+    assert network[1].feedback.P.grad is None and network[1].feedback.Q.grad is not None
+
+
+def test_geometry_that_changes_after_conversion_counts():
+    x = torch.randn(1, 4, 8, 8)
+    network = bench.convert(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)), "fa")
+    network[0].stride = (2, 2)
+    y = network(x)
+    y.sum().backward()
+    torch.testing.assert_close(y, bench.revert(network)(x))
+    bench.convert(network, "fa")
+    with pytest.raises(UsageError, match=r"^groups=2: feedback is for 1 groups; revert first"):
+        network[0].groups = 2
+
+
+def test_a_layer_is_saved_without_the_others():
+    network = bench.convert(nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 2)), "fa")
+    assert len(pickle.dumps(network[1])) < 20_000
+    for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert list(copied[0].family) == list(copied) and copied[0].family is copied[1].family

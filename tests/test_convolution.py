@@ -206,7 +206,8 @@ def test_every_rule_trains_every_kind_of_convolution(kind, size, rule):
     network = nn.Sequential(kind(), nn.Flatten(), nn.LazyLinear(4))
     network(torch.randn(3, 6, *size))
     bench.convert(network, rule, 2 if RULES.get(rule).ranked else None)
-    bench.tell(network, torch.eye(4)[:3])
+    if RULES.get(rule)().told == "all":
+        bench.tell(network, torch.eye(4)[:3])
     network(torch.randn(3, 6, *size, requires_grad=True)).square().sum().backward()
     for name, parameter in network[0].named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name

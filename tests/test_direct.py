@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Generator, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import bench
 from bench.errors import UsageError
@@ -202,3 +203,46 @@ def test_targets_that_are_missing_or_of_another_batch_are_refused(targets, messa
         bench.tell(under, targets)
     with pytest.raises(UsageError, match=message):
         under(X).sum().backward()
+
+
+def test_a_batch_uses_up_the_targets_that_it_was_told():
+    """Also in recomputed forward passes; targets of the next batch that were told before the backward pass stay."""
+    under = network("drtp")
+    bench.tell(under, labels())
+    checkpoint(under, X, use_reentrant=False).sum().backward()
+    with pytest.raises(UsageError, match="received no targets"):
+        under(X).sum().backward()
+    bench.tell(under, labels())
+    first = under(X).sum()
+    bench.tell(under, labels().flip(1))
+    first.backward()
+    under(X).sum().backward()
+
+
+def test_a_network_without_layers_that_are_told_is_not_told():
+    with pytest.raises(UsageError, match=r"^no layer of this network is told targets"):
+        bench.tell(network("dfa"), labels())
+    with pytest.raises(UsageError, match=r"^targets of type list; expected: a tensor"):
+        bench.tell(network("drtp"), [0, 1, 1])
+
+
+def test_the_output_takes_its_input_by_keyword():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.below, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(input=self.below(x))
+
+    under = bench.convert(Named(), "ldfa-direct", source="hidden")
+    under(X).sum().backward()
+    assert under.below.weight.grad.any()
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+def test_a_network_can_be_copied_after_a_pass_that_keeps_its_graph(rule):
+    under = network(rule)
+    x = X.clone().requires_grad_()
+    torch.autograd.grad(under(x).square().sum(), x, create_graph=True)
+    copy.deepcopy(under)(X).sum().backward()

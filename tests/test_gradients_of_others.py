@@ -127,8 +127,9 @@ TOKENS = torch.tensor([[1, 2]])
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_head_tied_to_an_embedding_is_noticed_if_it_is_read_in_place_of_called(copied):
     reading = bench.convert(Language(lambda self, h: F.linear(h, self.head.weight)), "fa")
+    reading = copy.deepcopy(reading) if copied else reading
     with pytest.raises(UsageError, match="the weights of 'head' are read by other code, the layers were not called"):
-        (copy.deepcopy(reading) if copied else reading)(TOKENS).sum().backward()
+        reading(TOKENS).sum().backward()
     bench.revert(reading)(TOKENS).sum().backward()
     assert not reading.embed._forward_hooks
 
@@ -216,3 +217,23 @@ def test_the_report_names_layers_that_were_never_called(frozen):
     report = bench.conversion_report(under)
     told = {name: "never called in passes with gradients" in rule for name, (_, rule, _) in report.under.items()}
     assert told == {"a": False, "b": True}
+
+
+def test_a_hook_that_changes_the_gradient_may_be_there_before_the_conversion():
+    plain = nn.Linear(4, 4)
+    plain.weight.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+    bench.convert(plain, "fa")(X).sum().backward()
+    assert plain.weight.grad.abs().max() <= 0.01
+    bench.revert(plain)
+    assert len(plain.weight._backward_hooks) == 1
+
+
+@pytest.mark.parametrize("add", [lambda layer: prune.l1_unstructured(layer, "weight", 0.3), nn.utils.spectral_norm])
+@pytest.mark.parametrize("called", [True, False])
+def test_a_reverted_network_with_a_hook_on_its_weight_is_watched_no_more(add, called):
+    under = network("fa")
+    add(under[1])
+    if called:
+        under(X).sum().backward()
+    bench.revert(under)(X).sum().backward()
+    assert not under[1].weight_orig._backward_hooks

@@ -23,7 +23,7 @@ from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_c
 from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.layers.reading import read_plainly, read_through_layers
-from bench.layers.watch import unwatch_embedding, watch_embedding
+from bench.layers.watch import Family, unwatch_embedding, watch_embedding
 from bench.rules import RULES
 from bench.rules.base import Rule, full_rank
 
@@ -187,9 +187,10 @@ def convert_layers(
             raise UsageError(f"layer {label!r}: {error}") from None
         if rule.ranked and wanted > full:
             notes.append(f"rank {wanted} of {label} capped at {full}, its full rank")
-    family = list(layers.values())
+    family = Family()
     for label, layer in layers.items():
-        layer.label, layer.family = label, family
+        layer.label = label
+        layer.join(family)
     modules = dict(network.named_modules())
     for others in shared_weights(names.values(), modules).values():
         for other in others:

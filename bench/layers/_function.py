@@ -71,7 +71,9 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     operator: Operator = ctx.operator
     x, W, targets, *tensors = ctx.saved_tensors
     feedback = dict(zip(layer.feedback, tensors, strict=True))
-    fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[6:], strict=True) if not asked} | layer.fixed
+    fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[6:], strict=True) if not asked}
+    if not torch._C._are_functorch_transforms_active():  # which may map over layers of which some learn theirs
+        fixed |= layer.fixed
     g, x = g.to(W.dtype), x.to(W.dtype)
     if not g.numel() or not x.numel():
         learning = (None if name in fixed else torch.zeros_like(tensor) for name, tensor in feedback.items())
@@ -90,7 +92,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: {tuple(rows)}, those of this batch")
     signals = Signals(operator, seen, x, g, targets, direct, fixed)
     sent, gradients = layer.respond(signals, feedback)
-    if disputed := gradients.keys() & layer.fixed:
+    if disputed := gradients.keys() & fixed & layer.fixed:
         named = ", ".join(sorted(disputed))
         raise UsageError(f"{type(layer.rule).__name__} declares {named} fixed but returns a gradient for it")
     if layer.clip is not None:

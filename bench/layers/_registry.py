@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from bench.errors import UsageError
 from bench.operators import Operator
 
 if TYPE_CHECKING:
@@ -39,4 +40,6 @@ def class_of(kind: type[nn.Module], base: Any, operator_of: Callable[[Any], Oper
 def blank(plain: Any) -> "RuleLayer":
     """An empty layer under a rule, of the class for an unconverted one, to be given its state."""
     kind: Any = layer_class(plain)
+    if kind is None:
+        raise UsageError(f"{plain.__module__}.{plain.__qualname__}: call bench.register_layer for it, then load")
     return kind.__new__(kind)

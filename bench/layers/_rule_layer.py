@@ -13,9 +13,9 @@ from bench.errors import UsageError
 from bench.layers._feedback import check_clip, check_weight, group_of, initial_feedback
 from bench.layers._function import Mapped, Unmapped
 from bench.layers._registry import blank
-from bench.layers.direct import Source
+from bench.layers.direct import Source, Told
 from bench.layers.ranks import check_ranked, parse_rank, rank_for
-from bench.layers.watch import Watch, unwatch, watch
+from bench.layers.watch import Family, Watch, unwatch, watch
 from bench.operators import Operator
 from bench.rules import RULES
 from bench.rules.base import Feedback, Response, Rule, Signals, full_rank
@@ -105,7 +105,8 @@ class RuleLayer(nn.Module, ABC):
         self.targets: Tensor | None = None
         self.fixed = fixed
         self.feedback = nn.ParameterDict({n: nn.Parameter(tensor, n not in fixed) for n, tensor in given.items()})
-        self.label, self.family, self.called = "", [self], False
+        self.label, self.called = "", False
+        self.join(Family())
         W, first = self._by_group()[0]
         self.unwatched = rule.feedback_matrix(W, first) is W
         self.watch: Watch | None = None
@@ -115,6 +116,7 @@ class RuleLayer(nn.Module, ABC):
         """Turns the layer back into the original one, the same object."""
         unwatch(self)
         del self.feedback
+        del self.family[self]
         for name in self.OWN:
             self.__dict__.pop(name, None)
         self.__class__ = self.plain  # type: ignore[assignment]
@@ -182,6 +184,19 @@ class RuleLayer(nn.Module, ABC):
         parts = [{name: tensor[group] for name, tensor in self.feedback.items()} for group in range(groups)]
         return list(zip(W.chunk(groups), parts, strict=True))
 
+    def join(self, family: Family) -> None:
+        """Makes this one of the layers that were converted together."""
+        self.family = family
+        family[self] = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in getattr(self, "__constants__", ()) and "operator" in self.__dict__:
+            operator = self.operator_of(self)
+            if operator.groups != self.operator.groups:
+                raise UsageError(f"{name}={value!r}: feedback is for {self.operator.groups} groups; revert first")
+            self.operator = operator
+
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         super().register_parameter(name, param)
         if name == self.MATRIX and "watch" in self.__dict__:
@@ -200,6 +215,7 @@ class RuleLayer(nn.Module, ABC):
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(state)
+        self.join(self.family)
         self.watch = None
         self._watch()
 
@@ -213,8 +229,16 @@ class RuleLayer(nn.Module, ABC):
 def tell(network: nn.Module, targets: Tensor) -> None:
     """Gives the targets of the next batch to all layers that are told targets everywhere, as under `drtp`.
 
-    targets: one-hot labels (N, classes), or (N, ..., classes) for a network with one output per position.
+    targets: one-hot labels (N, classes), or (N, ..., classes) for a network with one output per position. A backward
+    pass uses them up. Raises `UsageError` for targets that are not a tensor, or a network without such layers.
     """
+    if not isinstance(targets, Tensor):
+        raise UsageError(f"targets of type {type(targets).__name__}; expected: a tensor of one-hot labels (N, classes)")
+    told: dict[Told, list[RuleLayer]] = {}
     for layer in network.modules():
-        if isinstance(layer, RuleLayer) and layer.rule.told == "all":
-            layer.targets = targets
+        if isinstance(layer, RuleLayer) and isinstance(layer.source, Told):
+            told.setdefault(layer.source, []).append(layer)
+    if not told:
+        raise UsageError("no layer of this network is told targets; expected: a network under a rule such as 'drtp'")
+    for source, layers in told.items():
+        source.lend(layers, targets)

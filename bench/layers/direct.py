@@ -1,5 +1,6 @@
 """The signal that layers receive under a direct rule: the error at one place in the network, or the targets."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,9 @@ class Source:
         self.task: int | None = None
         self.heard: list[tuple[frozenset[int], Tensor]] = []
         """For this backward pass: which layers led to the place, and the error there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"task": None, "heard": []}
 
     def listen(self, output: nn.Module, place: Literal["output", "hidden"], name: str) -> None:
         """Records the error at the layer that gives the network's output: at its output, or at its input (`hidden`)."""
@@ -78,7 +82,26 @@ class Source:
 
 
 class Told(Source):
-    """The targets instead of an error: one-hot labels (examples, width), given to every layer."""
+    """The targets instead of an error: one-hot labels (examples, width), given to every layer.
+
+    Those given by `bench.tell` are used up by a backward pass: afterwards the layers have none.
+    """
+
+    lent: tuple[Iterable["RuleLayer"], Tensor] | None = None
+
+    def lend(self, layers: Iterable["RuleLayer"], targets: Tensor) -> None:
+        """Gives layers the targets for one backward pass."""
+        for layer in layers:
+            layer.targets = targets
+        self.lent = layers, targets
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"lent": None}
+
+    def _take_back(self, layers: Iterable["RuleLayer"], targets: Tensor) -> None:
+        for layer in layers:
+            if layer.targets is targets:
+                layer.targets = None
 
     def heard_by(self, layer: "RuleLayer", node: Any, x: Tensor, targets: Tensor | None) -> Tensor:
         """The targets for a layer that received x. Raises `UsageError` if there are none, or for a different width."""
@@ -89,6 +112,10 @@ class Told(Source):
             )
         if targets.shape[-1] != self.width:
             raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: one-hot labels (N, {self.width})")
+        mapped = torch._C._are_functorch_transforms_active()
+        if self.lent is not None and (mapped or targets.is_set_to(self.lent[1])):
+            torch.autograd.Variable._execution_engine.queue_callback(partial(self._take_back, *self.lent))
+            self.lent = None
         return at_rows(targets, layer, x, "its targets have")
 
 

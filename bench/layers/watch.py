@@ -8,7 +8,7 @@ this way silently would present a network as being under a rule that it is not u
 from collections.abc import MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,16 @@ class Watch:
 def _same(a: Tensor, b: Tensor) -> bool:
     a, b = a.to_dense(), b.to_dense()
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+class Family(WeakKeyDictionary):
+    """The layers that were converted together. A copy starts empty: the copies of the layers join it."""
+
+    def __reduce__(self) -> tuple:
+        return Family, ()
+
+    def __deepcopy__(self, memo: object) -> "Family":
+        return Family()
 
 
 def _message(layer: "RuleLayer", never_called: bool) -> str:

@@ -104,6 +104,8 @@ class Population(Trainee):
         learner = copy.deepcopy(self.members[0])
         for name, parameter in learner.network.named_parameters():
             parameter.requires_grad_(name in self.parts)
+        for layer in learner.layers.values():  # feedback that is fixed in this member may learn in another
+            layer.fixed = frozenset()
         learner.gradients(optimiser, inputs, targets)
         return [name for name, p in learner.network.named_parameters() if p.grad is not None]
 
