@@ -258,3 +258,14 @@ def test_a_registered_reader_goes_through_layers_that_were_parametrized_afterwar
     derivative = 1 - F.linear(network[0](x), network[1].qkv.weight, 2 * network[1].qkv.bias).tanh() ** 2
     error = (torch.ones(3, WIDTH) @ network[1].out.feedback.B) * derivative
     torch.testing.assert_close(sent[0], error @ network[1].qkv.feedback.B)
+
+
+def test_a_direct_rule_refuses_attention_with_the_examples_second():
+    block = nn.TransformerEncoderLayer(WIDTH, HEADS, 16)
+    network = nn.Sequential(block, nn.Linear(WIDTH, 2))
+    with pytest.raises(UsageError, match=r"^layer '0.self_attn': has the examples second.* batch_first=True.*linear2"):
+        bench.convert(network, "dfa")
+    assert not any(isinstance(module, RuleLayer) for module in network.modules())
+    bench.convert(nn.Sequential(nn.TransformerEncoderLayer(WIDTH, HEADS, 16), nn.Linear(WIDTH, 2)), "fa")
+    with pytest.warns(UserWarning, match="stay plain"):
+        bench.convert(network, "dfa", exclude="0")

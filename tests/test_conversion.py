@@ -343,7 +343,7 @@ def test_the_report_says_what_is_under_the_rule_and_what_is_not_and_why():
     assert {name: reason.split(":")[0] for name, (reason, _) in report.plain.items()} == {
         "0": "Embedding",
         "1": f"Standardised makes its own weight or forward pass; {register}",
-        "3": "excluded",
+        "3": "not converted",
         "4": f"no handler for GRU; {register}",
     }
     assert report.weights_plain == 36 + 18 + 12 + 96 and report.weights_under == 16
@@ -518,3 +518,102 @@ def test_a_layer_is_saved_without_the_others():
     assert len(pickle.dumps(network[1])) < 20_000
     for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         assert list(copied[0].family) == list(copied) and copied[0].family is copied[1].family
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        (lambda network: None, {"2": "not converted"}),
+        (lambda network: nn.utils.parametrizations.weight_norm(network[0]), {"2": "not converted"}),
+        (bench.revert, {"0": "not converted", "2": "not converted"}),
+    ],
+)
+def test_the_report_counts_a_layer_of_one_output_and_each_layer_once(change, reasons):
+    network = bench.convert(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)), "fa", exclude="2")
+    change(network)
+    report = bench.conversion_report(network)
+    assert {name: reason for name, (reason, _) in report.plain.items()} == reasons
+    assert report.weights_under + report.weights_plain == 20
+
+
+def shared():
+    layer = nn.Linear(4, 4)
+    return nn.ModuleDict({name: nn.Sequential(layer, nn.Linear(4, 4)) for name in ("encoder", "decoder")})
+
+
+def test_a_layer_in_two_places_has_two_names():
+    network = bench.convert(shared(), "ldfa", {"encoder": 4, "decoder": 2})
+    assert [network["encoder"][0].rank, network["encoder"][1].rank] == [2, 4]
+    with pytest.warns(UserWarning, match="of the weights stay plain"):
+        assert names_under(bench.convert(shared(), "fa", exclude="decoder")) == ["encoder.1"]
+    assert names_under(bench.convert(shared(), "fa", exclude="decoder.0")) == ["encoder.1", "decoder.1"]
+    network = bench.convert(shared(), "dfa", output="decoder.0")
+    assert network["encoder"][0].source.name == "encoder.0"
+
+
+def test_a_network_that_holds_itself():
+    network = nn.Sequential(nn.Linear(4, 4))
+    network[0].add_module("whole", network)
+    assert names_under(bench.convert(network, "fa")) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken", "message"),
+    [
+        ("ldfa-track", lambda: nn.Linear(4, 4).requires_grad_(False), r"^layer '1': its weight has no singular values"),
+        ("fa", lambda: nn.Linear(0, 4), r"^layer '1': its weight is empty, of shape \(4, 0\)"),
+        ("fa", lambda: nn.Linear(4, 0), r"^layer '1': its weight is empty, of shape \(0, 4\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_weight_that_no_rule_takes_leaves_the_network_as_it_was(rule, broken, message):
+    network = nn.Sequential(nn.Linear(4, 4), broken())
+    network[1].weight.data.fill_(torch.nan)
+    with pytest.raises(UsageError, match=message) as error:
+        bench.convert(network, rule)
+    assert "\n" not in str(error.value) and names_under(network) == []
+
+
+def test_an_unforeseen_error_leaves_the_network_as_it_was():
+    class Keyed(nn.Linear):
+        def __init_subclass__(cls, *, key):
+            super().__init_subclass__()
+
+    network = nn.Sequential(nn.Linear(4, 4), Keyed(4, 4))
+    with pytest.raises(TypeError):
+        bench.convert(network, "fa")
+    assert names_under(network) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"exclude": None}, r"^exclude: None is neither a name"),
+        ({"exclude": nn.Linear}, r"^exclude: <class 'torch.*Linear'> is neither a name"),
+        ({"seed": None}, r"^seed=None: expected: a whole number"),
+        ({"output": "fc"}, r"^output='fc': rule 'ldfa' is not direct"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        bench.convert(resnet(), "ldfa", **arguments)
+
+
+@pytest.mark.parametrize("each", [lambda layer: layer, lambda layer: [layer]])
+def test_a_layer_is_excluded_by_its_name(each):
+    network = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 4))
+    with pytest.raises(UsageError, match=r"^exclude: Sequential is neither .*; give its name, '0'$"):
+        bench.convert(network, "fa", exclude=each(network[0]))
+
+
+def test_a_list_of_layers_is_no_network():
+    with pytest.raises(UsageError, match=r"^cannot convert a list; expected: a network"):
+        bench.convert([nn.Linear(2, 2)], "fa")
+
+
+@pytest.mark.parametrize("rule", RULES.built_in())
+def test_the_default_device_does_not_matter(rule):
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.device("meta"):
+        bench.convert(network, rule)
+    assert all(tensor.is_cpu for layer in network for tensor in layer.feedback.values())

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Generator, nn
+from torch.linalg import LinAlgError
 from torch.nn.utils import parametrize
 
 from bench.config import parse, stream
@@ -15,10 +16,11 @@ from bench.conversion.coverage import (
     owner,
     problems_of,
     read_by_attention,
+    sequence_first,
     shared_weights,
     wrapped,
 )
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, shown, unknown
 from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
 from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
@@ -49,7 +51,7 @@ def convert(
 
     exclude: layers to leave unconverted, such as the first, which sends no error down; a function receives a layer's
     name and the layer. Here and in `rank` a name covers all layers inside it, a pattern (`blocks.*.qkv`) all that it
-    matches.
+    matches; a layer that is held in several places has several names.
 
     output: the Linear layer that gives the output, for direct rules; the last Linear layer if None.
     clip: bound on each entry of the errors sent down. seed: for the feedback's initial values, which do
@@ -62,21 +64,29 @@ def convert(
     weights, there is a warning. Raises `UsageError`, leaving the module unchanged, for a name that does not exist, a
     rank that is not allowed, or layers that cannot be put under a rule, naming all of them.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"cannot convert a {type(module).__name__}; expected: a network, an nn.Module")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed={seed!r}: expected: a whole number")
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
     check_ranked(found, rank, f"rule {rule!r}")
     check_clip(clip)
     if inside := wrapped(module):
         raise UsageError(f"{inside}: convert the network first, then wrap or compile it")
     modules = dict(module.named_modules())
+    aliases = _aliases(module, modules)
     names = [name for name in modules if convertible(name, modules)]
-    kept = _left(names, modules, [exclude] if isinstance(exclude, str) or callable(exclude) else list(exclude))
-    if problems := problems_of(kept, modules):
+    several = isinstance(exclude, Iterable) and not isinstance(exclude, str | nn.Module)
+    kept = _left(names, modules, aliases, exclude if several else [exclude])
+    if problems := (sequence_first(kept, modules) if found.direct else {}) | problems_of(kept, modules):
         listed = "; ".join(f"layer {name!r}: {reason}" for name, reason in problems.items())
         raise UsageError(f"{listed}. Exclude layers with exclude={list(problems)}")
     if not kept:
         raise UsageError(f"nothing to convert: no remaining layer can be put under a rule\n{conversion_report(module)}")
-    ranks = _ranks(rank, kept)
-    last = _output(modules, names, output)
+    ranks = _ranks(rank, kept, aliases)
+    last = _output(modules, names, aliases, output)
+    if output is not None and not found.direct:
+        raise UsageError(f"output={output!r}: rule {rule!r} is not direct: it has no such layer; leave `output` out")
     generator = Generator().manual_seed(stream(seed, "feedback"))
     layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
     for layer in layers.values():
@@ -108,49 +118,74 @@ def revert(module: nn.Module) -> nn.Module:
     return module
 
 
-def _left(names: list[str], modules: Mapping[str, nn.Module], exclude: list[Exclude]) -> list[str]:
+def _aliases(network: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+    """All names of each module of a network, by the first; a module may be held in several places."""
+    first = {module: name for name, module in modules.items()}
+    found: dict[str, list[str]] = {name: [] for name in modules}
+
+    def visit(module: nn.Module, name: str, above: frozenset[nn.Module]) -> None:
+        found[first[module]].append(name)
+        for part, child in module._modules.items():
+            if child is not None and child not in above:
+                visit(child, f"{name}.{part}" if name else part, above | {child})
+
+    visit(network, "", frozenset({network}))
+    return found
+
+
+def _left(
+    names: list[str], modules: Mapping[str, nn.Module], aliases: Mapping[str, list[str]], exclude: Any
+) -> list[str]:
     """The names that no entry of `exclude` covers; an attention is excluded together with its output projection.
 
     Raises `UsageError` for an entry that matches no layer.
     """
     out = set()
     for entry in exclude:
-        if callable(entry):
+        if callable(entry) and not isinstance(entry, nn.Module | type):
             out |= {name for name in names if entry(name, modules[name])}
             continue
         if not isinstance(entry, str):
-            raise UsageError(f"exclude: {entry!r} is neither a name, a pattern nor a function of name and layer")
-        meant = {name for name in names if _covers(entry, name)}
-        if not meant and not any(_covers(entry, name) for name in modules if name):
+            known = [name for name, module in modules.items() if module is entry]
+            hint = f"; give its name, {known[0]!r}" if known else ""
+            value = type(entry).__name__ if isinstance(entry, nn.Module) else shown(entry)
+            raise UsageError(f"exclude: {value} is neither a name, a pattern nor a function of name and layer{hint}")
+        meant = {name for name in names if _covers(entry, aliases[name])}
+        if not meant and not any(_covers(entry, aliases[name]) for name in modules if name):
             raise unknown("layer", entry, names)
         out |= meant
     return [name for name in names if name not in out and not (read_by_attention(name, modules) and owner(name) in out)]
 
 
-def _covers(entry: str, name: str) -> bool:
-    """Whether a name or a pattern stands for the layer called `name`."""
-    return name == entry or name.startswith(f"{entry}.") or fnmatchcase(name, str(entry))
+def _covers(entry: str, names: Iterable[str]) -> bool:
+    """Whether a name or a pattern stands for the layer that has these names."""
+    return any(name == entry or name.startswith(f"{entry}.") or fnmatchcase(name, str(entry)) for name in names)
 
 
-def _ranks(rank: int | str | Mapping[str, int | str] | None, names: list[str]) -> dict[str, Rank]:
+def _ranks(
+    rank: int | str | Mapping[str, int | str] | None, names: list[str], aliases: Mapping[str, list[str]]
+) -> dict[str, Rank]:
     if not isinstance(rank, Mapping):
         return dict.fromkeys(names, parse_rank(rank, "rank="))
     ranks: dict[str, Rank] = dict.fromkeys(names)
     for entry, value in rank.items():
-        meant = [name for name in names if _covers(entry, name)]
+        meant = [name for name in names if _covers(entry, aliases[name])]
         if not meant:
             raise unknown("layer", entry, names)
         ranks |= dict.fromkeys(meant, parse_rank(value, f"rank of {entry!r}: "))
     return ranks
 
 
-def _output(modules: Mapping[str, nn.Module], names: list[str], output: str | None) -> str | None:
+def _output(
+    modules: Mapping[str, nn.Module], names: list[str], aliases: Mapping[str, list[str]], output: str | None
+) -> str | None:
     if not isinstance(output, str | None):
         raise UsageError(f"output={output!r}: expected: the name of one layer; a direct rule has one output")
-    if output is not None and output not in modules:
+    if output is not None:
+        if first := next((name for name in modules if output in aliases[name]), None):
+            return first
         raise UsageError(f"output: {unknown('layer', output, names)}")
-    linear = [name for name in names if isinstance(modules[name], nn.Linear)]
-    return output if output is not None else next(reversed(linear), None)
+    return next((name for name in reversed(names) if isinstance(modules[name], nn.Linear)), None)
 
 
 def convert_layers(
@@ -174,17 +209,21 @@ def convert_layers(
     for label, name in names.items():
         plain: Any = network.get_submodule(name)
         told = None if name == output and rule.source == "hidden" else source
-        kind = layer_class(plain.__class__)
-        if kind is None:
-            raise UsageError(f"layer {label!r}: {type(plain).__name__} cannot be put under a rule")
         try:
+            kind = layer_class(plain.__class__)
+            if kind is None:
+                raise UsageError(f"{type(plain).__name__} cannot be put under a rule")
             like = feedback_like(group_of(kind.operator_of(plain), getattr(plain, kind.MATRIX)), told)
             wanted, full = rank_for(ranks[label], like), full_rank(like)
             layers[label] = kind.from_plain(plain, rule, min(wanted, full), generator, clip, told)
-        except UsageError as error:
+        except Exception as error:
             for layer in layers.values():
                 layer.to_plain()
-            raise UsageError(f"layer {label!r}: {error}") from None
+            if isinstance(error, LinAlgError):
+                raise UsageError(f"layer {label!r}: its weight has no singular values; is it finite?") from None
+            if isinstance(error, UsageError):
+                raise UsageError(f"layer {label!r}: {error}") from None
+            raise
         if rule.ranked and wanted > full:
             notes.append(f"rank {wanted} of {label} capped at {full}, its full rank")
     family = Family()

@@ -1,7 +1,9 @@
 """Which parts of a network are, can be and cannot be under a learning rule."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,10 +80,15 @@ def conversion_report(network: nn.Module) -> ConversionReport:
             tied = f"; shares its weight with {', '.join(shared[name])}" if name in shared else ""
             called = "; never called in passes with gradients" if passed and not layer.called else ""
             under[name] = (layer.plain.__name__, f"{RULES.name_of(type(layer.rule))}{rank}{tied}{called}", feedback)
-            weights_under += 0 if id(layer.weight) in counted else layer.weight.numel()
-            counted |= {*map(id, layer.parameters(recurse=False)), *map(id, layer.feedback.parameters())}
+            weights_under += 0 if id(weight_of(layer)) in counted else layer.weight.numel()
+            parts = [
+                layer.feedback,
+                *([layer.get_submodule("parametrizations")] if parametrize.is_parametrized(layer) else []),
+            ]
+            counted |= {id(p) for p in chain(layer.parameters(recurse=False), *(part.parameters() for part in parts))}
     for name, layer in modules.items():
-        weights = {id(p): p for p in layer._parameters.values() if _is_matrix(p) and id(p) not in counted}
+        matrices = [p for p in layer._parameters.values() if p is not None and _is_matrix(p, layer)]
+        weights = {id(p): p for p in matrices if id(p) not in counted}
         counted |= weights.keys()
         if weights:
             plain[name] = (_reason(name, layer, modules), sum(0 if is_lazy(p) else p.numel() for p in weights.values()))
@@ -89,14 +96,17 @@ def conversion_report(network: nn.Module) -> ConversionReport:
     return ConversionReport(under, plain, weights_under, frozenset().union(*(rule.scale_free for rule in rules)))
 
 
-def _is_matrix(parameter: Tensor | None) -> bool:
-    return parameter is not None and (is_lazy(parameter) or parameter.squeeze().ndim >= 2)
+def _is_matrix(parameter: Tensor, layer: nn.Module) -> bool:
+    """Whether a parameter is a weight of two or more dimensions; of one input or output only in known layer types."""
+    if is_lazy(parameter) or parameter.squeeze().ndim >= 2:
+        return True
+    return parameter.ndim >= 2 and isinstance(layer, tuple(LAYERS)) and parameter is weight_of(layer)
 
 
 def _reason(name: str, layer: nn.Module, modules: Mapping[str, nn.Module]) -> str:
     kind = type(layer).__name__
     if convertible(name, modules):
-        return problem_of(layer) or "excluded"
+        return problem_of(layer) or "not converted"
     if isinstance(layer, parametrize.ParametrizationList):
         return "parametrized; convert first and parametrize afterwards"
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
@@ -169,6 +179,22 @@ def problems_of(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[
             if modules[other] not in together and not isinstance(modules[other], nn.Embedding):
                 tied[name] = f"shares its weight with {other!r}, which stays plain"
     return tied | alone
+
+
+def sequence_first(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Why layers cannot be under a direct rule, by name: an attention around them has the examples second."""
+    found = {}
+    for name in names:
+        around = [name, *(name[: place.start()] for place in re.finditer(r"\.", name)), ""]
+        if any(_sequence_first(modules[each]) for each in around):
+            found[name] = "has the examples second, a direct rule needs them first: build it with batch_first=True"
+    return found
+
+
+def _sequence_first(module: nn.Module) -> bool:
+    if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        module = module.self_attn
+    return isinstance(module, nn.MultiheadAttention) and not module.batch_first
 
 
 def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:

@@ -23,9 +23,10 @@ def initial_feedback(
     operator: Operator, weight: Tensor, rule: Rule, rank: int, generator: Generator, source: Source | None
 ) -> tuple[Feedback, frozenset[str]]:
     """The feedback of a layer, drawn on the CPU and moved to the weight's device, and the names of fixed tensors."""
-    here = torch.zeros(weight.shape, dtype=weight.dtype) if weight.is_meta else weight.detach().cpu()
-    groups = operator.canonical(here).chunk(operator.groups)
-    each = [rule.init_feedback(feedback_like(W, source), rank, generator) for W in groups]
+    with torch.device("cpu"):  # whatever the default device is
+        here = torch.zeros(weight.shape, dtype=weight.dtype) if weight.is_meta else weight.detach().cpu()
+        groups = operator.canonical(here).chunk(operator.groups)
+        each = [rule.init_feedback(feedback_like(W, source), rank, generator) for W in groups]
     together = each[0] if len(each) == 1 else {name: torch.stack([group[name] for group in each]) for name in each[0]}
     return {n: tensor.to(weight.device) for n, tensor in together.items()}, frozenset(rule.fixed(each[0]))
 
@@ -37,7 +38,9 @@ def check_clip(clip: object) -> None:
 
 
 def check_weight(weight: Tensor) -> None:
-    """Raises `UsageError` for a weight that is not of a real floating-point dtype."""
+    """Raises `UsageError` for a weight that is empty or not of a real floating-point dtype."""
+    if not weight.numel():
+        raise UsageError(f"its weight is empty, of shape {tuple(weight.shape)}")
     if not weight.is_floating_point():
         raise UsageError(
             f"its weight is {str(weight.dtype).removeprefix('torch.')}; expected: a real floating-point dtype"
