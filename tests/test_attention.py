@@ -250,6 +250,7 @@ def test_only_types_of_modules_are_registered():
 def test_a_registered_reader_goes_through_layers_that_were_parametrized_afterwards(monkeypatch, parametrization):
     monkeypatch.setattr(reading, "READERS", {*reading.READERS, f"{__name__}.Reads"})
     network, x = bench.convert(nn.Sequential(nn.Linear(WIDTH, WIDTH), Reads()), "fa"), torch.randn(3, WIDTH)
+    x.requires_grad_()
     for layer in (network[1].qkv, network[1].out):
         parametrization(layer)
     sent = []

@@ -575,14 +575,18 @@ def test_a_weight_that_no_rule_takes_leaves_the_network_as_it_was(rule, broken, 
 
 
 def test_an_unforeseen_error_leaves_the_network_as_it_was():
-    class Keyed(nn.Linear):
-        def __init_subclass__(cls, *, key):
-            super().__init_subclass__()
+    class Own(nn.Linear):
+        pass
 
-    network = nn.Sequential(nn.Linear(4, 4), Keyed(4, 4))
-    with pytest.raises(TypeError):
-        bench.convert(network, "fa")
-    assert names_under(network) == []
+    network = nn.Sequential(nn.Linear(4, 4), Own(4, 4))
+    bench.register_layer(Own, lambda layer: layer.missing)
+    try:
+        with pytest.raises(AttributeError):
+            bench.convert(network, "fa")
+        assert names_under(network) == []
+    finally:
+        del LAYERS[Own]
+        layer_class.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -617,3 +621,26 @@ def test_the_default_device_does_not_matter(rule):
     with torch.device("meta"):
         bench.convert(network, rule)
     assert all(tensor.is_cpu for layer in network for tensor in layer.feedback.values())
+
+
+@pytest.mark.parametrize("rule", ["ldfa", "dfa"])
+def test_feedback_that_comes_from_the_meta_device_is_drawn_or_loaded_before_use(rule):
+    def emptied():
+        with torch.device("meta"):
+            network = bench.convert(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), rule)
+        network.to_empty(device="cpu").load_state_dict(plain.state_dict(), strict=False)
+        return network
+
+    x, plain = torch.ones(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    network = emptied()
+    with pytest.raises(UsageError, match=r"^layer '0': its feedback is uninitialised after to_empty"):
+        network(x)
+    for layer in network:
+        layer.reset_feedback()
+    network(x).sum().backward()
+    other = emptied()
+    other.load_state_dict(network.state_dict())
+    other(x).sum().backward()
+    torch.testing.assert_close(other[0].weight.grad, network[0].weight.grad)
+    if rule == "ldfa":
+        torch.testing.assert_close(network[0].feedback.P.T @ network[0].feedback.P, torch.eye(4))

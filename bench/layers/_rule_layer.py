@@ -43,9 +43,11 @@ class RuleLayer(nn.Module, ABC):
     operator: Operator
     weight: Tensor
     bias: Any
+    undrawn = False
+    """Whether the feedback is uninitialised memory, after `to_empty` of a layer on the meta device."""
     OWN: ClassVar = (
         *("operator", "rule", "rank", "clip", "source", "targets", "fixed", "feedback", "label", "family", "called"),
-        *("unwatched", "watch"),
+        *("unwatched", "watch", "undrawn"),
     )
     """Attributes that the PyTorch layer does not have."""
 
@@ -138,6 +140,11 @@ class RuleLayer(nn.Module, ABC):
 
     def function(self) -> type[Mapped]:
         """The autograd function for a call, recorded by the layer."""
+        if self.undrawn:
+            raise UsageError(
+                f"layer {self.label!r}: its feedback is uninitialised after to_empty; load a state dict that contains "
+                "it, or call the layer's reset_feedback()"
+            )
         mapped = torch._C._are_functorch_transforms_active()
         if torch.is_grad_enabled():
             self.__dict__["called"] = True
@@ -173,7 +180,14 @@ class RuleLayer(nn.Module, ABC):
         return torch.cat(matrices) if len(matrices) > 1 else each[0]
 
     def reset_feedback(self) -> None:
-        """Lets the rule reinitialise the feedback in place."""
+        """Lets the rule reinitialise the feedback in place; after `to_empty`, draws it from PyTorch's generator."""
+        if self.undrawn:
+            W = getattr(self, self.MATRIX)
+            given, _ = initial_feedback(self.operator, W, self.rule, self.rank, torch.default_generator, self.source)
+            for name, tensor in given.items():
+                self.feedback[name].data.copy_(tensor)
+            self.undrawn = False
+            return
         for W, feedback in self._by_group():
             self.rule.reset(W, feedback)
 
@@ -206,9 +220,15 @@ class RuleLayer(nn.Module, ABC):
         self.watch = None if self.unwatched else watch(self)
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
+        meta = any(tensor.is_meta for tensor in self.feedback.values())
         super()._apply(*arguments, **keywords)
+        self.undrawn |= meta and not any(tensor.is_meta for tensor in self.feedback.values())
         self._watch()
         return self
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.undrawn &= not all(f"{prefix}feedback.{name}" in state_dict for name in self.feedback)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "watch"}
