@@ -217,7 +217,10 @@ class RuleLayer(nn.Module, ABC):
             self._watch()
 
     def _watch(self) -> None:
-        self.watch = None if self.unwatched else watch(self)
+        found = None if self.unwatched else watch(self)
+        if found is not self.watch:
+            unwatch(self)
+            self.watch = found
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
         meta = any(tensor.is_meta for tensor in self.feedback.values())

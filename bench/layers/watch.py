@@ -138,12 +138,15 @@ def watch(layer: "RuleLayer") -> Watch | None:
 
 
 def unwatch(layer: "RuleLayer") -> None:
-    """Ends the watches of a layer, over its weight and over any that it had before."""
-    for weight, watch in list(WATCHES.items()):
-        if layer in watch.layers:
-            watch.layers.remove(layer)
-            if not watch.layers:
-                WATCHES.pop(weight).handle.remove()
+    """Ends the watch of a layer over its weight."""
+    if (watch := layer.watch) is None:
+        return
+    layer.watch = None
+    watch.layers.discard(layer)
+    if not watch.layers:
+        watch.handle.remove()
+        if (weight := watch.weight()) is not None:
+            del WATCHES[weight]
 
 
 def watch_embedding(embedding: nn.Module) -> None:
