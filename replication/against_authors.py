@@ -119,11 +119,11 @@ def _best(cell: Cell) -> dict[int, float]:
 def _compared(grids: Iterable[Results]) -> Iterator[Compared]:
     seen = set()
     for grid in grids:
-        backprop = [cell for cell in grid.cells if cell.config.rule == "bp"]
         for cell in grid.cells:
             theirs = authors_row(grid.experiment.name, cell)
             if theirs is None or not cell.records or cell.level is not Level.PAPER or cell.config.digest in seen:
                 continue
             seen.add(cell.config.digest)
-            bp = next(each for each in backprop if each.config.model_options == cell.config.model_options)
+            bp = grid.bp_on_network_of(cell)
+            assert bp is not None
             yield Compared(cell, theirs, bp, authors_row(grid.experiment.name, bp))

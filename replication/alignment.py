@@ -23,8 +23,9 @@ SHOWN = {
 
 def over_layers(entry: dict, measure: str, layers: Collection[str] | None = None) -> float:
     """Mean of a measure over `layers`, or all, of an entry of the history; NaN if no layer has it."""
-    named = entry.get("layers", {}).items()
-    values = [layer[measure] for name, layer in named if layer[measure] is not None and name in (layers or [name])]
+    named = entry.get("layers", {})
+    chosen = named if layers is None else layers
+    values = [layer[measure] for name, layer in named.items() if name in chosen and layer[measure] is not None]
     return fmean(values) if values else nan
 
 

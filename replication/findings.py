@@ -157,9 +157,11 @@ def _judge(name: str, claim: Claim, found: tuple[Results, ...]) -> Finding:
 
 
 def _others(finding: Finding, at_scales: Sequence[Finding]) -> tuple[Finding, ...]:
-    alike = [other for other in at_scales if other.name == finding.name and other.settled]
-    levels = {other.level: other for other in reversed(alike)}
-    return tuple(other for other in alike if other is levels[other.level] and other.level != finding.level)
+    found: dict[str, Finding] = {}
+    for other in at_scales:
+        if other.name == finding.name and other.settled and other.level != finding.level:
+            found.setdefault(other.level, other)
+    return tuple(found.values())
 
 
 def topics(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:

@@ -153,9 +153,13 @@ class Results:
 
     def baseline_of(self, cell: Cell) -> dict[int, float]:
         """Test accuracy by seed of `bp` on the same network as a rule's cell, if the grid has it, else `baseline`."""
-        of_bp = (each for each in self.cells if each.config.rule == "bp" and cell.config.rule != "bp")
-        alike = (each.accuracy for each in of_bp if each.config.model_options == cell.config.model_options)
-        return next(alike, self.baseline)
+        alike = None if cell.config.rule == "bp" else self.bp_on_network_of(cell)
+        return alike.accuracy if alike else self.baseline
+
+    def bp_on_network_of(self, cell: Cell) -> Cell | None:
+        """The cell of `bp` on the same network as `cell`; None if the grid has none."""
+        of_bp = (each for each in self.cells if each.config.rule == "bp")
+        return next((each for each in of_bp if each.config.model_options == cell.config.model_options), None)
 
     @property
     def pools(self) -> tuple[Pool, ...]:

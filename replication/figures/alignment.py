@@ -38,7 +38,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         [
             {"setting": cell.label, "seed": seed, "epoch": entry["epoch"]}
             | {measure: over_layers(entry, measure) for measure in ("error_angle", "weight_angle", "kept_energy")}
-            | {"kept_where_cut": over_layers(_where_cut(entry, cell), "kept_energy")}
+            | {"kept_where_cut": over_layers(entry, "kept_energy", _where_cut(cell))}
             for cell in cells
             for seed, record in cell.records.items()
             if record["status"] == "ok"
@@ -74,9 +74,9 @@ def _random(cell: Cell) -> dict[str, float]:
     return {layer: min(1.0, cell.rank / n) for layer, n in outputs.items()} if cell.rank else {}
 
 
-def _where_cut(entry: dict, cell: Cell) -> dict:
-    """An entry of the history without the layers where any P of this rank keeps all energy."""
-    return {"layers": {layer: entry["layers"][layer] for layer, share in _random(cell).items() if share < 1}}
+def _where_cut(cell: Cell) -> list[str]:
+    """The layers where not every P of this rank keeps all energy."""
+    return [layer for layer, share in _random(cell).items() if share < 1]
 
 
 FIGURE = draw

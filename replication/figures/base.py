@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from bench.stats import Interval, mean_interval
-from replication.results import Results
+from replication.results import Cell, Results
 
 mpl.use("agg")
 STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
@@ -44,12 +44,17 @@ def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], leve
     data = ", ".join(names if len(names) < 3 else dict.fromkeys(names.values())) or "no runs"
     networks = " and ".join(dict.fromkeys(each.experiment.model for each in found))
     level = "".join(f", level {each}" for each in dict.fromkeys(filter(None, levels)))
-    seeds = sorted({len(cell.records) for cell in cells})
     part = figure.get_suptitle()
-    n = f", n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}" if seeds and not part else ""
+    n = f", {number_of_seeds(cells)}" if cells and not part else ""
     asked = f"{', '.join(claims)}: " if claims else ""
     words = f"{asked}{networks}, {part or data}, scale {found[0].scale}{level}{n}"
     figure.suptitle(words, x=0.01, ha="left", fontsize=8, fontweight="bold")
+
+
+def number_of_seeds(cells: Iterable[Cell]) -> str:
+    """The number of seeds of recorded settings in words: `n = 5`, or `n = 3 to 5`."""
+    seeds = sorted({len(cell.records) for cell in cells})
+    return f"n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
 
 
 def legend(figure: Figure, axes: Iterable[Axes], *signs: Line2D) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.stats import mean_interval
 from replication.figures._against_bp import curve, points_axis, reference, seeds_of
-from replication.figures.base import NETWORKS, SHIFT, legend, rank_axis, signs
+from replication.figures.base import NETWORKS, SHIFT, legend, number_of_seeds, rank_axis, signs
 from replication.results import Cell, Results
 from replication.verdicts import Level, lowest
 
@@ -80,10 +80,9 @@ def _panel(ax: Axes, found: Mapping[Level, Results]) -> None:
         ax.axhspan(-half, half, color="0.25", alpha=0.12, linewidth=0, label=label)
     rank_axis(ax, ranks, full if any(cell.rank is None for cell in cells) else None)
     reference(ax, {})
-    model, n = results.experiment.model, sorted({len(cell.records) for cell in cells})
+    model = results.experiment.model
     ax.set(xlabel=XLABELS.get(model, "rank r of the feedback"))
-    seeds = " to ".join(map(str, dict.fromkeys((n[0], n[-1]))))
-    ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, n = {seeds}", fontsize=8)
+    ax.set_title(f"{NETWORKS.get(model, model)}\n{cells[0].config.dataset}, {number_of_seeds(cells)}", fontsize=8)
 
 
 FIGURE = draw
