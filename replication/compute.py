@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean
 from typing import NamedTuple
 
 import pandas as pd
@@ -59,14 +59,10 @@ def authors_step(model: str, rule: str, rank: str | None) -> float:
 
 
 class Reached(NamedTuple):
-    """The cost of a run until it reached an accuracy; if it never did, the cost of the whole run."""
+    """The FLOPs of a run until it reached an accuracy; if it never did, those of the whole run."""
 
     amount: float
     reached: bool
-
-
-Cost = Callable[[Record], float]
-"""The cost of the whole training of a record."""
 
 
 def flops(record: Record) -> float:
@@ -74,32 +70,27 @@ def flops(record: Record) -> float:
     return record["flops_step"] * steps(parse(Config, record["config"], "configuration"))
 
 
-def seconds(record: Record) -> float:
-    """Measured time of the whole training, including tests."""
-    return record["seconds"]
-
-
 def curve(record: Record) -> list[tuple[int, float]]:
     """(epoch, test accuracy in percent) during training, starting at chance."""
     return [(0, chance(record["config"]["dataset"])), *accuracies(record)]
 
 
-def until(record: Record, accuracy: float, cost: Cost) -> Reached:
-    """The cost of training until `accuracy` (percent) was first reached, interpolated linearly between tests."""
+def until(record: Record, accuracy: float) -> Reached:
+    """The FLOPs of training until `accuracy` (percent) was first reached, interpolated linearly between tests."""
     tests = curve(record)
     for (before, low), (after, high) in pairwise(tests):
         if high >= accuracy:
             epoch = before + (after - before) * max(0.0, accuracy - low) / (high - low) if high > low else before
-            return Reached(cost(record) * epoch / record["config"]["epochs"], True)
-    return Reached(cost(record), False)
+            return Reached(flops(record) * epoch / record["config"]["epochs"], True)
+    return Reached(flops(record), False)
 
 
 Goals = Callable[[Record, Record], tuple[float, float]]
 """For a run and bp's run of the same seed: the accuracy that each has to reach."""
 
 
-def ratios(rule: Cell, bp: Cell, goals: Goals, cost: Cost) -> dict[int, Reached]:
-    """By seed: the cost at which a setting reaches its goal, divided by the cost at which bp reaches its own.
+def ratios(rule: Cell, bp: Cell, goals: Goals) -> dict[int, Reached]:
+    """By seed: the FLOPs with which a setting reaches its goal, divided by those with which bp reaches its own.
 
     A run that never reaches it counts with all its training, a lower bound; one that diverged or failed, with all of
     bp's. Seeds whose bp run is missing, diverged or failed are excluded.
@@ -110,11 +101,11 @@ def ratios(rule: Cell, bp: Cell, goals: Goals, cost: Cost) -> dict[int, Reached]
         if baseline is not None and baseline["status"] == "ok":
             if record["status"] == "ok":
                 goal, other = goals(record, baseline)
-                ours = until(record, goal, cost)
+                ours = until(record, goal)
             else:
                 _, other = goals(baseline, baseline)
-                ours = Reached(cost(baseline), False)
-            found[seed] = Reached(ours.amount / until(baseline, other, cost).amount, ours.reached)
+                ours = Reached(flops(baseline), False)
+            found[seed] = Reached(ours.amount / until(baseline, other).amount, ours.reached)
     return found
 
 
@@ -145,12 +136,11 @@ def to_reach(share: float) -> str:
 
 
 def compute_table(results: Results) -> Table:
-    """The cost of a training step of each setting, in FLOPs by part and in seconds, and its cost up to shares of bp's
-    final accuracy, relative to bp.
+    """The cost of a training step of each setting, in FLOPs by part, and those up to shares of bp's final accuracy,
+    relative to bp.
 
     The parts are summed over the layers under the rule, and in the numbers also listed per layer; the whole step
-    includes the first layer. Seconds, in the numbers alone, are the median over seeds, including tests, measures and
-    whatever else the machine did. bp must come first in the experiment.
+    includes the first layer. bp must come first in the experiment.
     """
     numbers, text = [], []
     bp = results.cell("bp")
@@ -161,22 +151,18 @@ def compute_table(results: Results) -> Table:
         flops_step, (parts, layers) = ended[0]["flops_step"], (ended[0].get(n, {}) for n in ("flops", "flops_layers"))
         if cell is bp:
             whole = flops_step
-        taken = median(record["seconds"] for record in ended) / steps(cell.config)
         row = {"setting": cell.label, **parts, "flops_step": flops_step, "step_over_bp": flops_step / whole}
-        row |= {"seconds_step": taken}
         row |= {f"{layer}_{part}": count for layer, counts in layers.items() for part, count in counts.items()}
         words = {"setting": f"`{cell.label}`"}
         words |= {f"{part.replace('_', ' ')} (MFLOP)": f"{count / 1e6:.1f}" for part, count in parts.items()}
         words |= {"whole step (MFLOP)": f"{flops_step / 1e6:.0f}", "relative to bp": f"{flops_step / whole:.3f}"}
-        for cost, unit in ((flops, "FLOPs"), (seconds, "seconds")):
-            for share in SHARES:
-                found = ratios(cell, bp, of_bp(share), cost).values()
-                lost = sum(not ratio.reached for ratio in found)
-                interval = mean_interval(ratio.amount for ratio in found)
-                row |= columns(f"{unit.lower()}_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}
-                if cost is flops:
-                    least = f"≥ {interval.estimate:.2f} ({lost} of {interval.n} never)"
-                    words[to_reach(share)] = least if lost else number(interval)
+        for share in SHARES:
+            found = ratios(cell, bp, of_bp(share)).values()
+            lost = sum(not ratio.reached for ratio in found)
+            interval = mean_interval(ratio.amount for ratio in found)
+            row |= columns(f"flops_to_{share:.0%}", interval) | {f"never_{share:.0%}": lost}
+            least = f"≥ {interval.estimate:.2f} ({lost} of {interval.n} never)"
+            words[to_reach(share)] = least if lost else number(interval)
         numbers.append(row)
         text.append(words)
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))

@@ -40,6 +40,18 @@ def section(folder: Path = SPEED) -> str:
     return "\n".join(parts)
 
 
+def step_seconds(model: str, scale: str, folder: Path = SPEED) -> dict[str, float]:
+    """Seconds of a training step of a network at a scale, by the names of `bench.speed.steps.side`.
+
+    They are those of the first machine that measured it; empty if none did.
+    """
+    for _, _, rows in _machines(folder):
+        for row in rows.values():
+            if (row["numbers"].get("model"), row["numbers"].get("scale")) == (model, scale):
+                return row["numbers"]["seconds"]
+    return {}
+
+
 def _machines(folder: Path) -> Iterator[tuple[Path, dict[str, Any], Rows]]:
     """For each machine its file without the suffix, its description, and the rows that it could measure, by name."""
     for path in sorted(folder.glob("*.json")):

@@ -8,7 +8,7 @@ import torch
 
 import bench.commands.speed as command
 from bench.cli import main
-from bench.speed import ROWS, base, epoch, feedback, floor, gpu, loop, outside, population, rank, sweep
+from bench.speed import ROWS, base, epoch, feedback, floor, gpu, loop, outside, population, rank, steps, sweep
 from bench.speed.base import Measurement, Rounds, Row, alternate
 from bench.speed.machine import describe, slug
 from bench.speed.networks import settings, square
@@ -73,6 +73,18 @@ def test_low_rank_flops_by_hand():
     oja = low + 2 * n * r * r + 2 * width * r * r
     assert flops_of(square(width, "ldfa", layers=1, batch=n).backward) == 2 * products + 3 * low + oja
     assert flops_of(rank.feedback_of(width, r, n)) == 3 * low + oja
+
+
+def test_every_setting_of_the_ranks_is_timed_beside_bp(monkeypatch, tmp_path):
+    """The report finds the seconds by the names that the rows give the settings."""
+    monkeypatch.setattr(steps, "of_protocol", lambda config, device: square(8, config.rule, layers=2, batch=4))
+    found = steps.steps("cnn", "cpu", "ldfa r = 1/8")
+    ranks = ["1/8", "1/4", "1/2", "full", "10"]
+    assert list(found.numbers["flops"]) == ["bp", *(f"ldfa r = {rank}" for rank in ranks), "fa"]
+    row = {"name": "cnn-steps", "value": found.value, "numbers": found.numbers}
+    (tmp_path / "machine.json").write_text(json.dumps({"machine": {}, "rows": [row, row | {"value": None}]}))
+    assert figures.step_seconds("cnn", "cpu", tmp_path) == found.numbers["seconds"]
+    assert figures.step_seconds("cnn", "gpu", tmp_path) == figures.step_seconds("vit", "cpu", tmp_path) == {}
 
 
 def test_the_slope():

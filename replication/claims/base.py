@@ -132,16 +132,16 @@ class Claim(ABC):
         if judgement.verdict is ClaimVerdict.HOLDS:
             return self.finds
         holds = dict.fromkeys(part.holds for part in judgement.parts if part.verdict is ClaimVerdict.HOLDS)
-        but = f", but {kept}" if (kept := _listed(filter(None, holds))) else ""
+        but = f", but {kept}" if (kept := listed(filter(None, holds))) else ""
         if judgement.verdict is ClaimVerdict.OPEN:
             part = judgement.deciding
             number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}{but}"
             return f"It is open {self.asks}{number}."
         fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
-        return f"The paper says: {self.statement} Here this does not hold: {_listed(fails)}{but}."
+        return f"The paper says: {self.statement} Here this does not hold: {listed(fails)}{but}."
 
 
-def _listed(clauses: Iterable[str]) -> str:
+def listed(clauses: Iterable[str]) -> str:
     """The clauses with commas between them, and "and" before the last."""
     *others, last = [*clauses] or [""]
     return f"{', '.join(others)} and {last}" if others else last

@@ -1,8 +1,9 @@
 """C1: on a CNN, plain feedback alignment fails and low-dimensional feedback does not."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark, rank_or_rule, told
+from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark, listed, rank_or_rule, told
 from replication.results import Cell, Results
+from replication.verdicts import ClaimVerdict
 
 RANKS = ("1/2", "1/4", "1/8")
 
@@ -39,15 +40,20 @@ class ConvolutionalNetwork(Claim):
         low = {rank: results.cell("ldfa", rank) for rank in RANKS}
         slim = [cell for cell in results.cells if cell.config.rule == "ldfa" and isinstance(cell.rank, int)]
         split, notes = rank_or_rule([*low.values(), *slim], full, bp)
+        matches = {r: above(f"ldfa r = {r} minus bp", compare(cell.accuracy, bp.accuracy)) for r, cell in low.items()}
+        lost, kept = (
+            listed(r for r, part in matches.items() if part.verdict is verdict)
+            for verdict in (ClaimVerdict.FAILS, ClaimVerdict.HOLDS)
+        )
         return Judgement(
             parts=(
                 *(
                     told(
-                        above(f"ldfa r = {r} minus bp", compare(cell.accuracy, bp.accuracy)),
-                        f"on a CNN, learned feedback at {r} of the channels loses more than a point",
-                        f"at {r} of the channels it loses less than a point",
+                        part,
+                        f"on a CNN, learned feedback at {lost} of the channels loses more than a point",
+                        f"at {kept} of the channels it loses less than a point",
                     )
-                    for r, cell in low.items()
+                    for part in matches.values()
                 ),
                 told(
                     fa_fails(results),

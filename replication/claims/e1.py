@@ -1,16 +1,18 @@
 """E1: on the CNN and the transformer, low-dimensional feedback needs less compute for the same accuracy."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import fmean, median
+from statistics import fmean
 
 import pandas as pd
 
+from bench.speed.steps import side
 from bench.stats import compare, number
-from bench.training.length import steps
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
-from replication.compute import Goals, authors_step, flops, of_bp, of_the_best, of_their_own, ratios, step_ratio
+from replication.compute import Goals, authors_step, of_bp, of_the_best, of_their_own, ratios, step_ratio
 from replication.results import Cell, Results
+from replication.speed import step_seconds
 from replication.tables import Table, columns
 from replication.verdicts import ClaimVerdict, Level
 
@@ -86,8 +88,8 @@ class Compute(Claim):
                 "network": row["network"],
                 "setting": f"`{row['setting']}`",
                 "FLOPs of a step relative to bp, authors' network": _ratio(row["authors_flops"]),
-                "FLOPs, network of the runs": _ratio(row["flops"]),
-                "measured time, network of the runs": _ratio(row["seconds"]),
+                f"FLOPs, network of scale {cnn.scale}": _ratio(row["flops"]),
+                "the same, time of a step by `bench speed`": _ratio(row["seconds"]),
                 "accuracy minus bp (points)": row["shown"],
             }
             for row in rows
@@ -96,12 +98,13 @@ class Compute(Claim):
 
 
 def steps_of(found: Results) -> Iterator[dict]:
-    """One row per setting of an experiment: FLOPs and median seconds of a step relative to bp, and accuracy minus bp.
+    """One row per setting of an experiment: FLOPs and seconds of a step relative to bp, and accuracy minus bp.
 
     FLOPs are counted on images of CIFAR's shape, for the authors' network and for that of the runs; seconds are those
-    of the recorded runs, including tests and measures, and NaN if there are none.
+    that `bench speed` measured at the scale of the runs, and NaN if it did not.
     """
     bp, model = found.cell("bp"), found.experiment.model
+    seconds = step_seconds(model, found.scale)
     for cell in found.cells:
         if cell is bp:
             continue
@@ -113,16 +116,10 @@ def steps_of(found: Results) -> Iterator[dict]:
             "rank": cell.config.rank,
             "authors_flops": authors_step(model, cell.config.rule, cell.config.rank),
             "flops": step_ratio(cell.config),
-            "seconds": _seconds(cell) / _seconds(bp),
+            "seconds": seconds.get(side(cell.config), math.nan) / seconds.get("bp", math.nan),
             **columns("minus_bp", versus),
             "shown": number(versus, "+.2f"),
         }
-
-
-def _seconds(cell: Cell) -> float:
-    """Median time of a step; NaN without runs."""
-    taken = [record["seconds"] for record in cell.records.values() if record["status"] == "ok"]
-    return median(taken) / steps(cell.config) if taken else float("nan")
 
 
 def _ratio(value: float) -> str:
@@ -160,7 +157,7 @@ def _authors_measures(bp: Cell) -> dict[str, Goals]:
 
 def _saving(condition: str, rule: Cell, bp: Cell, goals: Goals) -> Part:
     """Part 3: a setting reaches its goal with less than `LIMIT` of the FLOPs with which bp reaches its own."""
-    found = ratios(rule, bp, goals, flops)
+    found = ratios(rule, bp, goals)
     part = bounded(f"{condition}, relative to bp, below {LIMIT:g}", (r.amount for r in found.values()), below=LIMIT)
     if lost := sum(not ratio.reached for ratio in found.values()):
         held = part.verdict is ClaimVerdict.HOLDS

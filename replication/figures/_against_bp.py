@@ -127,7 +127,7 @@ def by_setting(ax: Axes, results: Results) -> None:
     for row, cell in enumerate(recorded):
         _setting(ax, row, cell, results, across=True)
     ax.set_yticks(range(len(recorded)), [cell.label for cell in recorded])
-    ax.invert_yaxis()
+    ax.set_ylim(len(recorded) - 0.5, -0.5)
     ax.grid(axis="y", linewidth=0.3)
     reference(ax, results.baseline, across=True)
     points_axis([ax], across=True)

@@ -13,28 +13,25 @@ from replication.compute import SHARES, compute_table
 from replication.figures.base import MARKERS, interval_bar, legend, moved
 from replication.results import Results
 
-COSTS = {"flops": "training FLOPs", "seconds": "training seconds"}
-
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """One row per setting, one panel per cost: the cost of each share relative to bp, with its 95% interval.
+    """One row per setting: the FLOPs up to each share of bp's accuracy relative to bp, with their 95% interval.
 
     If runs never reach the share, their mean is a lower bound: an open mark with an arrow, without an interval.
     """
     numbers = compute_table(results).numbers
     rows = numbers[numbers["setting"] != "bp"] if len(numbers) else numbers
-    figure = Figure(figsize=(8.2, 1.1 + 0.42 * len(rows)), layout="constrained")
-    axes = figure.subplots(1, len(COSTS), sharey=True)
-    for ax, (cost, words) in zip(axes, COSTS.items(), strict=True):
-        for place, row in enumerate(rows.to_dict("records")):
-            for style, share in enumerate(SHARES):
-                _ratio(ax, place + 0.22 * (style - 1), row, f"{cost}_to_{share:.0%}", row[f"never_{share:.0%}"], style)
-        ax.axvline(1, color="0.25", linewidth=1, zorder=1, label="bp")
-        ax.set(xlabel=f"{words} until then,\nrelative to bp")
-        ax.grid(axis="y", linewidth=0.3)
-        ax.margins(x=0.12)
-    axes[0].set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
-    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure = Figure(figsize=(6.4, 1.1 + 0.42 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    for place, row in enumerate(rows.to_dict("records")):
+        for style, share in enumerate(SHARES):
+            _ratio(ax, place + 0.22 * (style - 1), row, f"flops_to_{share:.0%}", row[f"never_{share:.0%}"], style)
+    ax.axvline(1, color="0.25", linewidth=1, zorder=1, label="bp")
+    ax.set(xlabel="training FLOPs until then, relative to bp")
+    ax.grid(axis="y", linewidth=0.3)
+    ax.margins(x=0.12)
+    ax.set_yticks(range(len(rows)), list(rows["setting"]) if len(rows) else [])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     marks = [
         Line2D([], [], linestyle="", marker=MARKERS[style], color=sns.color_palette()[style], label=words)
         for style, words in enumerate(f"{share:.0%} of bp's final accuracy" for share in SHARES)
@@ -43,7 +40,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     look: dict[str, Any] = {"marker": r"$\circ\!\!\rightarrow$", "markersize": 13, "markeredgewidth": 0.1}
     marks.append(Line2D([], [], linestyle="", color="0.2", label=bound, **look))
     marks.append(Line2D([], [], linestyle="", marker="|", markersize=9, color="0.2", label="95% interval"))
-    legend(figure, axes, *marks)
+    legend(figure, [ax], *marks)
     return figure, numbers
 
 

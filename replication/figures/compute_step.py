@@ -1,4 +1,4 @@
-"""Accuracy over the compute of a training step, and measured time over compute (E1)."""
+"""Accuracy over the compute of a training step, and its time over its compute (E1)."""
 
 from collections.abc import Iterator
 
@@ -20,21 +20,21 @@ COLUMNS += ["minus_bp", "minus_bp_low", "minus_bp_high"]
 
 
 def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
-    """Left: FLOPs of a step of the authors' networks, one row per setting; if there are runs, two more panels.
-
-    Middle: accuracy minus bp over FLOPs. Right: measured time over FLOPs. One curve per network and rule, over r.
+    """Left: FLOPs of a step of the authors' networks, one row per setting. If there are runs, a panel with
+    their accuracy minus bp over FLOPs; if `bench speed` measured their networks, one with time over FLOPs. One curve
+    per network and rule, over r.
     """
     rows = [row for found in (cnn, vit) for row in steps_of(found)]
     steps = pd.DataFrame(rows, columns=COLUMNS)
     steps = steps[steps["rank"].notna()].sort_values("flops")
-    trained = steps["minus_bp"].notna().any()
-    figure = Figure(figsize=(12.4 if trained else 6.4, 3.8), layout="constrained")
-    authors, *costs = figure.subplots(1, 3 if trained else 1, squeeze=False)[0]
-    _authors(authors, steps.sort_values("authors_flops", ascending=False, ignore_index=True))
-    if costs:
-        left, right = costs
-        _costs(left, right, steps)
-    legend(figure, (authors, *costs))
+    panels = [panel for measure, panel in PANELS.items() if steps[measure].notna().any()]
+    figure = Figure(figsize=(6.4 + 3.0 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
+    _authors(axes[0], steps.sort_values("authors_flops", ascending=False, ignore_index=True))
+    for ax, panel in zip(axes[1:], panels, strict=True):
+        panel(ax, steps)
+        ax.set(xlabel="FLOPs of a step relative to bp", title=f"the networks of scale {cnn.scale}")
+    legend(figure, axes)
     return figure, steps
 
 
@@ -56,18 +56,20 @@ def _authors(ax: Axes, steps: pd.DataFrame) -> None:
     ax.set(xlabel="FLOPs of a step relative to bp", title="the authors' networks, counted")
 
 
-def _costs(left: Axes, right: Axes, steps: pd.DataFrame) -> None:
+def _accuracy(ax: Axes, steps: pd.DataFrame) -> None:
     for style, name, here in _by_rule(steps):
-        _curve(left, here, "minus_bp", name, style)
-        _curve(right, here, "seconds", name, style)
-    left.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1)
-    reference(left, {})
-    left.set(ylabel=POINTS)
+        _curve(ax, here, "minus_bp", name, style)
+    ax.axvline(LIMIT, color="0.6", linestyle=":", linewidth=1)
+    reference(ax, {})
+    ax.set(ylabel=POINTS)
+
+
+def _time(ax: Axes, steps: pd.DataFrame) -> None:
+    for style, name, here in _by_rule(steps):
+        _curve(ax, here, "seconds", name, style)
     ends = [steps["flops"].min(), steps["flops"].max()]
-    right.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="time in proportion to FLOPs")
-    right.set(ylabel="measured time of a step relative to bp")
-    for ax in (left, right):
-        ax.set(xlabel="FLOPs of a step relative to bp", title="the networks of the runs")
+    ax.plot(ends, ends, color="0.6", linestyle="--", linewidth=0.8, label="time in proportion to FLOPs")
+    ax.set(ylabel="time of a step relative to bp (bench speed)")
 
 
 def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -> None:
@@ -83,4 +85,6 @@ def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -
         ax.annotate(row.rank, where, xytext=(3, 3), textcoords="offset points", fontsize=6, color=color)
 
 
+PANELS = {"minus_bp": _accuracy, "seconds": _time}
+"""The panels after the first, by what they show."""
 FIGURE = draw
