@@ -1,7 +1,5 @@
 """Results of `bench speed --results results`: a figure per machine, its numbers, and the speed report."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from replication.figures.base import save
-from replication.results import FOLDER
+from replication.machines import SPEED, Rows, machines
 from replication.tables import pipe_table
 
-Rows = dict[str, dict[str, Any]]
-SPEED = FOLDER / "speed"
 HEADING = """\
 # Speed
 
@@ -27,37 +23,17 @@ the limit is the best possible ratio by arithmetic. [docs/speed.md](../../docs/s
 
 def write(folder: Path = SPEED) -> None:
     """Writes the figure of each measured machine, and the numbers behind it."""
-    for stem, machine, rows in _machines(folder):
+    for stem, machine, rows in machines(folder):
         save(*draw(rows, machine), stem)
 
 
 def section(folder: Path = SPEED) -> str:
     """The report of the folder: for each machine the rows that it could measure, and the figure."""
     parts = [HEADING]
-    for stem, machine, rows in _machines(folder):
+    for stem, machine, rows in machines(folder):
         parts += [f"{_title(machine)}:\n", pipe_table(pd.DataFrame(map(_shown, rows.values())))]
         parts.append(f"![Time over rank, width and population]({stem.name}.svg)\n")
     return "\n".join(parts)
-
-
-def step_seconds(model: str, scale: str, folder: Path = SPEED) -> dict[str, float]:
-    """Seconds of a training step of a network at a scale, by the names of `bench.speed.steps.side`.
-
-    They are those of the first machine that measured it; empty if none did.
-    """
-    for _, _, rows in _machines(folder):
-        for row in rows.values():
-            if (row["numbers"].get("model"), row["numbers"].get("scale")) == (model, scale):
-                return row["numbers"]["seconds"]
-    return {}
-
-
-def _machines(folder: Path) -> Iterator[tuple[Path, dict[str, Any], Rows]]:
-    """For each machine its file without the suffix, its description, and the rows that it could measure, by name."""
-    for path in sorted(folder.glob("*.json")):
-        found = json.loads(path.read_text())
-        rows = {row["name"]: row for row in found["rows"] if row["value"] is not None}
-        yield path.with_suffix(""), found["machine"], rows
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from bench.speed.machine import describe, slug
 from bench.speed.networks import settings, square
 from bench.training.costs import flops_of
 from replication import speed as figures
+from replication.machines import step_seconds
 
 TINY_VIT = {"model_options": {"width": 16, "depth": 1, "heads": 2}, "batch_size": 4}
 
@@ -83,8 +84,18 @@ def test_every_setting_of_the_ranks_is_timed_beside_bp(monkeypatch, tmp_path):
     assert list(found.numbers["flops"]) == ["bp", *(f"ldfa r = {rank}" for rank in ranks), "fa"]
     row = {"name": "cnn-steps", "value": found.value, "numbers": found.numbers}
     (tmp_path / "machine.json").write_text(json.dumps({"machine": {}, "rows": [row, row | {"value": None}]}))
-    assert figures.step_seconds("cnn", "cpu", tmp_path) == found.numbers["seconds"]
-    assert figures.step_seconds("cnn", "gpu", tmp_path) == figures.step_seconds("vit", "cpu", tmp_path) == {}
+    assert step_seconds("cnn", "cpu", tmp_path) == found.numbers["seconds"]
+    assert step_seconds("cnn", "gpu", tmp_path) == step_seconds("vit", "cpu", tmp_path) == {}
+
+
+def test_each_round_of_the_sweep_trains_its_runs(monkeypatch):
+    """A sweep does not repeat what is recorded: with one store, its second round would take no time."""
+    monkeypatch.setattr(sweep, "cores", lambda: 1)
+    stores = []
+    monkeypatch.setattr(sweep, "run_all", lambda plans, store, *_, **__: stores.append(list(store.paths("speed"))))
+    monkeypatch.setattr(sweep, "run", lambda config, store, *_: store.write({}, store.path("speed", config)))
+    sweep.sweep(1, 2)
+    assert stores == [[], []]
 
 
 def test_the_slope():

@@ -2,6 +2,8 @@
 
 import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,29 +28,35 @@ def sweep(epochs: int = EPOCHS, rounds: int = ROUNDS) -> Measurement:
     base = replace(configure("mlp", "ldfa", "quick", rank="10", results=None), epochs=epochs, **UNMEASURED)
     processes = cores()
     configs = [replace(base, seed=seed) for seed in range(2 * processes)]
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
 
-        def at_once() -> None:
-            with Workers(processes) as workers:
-                run_all(
-                    [Plan("speed", (), configs)],
-                    store,
-                    "quick",
-                    device="cpu",
-                    workers=workers,
-                    deadline=math.inf,
-                    done=lambda config, record: None,
-                )
+    def at_once() -> None:
+        with empty_store() as store, Workers(processes) as workers:
+            run_all(
+                [Plan("speed", (), configs)],
+                store,
+                "quick",
+                device="cpu",
+                workers=workers,
+                deadline=math.inf,
+                done=lambda config, record: None,
+            )
 
-        def one_by_one() -> None:
+    def one_by_one() -> None:
+        with empty_store() as store:
             for config in configs:
                 run(config, store, "speed", "quick", "cpu")
 
-        done = alternate({"sweep": at_once, "one by one": one_by_one}, rounds=rounds)
+    done = alternate({"sweep": at_once, "one by one": one_by_one}, rounds=rounds)
     return done.measurement(
         lambda seconds: seconds["sweep"] / seconds["one by one"], alone=False, runs=len(configs), at_once=processes
     )
+
+
+@contextmanager
+def empty_store() -> Iterator[Store]:
+    """A store of its own for each round, since a sweep does not repeat a recorded run."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Store(Path(folder))
 
 
 ROWS = [Row("sweep", "a sweep on all cores over the same runs one by one", sweep, 1.02)]

@@ -11,8 +11,8 @@ from bench.speed.steps import side
 from bench.stats import compare, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
 from replication.compute import Goals, authors_step, of_bp, of_the_best, of_their_own, ratios, step_ratio
+from replication.machines import step_seconds
 from replication.results import Cell, Results
-from replication.speed import step_seconds
 from replication.tables import Table, columns
 from replication.verdicts import ClaimVerdict, Level
 
