@@ -169,6 +169,9 @@ def test_the_figure_has_every_rank(measured):
     marks = [{line.get_label(): line.get_marker() for line in ax.lines} for ax in figure.axes]
     marks = [{name: found[name] for name in kinds} for found in marks]
     assert marks == marks[:1] * 3 and len(set(marks[0].values())) == 3
+    (cnn,) = [line for line in figure.axes[1].lines if line.get_label() == "CNN, ldfa"]
+    assert len(cnn.get_xdata()) == 4, "r = 10 is not joined to the fractions of the channels"
+    assert sum(len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1 for line in figure.axes[1].lines) > 10
     table = CLAIMS.get("e1").details(*found)
     assert len(table.text) == sum(len(each.cells) - 1 for each in found)
     times = table.numbers.set_index(["network", "setting"])["seconds"].dropna().to_dict()

@@ -1,6 +1,8 @@
 """C1: on a CNN, plain feedback alignment fails and low-dimensional feedback does not."""
 
-from bench.stats import compare
+from fractions import Fraction
+
+from bench.stats import compare, number
 from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark, listed, rank_or_rule, told
 from replication.results import Cell, Results
 from replication.verdicts import ClaimVerdict
@@ -65,9 +67,20 @@ class ConvolutionalNetwork(Claim):
                 *(above(f"{cell.label} minus bp", compare(cell.accuracy, bp.accuracy)) for cell in slim),
                 *split,
             ),
-            notes=notes,
+            notes=(*notes, *(_narrow(cell, bp) for cell in slim if cell.accuracy and bp.accuracy)),
             remark=floor_remark(results),
         )
+
+
+def _narrow(cell: Cell, bp: Cell) -> str:
+    """What an absolute rank says of a network whose fractions fall below the number of classes."""
+    width, change = bp.config.model_options["width"], compare(cell.accuracy, bp.accuracy).interval
+    fractions = listed(f"{Fraction(rank) * width}" for rank in RANKS)
+    return (
+        f"The narrowest layers have {width} channels here, so the fractions leave the error {fractions} dimensions "
+        f"there, for {cell.rank} classes; with {cell.rank} in every layer {cell.config.rule} differs from "
+        f"bp by {number(change, '+.2f')} points."
+    )
 
 
 CLAIM = ConvolutionalNetwork()

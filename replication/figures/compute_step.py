@@ -73,16 +73,18 @@ def _time(ax: Axes, steps: pd.DataFrame) -> None:
 
 
 def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -> None:
+    """The settings of a network and rule; an absolute rank among fractions of the width is not joined to them."""
     steps = steps.dropna(subset=measure)
-    color = sns.color_palette()[style]
+    look = {"marker": MARKERS[style], "color": sns.color_palette()[style]}
     if measure == "minus_bp":
-        for row in steps.dropna().itertuples():
-            interval = Interval(row.minus_bp, row.minus_bp_low, row.minus_bp_high, 2)
-            interval_bar(ax, row.flops, interval, color)
-    ax.plot(steps["flops"], steps[measure], marker=MARKERS[style], color=color, label=name)
+        for row in steps.dropna(subset=["minus_bp_low", "minus_bp_high"]).itertuples():
+            interval_bar(ax, row.flops, Interval(row.minus_bp, row.minus_bp_low, row.minus_bp_high, 2), look["color"])
+    apart = steps["rank"].str.isdecimal() & steps["rank"].str.contains("/").any()
+    ax.plot(steps["flops"][~apart], steps[measure][~apart], label=name, **look)
+    ax.plot(steps["flops"][apart], steps[measure][apart], linestyle="", **look)
     for row in steps.itertuples():
         where = (row.flops, getattr(row, measure))
-        ax.annotate(row.rank, where, xytext=(3, 3), textcoords="offset points", fontsize=6, color=color)
+        ax.annotate(row.rank, where, xytext=(3, 3), textcoords="offset points", fontsize=6, color=look["color"])
 
 
 PANELS = {"minus_bp": _accuracy, "seconds": _time}
