@@ -23,6 +23,16 @@ BY_EXPERIMENT = [scale for scale in PIPELINES if scale != "quick"]
 LOCKED = [scale for scale in BY_EXPERIMENT if (ROOT / PIPELINES[scale]).with_suffix(".lock").exists()]
 
 
+def trained(scale):
+    """The experiments of a scale that have a run which none of those that they reuse has; others need no stage."""
+
+    def digests(name):
+        return {config.digest for runs in experiment(name).plans(scale, COMMITTED) for config in runs}
+
+    found = [name for name in names() if scale in experiment(name).scales]
+    return {name for name in found if digests(name).difference(*map(digests, {*experiment(name).reuses} & {*found}))}
+
+
 @pytest.fixture(scope="module")
 def stages():
     """The stages of every scale, by the name of the experiment or else of the stage, and the graph of them all."""
@@ -43,10 +53,10 @@ def paths(outputs):
 
 
 @pytest.mark.parametrize("scale", BY_EXPERIMENT)
-def test_every_experiment_of_a_scale_is_a_stage(stages, scale):
+def test_every_experiment_with_runs_of_its_own_is_a_stage(stages, scale):
     by_scale, _ = stages
     swept = {name for name, stage in by_scale[scale].items() if " sweep " in stage.cmd}
-    assert swept == {name for name in names() if scale in experiment(name).scales}
+    assert swept == trained(scale)
 
 
 def test_quick_is_one_sweep_that_reruns_for_its_experiments_settings(stages):
@@ -67,7 +77,7 @@ def test_quick_is_one_sweep_that_reruns_for_its_experiments_settings(stages):
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [(name, s) for name in names() for s in experiment(name).scales if s in BY_EXPERIMENT]
+    ("name", "scale"), [(name, scale) for scale in BY_EXPERIMENT for name in sorted(trained(scale))]
 )
 def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     by_scale, graph = stages
@@ -175,8 +185,9 @@ def test_stages_that_train_come_in_order_of_dependency():
     place = {stage.name: number for number, stage in enumerate(ordered)}
     assert all(place[name] < place[stage.name] for stage in ordered for name in stage.after)
     assert "tune@mlp" in {name for stage in ordered if stage.records == "mlp-all-layers" for name in stage.after}
-    swept = {name for name in names() if "gpu" in experiment(name).scales}
-    assert {stage.records for stage in ordered} == swept | {f"tune-{m}" for m in ("mlp", "cnn", "vit", "retina")}
+    assert {stage.records for stage in ordered} == trained("gpu") | {
+        f"tune-{m}" for m in ("mlp", "cnn", "vit", "retina")
+    }
     assert all(stage.arguments[0] in ("tune", "sweep") for stage in ordered)
 
 
