@@ -20,9 +20,10 @@ COLUMNS += ["minus_bp", "minus_bp_low", "minus_bp_high"]
 
 
 def draw(cnn: Results, vit: Results) -> tuple[Figure, pd.DataFrame]:
-    """Left: FLOPs of a step of the authors' networks, one row per setting. If there are runs, a panel with
-    their accuracy minus bp over FLOPs; if `bench speed` measured their networks, one with time over FLOPs. One curve
-    per network and rule, over r.
+    """Left: FLOPs of a step of the authors' networks, one row per setting; then a panel for each measure that exists.
+
+    Accuracy minus bp over FLOPs, if there are runs; time over FLOPs, if `bench speed` measured their networks. One
+    curve per network and rule, over r.
     """
     rows = [row for found in (cnn, vit) for row in steps_of(found)]
     steps = pd.DataFrame(rows, columns=COLUMNS)
