@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.data import sizes
 from bench.sweeps.experiments import Experiment
 from bench.sweeps.protocols import protocol
+from bench.training.length import examples
 from replication.findings import BEYOND, Finding, topics
 from replication.results import Cell
 from replication.tables import Table, pipe_table
@@ -72,7 +74,7 @@ def lines(findings: Sequence[Finding]) -> str:
 def _tally(findings: Sequence[Finding]) -> str:
     """The number of claims with each verdict, and the networks and datasets of the judged ones."""
     known = sorted(findings, key=lambda finding: [*ClaimVerdict].index(finding.verdict_of))
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(f.verdict for f in known).items())
+    verdicts = ", ".join(_counted(count, verdict) for verdict, count in Counter(f.verdict for f in known).items())
     beyond = sum(topic == BEYOND for topic, group in topics(findings) for _ in group)
     asked = f"{len(findings) - beyond} claims of the paper" + (f" and {beyond} beyond it" if beyond else "")
     trained: dict[str, list[str]] = {}
@@ -86,11 +88,17 @@ def _tally(findings: Sequence[Finding]) -> str:
     return f"Of {asked}: {verdicts}. Trained so far: {runs or 'nothing'}."
 
 
+def _counted(count: int, verdict: str) -> str:
+    several = verdict.replace("does not hold", "do not hold").replace("holds", "hold")
+    return f"{count} {several if count > 1 else verdict}"
+
+
 def _epochs(cell: Cell, found: Experiment) -> str:
-    """The epochs of a cell, beside those of the authors if they are not the same."""
-    ours, theirs = cell.config.epochs, authors_runs(found)
+    """The passes over the data in a run of a cell, beside the authors' epochs if they are not as many."""
+    theirs = authors_runs(found)
+    ours = cell.config.epochs * examples(cell.config) / sizes(cell.config.dataset).train
     authors = theirs[0].epochs if theirs else protocol(cell.config.model, "paper").settings["epochs"]
-    return f" for {ours} of {authors} epochs" if ours != authors else f" for all {authors} epochs"
+    return f" for {ours:g} of {authors} epochs" if ours != authors else f" for all {authors} epochs"
 
 
 def _items(group: Sequence[Finding]) -> str:

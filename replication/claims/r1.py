@@ -62,23 +62,24 @@ class ReceptiveFields(Claim):
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         one_layer, every_layer = (_lowest(results, constrained) for constrained in ("B2", ""))
         bottleneck = next(cell for cell in results.cells if "bottleneck" in cell.config.model_options)
-        accuracy = compare(one_layer.accuracy, bp.accuracy)
+        accuracy = {cell.label: compare(cell.accuracy, bp.accuracy) for cell in (one_layer, full)}
+        losses = [f"{label} is {number(c.interval, '+.2f')}" for label, c in accuracy.items() if c.interval.n]
         return Judgement(
             parts=(
                 told(
                     _rises("centre_surround", one_layer, bp),
                     "receptive fields are no more centre-surround at the lowest rank than under backpropagation",
-                    "they are more centre-surround at the lowest rank than under backpropagation",
+                    "receptive fields are more centre-surround at the lowest rank than under backpropagation",
                 ),
                 told(
                     _rises("centre_surround", one_layer, full),
                     "receptive fields are no more centre-surround at the lowest rank than at full rank",
-                    "they are more centre-surround at the lowest rank than at full rank",
+                    "receptive fields are more centre-surround at the lowest rank than at full rank",
                 ),
                 told(
                     _rises("orientation", full, one_layer),
                     "receptive fields are no more oriented at full rank than at the lowest",
-                    "they are more oriented at full rank than at the lowest",
+                    "receptive fields are more oriented at full rank than at the lowest",
                 ),
             ),
             context=(
@@ -87,10 +88,11 @@ class ReceptiveFields(Claim):
                 _rises("orientation", full, every_layer),
                 _rises("centre_surround", bottleneck, bp),
                 _rises("orientation", bp, bottleneck),
-                above(f"test accuracy, {one_layer.label} minus bp", accuracy),
+                above(f"test accuracy, {one_layer.label} minus bp", accuracy[one_layer.label]),
                 *(_agree(cell) for cell in (bp, one_layer)),
             ),
             remark=floor_remark(results) or _noise_remark(results, bp),
+            notes=(f"In test accuracy, {' and '.join(losses)} points from bp.",) if len(losses) == 2 else (),
         )
 
     def details(self, results: Results) -> Table | None:

@@ -49,17 +49,17 @@ class VisionTransformer(Claim):
             parts=(
                 told(
                     above(f"ldfa-track r = {middle} minus bp", compare(track, bp)),
-                    f"on a vision transformer, feedback of rank {middle} loses more than a point",
+                    f"feedback of rank {middle} loses more than a point",
                     f"feedback of rank {middle} stays within a point of backpropagation",
                 ),
                 told(
                     above(f"ldfa r = {middle} minus r = {low}", compare(ldfa[middle], ldfa[low], margin=0.0)),
-                    f"on a vision transformer, rank {middle} is no better than rank {low}",
+                    f"rank {middle} is no better than rank {low}",
                     "accuracy rises with the rank",
                 ),
                 told(
                     above(f"ldfa r = {middle} minus r = {high}", compare(ldfa[middle], ldfa[high])),
-                    f"on a vision transformer, accuracy still rises beyond rank {middle}",
+                    f"accuracy still rises beyond rank {middle}",
                     f"accuracy saturates by rank {middle}",
                 ),
             ),
