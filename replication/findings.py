@@ -78,6 +78,17 @@ class Finding:
         return self.claim.says(self.judgement)
 
     @property
+    def seen(self) -> str:
+        """What the runs showed; empty without a verdict."""
+        seen = self.claim.seen(self.judgement)
+        match self.verdict_of:
+            case ClaimVerdict.HOLDS:
+                return self.claim.finds
+            case ClaimVerdict.FAILS:
+                return f"{seen[0].upper()}{seen[1:]}."
+        return f"{seen}." if seen else self.judgement.remark
+
+    @property
     def settled(self) -> bool:
         """Whether it has enough seeds for a verdict, including an open one."""
         return self.verdict_of not in (ClaimVerdict.NOT_RUN, ClaimVerdict.TOO_FEW)
@@ -93,13 +104,6 @@ class Finding:
         return tuple(
             " ".join([f"At level {other.level} it is {other.verdict}: {other.deciding}.", *other.notes])
             for other in self.others
-        )
-
-    @property
-    def elsewhere_in_short(self) -> tuple[str, ...]:
-        """The verdicts at other levels, with the first note on each."""
-        return tuple(
-            " ".join([f"At level {other.level} it is {other.verdict}.", *other.notes[:1]]) for other in self.others
         )
 
     @property

@@ -62,13 +62,20 @@ transformer need a GPU to train in full length.
 """
 
 
-def lines(findings: Sequence[Finding]) -> str:
-    """The results in Markdown: the count of verdicts, then a list by topic with a sentence for each judged claim."""
-    return (
-        f"{_tally(findings)}\n\n"
-        + "\n".join(f"- **{topic}**\n{_items(group)}" for topic, group in topics(findings) if group)
-        + "\n"
-    )
+def in_short(findings: Sequence[Finding]) -> str:
+    """The results in Markdown: the count of verdicts, then what each claim says, its verdict and what was seen."""
+    rows = [
+        {
+            "claim": f"[**{finding.label}**](REPORT.md#{finding.anchor})",
+            "the paper says": finding.claim.statement,
+            "verdict": "; ".join(f"**{each.verdict}**, level {each.level}" for each in (finding, *finding.others))
+            if finding.level
+            else finding.verdict,
+            "what was seen": finding.seen,
+        }
+        for finding in findings
+    ]
+    return f"{_tally(findings)}\n\n{pipe_table(pd.DataFrame(rows))}"
 
 
 def _tally(findings: Sequence[Finding]) -> str:
@@ -99,27 +106,6 @@ def _epochs(cell: Cell, found: Experiment) -> str:
     ours = cell.config.epochs * examples(cell.config) / sizes(cell.config.dataset).train
     authors = theirs[0].epochs if theirs else protocol(cell.config.model, "paper").settings["epochs"]
     return f" for {ours:g} of {authors} epochs" if ours != authors else f" for all {authors} epochs"
-
-
-def _items(group: Sequence[Finding]) -> str:
-    """An item for each judged claim, then one for the others.
-
-    A claim that is open, or judged at several levels, has its first note, and its other verdicts.
-    """
-    judged = [finding for finding in group if finding.settled]
-    told: set[str] = set()
-    lines = []
-    for finding in judged:
-        first = finding.notes[:1] if finding.verdict_of is ClaimVerdict.OPEN or finding.others else ()
-        notes = [note for note in first if note not in told]
-        lines.append(" ".join([finding.sentence, finding.named, *notes, *finding.elsewhere_in_short]))
-        told.update(first)
-    others: dict[str, list[str]] = {}
-    for finding in group:
-        if finding not in judged:
-            others.setdefault(finding.verdict, []).append(f"{finding.label} ({finding.claim.title})")
-    lines += [f"*{verdict.capitalize()}:* {', '.join(names)}." for verdict, names in others.items()]
-    return "\n".join(f"  - {line}" for line in lines)
 
 
 def page_one(findings: Sequence[Finding], start: Path) -> str:

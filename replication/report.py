@@ -14,7 +14,7 @@ from replication.compute import compute_table
 from replication.figures import FIGURES
 from replication.figures.base import save, titled
 from replication.findings import Finding, judge_claims
-from replication.front import lines, page_one, summary
+from replication.front import in_short, page_one, summary
 from replication.leaderboard import leaderboard
 from replication.marked import joined, split
 from replication.results import FOLDER, Results, largest, recorded_scales, results
@@ -94,7 +94,7 @@ def write_report() -> list[Finding]:
         ELSEWHERE,
     ]
     write_text(REPORT, "\n".join(filter(None, sections)))
-    write_text(README, joined(before, lines(findings), after, MARKS))
+    write_text(README, joined(before, in_short(findings), after, MARKS))
     write_table(summary(findings, FOLDER), FOLDER / "claims")
     if not theirs.numbers.empty:
         write_table(theirs, FOLDER / "against_authors")

@@ -11,7 +11,7 @@ from test_claims import around, grid_of
 from replication.claims import CLAIMS
 from replication.claims.base import Judgement, results_for
 from replication.findings import TOPICS, Finding, judge_claims, topics
-from replication.front import lines, page_one, summary
+from replication.front import in_short, page_one, summary
 from replication.results import results
 from replication.sections import claim_section, survey_section
 from replication.verdicts import ClaimVerdict, Level
@@ -78,7 +78,8 @@ def test_the_committed_words_are_those_of_the_committed_verdicts():
     assert set(table.index) == {name.upper() for name in CLAIMS.names()}
     for name, row in table.iterrows():
         named = f"{row['sentence']} ({name}: **{row['verdict']}**, level {row['level']})"
-        assert (named in readme) == (row["verdict"] not in ("not run", "too few seeds"))
+        shown = f"**{row['verdict']}**, level {row['level']}" if row["level"] else row["verdict"]
+        assert shown in readme.partition(f"[**{name}**]")[2].partition("\n")[0]
         assert (named in report) == (row["verdict"] != "not run")
         assert f"\n{row['sentence']}" in report[report.index(f"## {name}: ") :]
 
@@ -91,7 +92,7 @@ def test_a_claim_judged_at_several_levels_tells_all_its_verdicts():
     section = claim_section(finding, Path())
     assert f"At level full it is inconclusive: {other.deciding}. {note} And another. [results/cpu/REPORT.md]" in section
     assert f"At level full it is inconclusive: {other.deciding}. {note} And another.\n" in page_one([finding], Path())
-    assert f"level paper) At level full it is inconclusive. {note}\n" in lines([finding])
+    assert "| **not supported**, level paper; **inconclusive**, level full |" in in_short([finding])
 
 
 def test_the_other_verdicts_of_a_claim_are_of_other_levels():
@@ -139,23 +140,22 @@ def test_the_table_shows_one_number_of_a_part_with_the_claims_verdict():
     assert (waiting["verdict"], waiting["level"], waiting["deciding number"]) == ("not run", "", "")
 
 
-def test_the_readme_has_an_item_per_judged_claim_and_one_of_what_waits_by_topic():
-    tally, _, *text = lines(made_up()).splitlines()
+def test_the_readme_has_a_row_per_claim_in_the_papers_order():
+    tally, _, _, _, *rows = in_short(made_up()).splitlines()
     asked, verdicts = tally.partition(".")[0].split(": ")
     assert asked == "Of 13 claims of the paper and 1 beyond it"
     assert verdicts == "3 supported, 3 not supported, 3 inconclusive, 3 too few seeds, 2 not run"
-    heads = [f"- **{topic}**" for topic in (*TOPICS, "Beyond the paper")]
-    assert [line for line in text if not line.startswith("  - ")] == heads
-    mlp = text[text.index(heads[1]) + 1 : text.index(heads[2])]
-    (waiting,) = (line for line in mlp if line.startswith("  - *Not run:*"))
-    assert "N1 (" in waiting and sum("(N2: **supported**, level full)" in line for line in mlp) == 1
+    for finding, row in zip(made_up(), rows, strict=True):
+        label, statement, verdict, seen = row.removeprefix("| ").removesuffix(" |").split(" | ")
+        assert f"[**{finding.label}**](REPORT.md#{finding.anchor})" in label and statement == finding.claim.statement
+        assert finding.verdict in verdict and seen == finding.seen
 
 
-def test_the_readme_says_once_what_the_rule_costs():
-    note = "At full rank, ldfa differs from bp by -1.44 points, the rule's part."
-    found = [judged(name, OPEN) for name in ("n1", "n2")]
-    found = [replace(f, judgement=replace(f.judgement, notes=(note, "The rank's part."))) for f in found]
-    assert lines(found).count(note) == 1 and "The rank's part" not in lines(found)
+def test_what_was_seen_of_a_claim_is_what_fails_or_the_deciding_number_and_what_holds():
+    assert judged("n2", HOLDS, HOLDS).seen == CLAIMS.get("n2").finds
+    assert judged("n2", FAILS, HOLDS).seen.endswith(", but it beats a network of width 64 trained by backpropagation.")
+    assert " is 1.23 [1.0, 1.5], but it beats" in judged("n2", OPEN, HOLDS).seen
+    assert judged("n2", NOT_RUN).seen == ""
 
 
 def test_reduced_runs_never_support_a_claim():

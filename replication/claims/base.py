@@ -124,21 +124,33 @@ class Claim(ABC):
         return None
 
     def says(self, judgement: Judgement) -> str:
-        """The verdict as one sentence in plain words; if the claim fails, which parts fail and which hold."""
-        if judgement.verdict is ClaimVerdict.NOT_RUN:
-            return f"Not run yet: {self.asks}."
-        if judgement.verdict is ClaimVerdict.TOO_FEW:
-            return f"Too few seeds to say {self.asks}."
-        if judgement.verdict is ClaimVerdict.HOLDS:
-            return self.finds
-        holds = dict.fromkeys(part.holds for part in judgement.parts if part.verdict is ClaimVerdict.HOLDS)
+        """The verdict as one sentence in plain words, with what was seen if the claim does not hold."""
+        seen = self.seen(judgement)
+        match judgement.verdict:
+            case ClaimVerdict.NOT_RUN:
+                return f"Not run yet: {self.asks}."
+            case ClaimVerdict.TOO_FEW:
+                return f"Too few seeds to say {self.asks}."
+            case ClaimVerdict.OPEN:
+                return f"It is open {self.asks}{seen and f': {seen}'}."
+            case ClaimVerdict.FAILS:
+                return f"The paper says: {self.statement} Here this does not hold: {seen}."
+        return self.finds
+
+    def seen(self, judgement: Judgement) -> str:
+        """What the runs showed if the claim fails (which parts do, and which hold) or is open (the deciding number).
+
+        Clauses; none for another verdict, or if a remark says why it is open.
+        """
+        parts = judgement.parts
+        holds = dict.fromkeys(part.holds for part in parts if part.verdict is ClaimVerdict.HOLDS)
         but = f", but {kept}" if (kept := listed(filter(None, holds))) else ""
-        if judgement.verdict is ClaimVerdict.OPEN:
+        if judgement.verdict is ClaimVerdict.FAILS:
+            return listed(dict.fromkeys(p.fails for p in parts if p.verdict is ClaimVerdict.FAILS)) + but
+        if judgement.verdict is ClaimVerdict.OPEN and not judgement.remark:
             part = judgement.deciding
-            number = "" if judgement.remark else f": {part.condition} is {part.number.partition(MORE)[0]}{but}"
-            return f"It is open {self.asks}{number}."
-        fails = dict.fromkeys(part.fails for part in judgement.parts if part.verdict is ClaimVerdict.FAILS)
-        return f"The paper says: {self.statement} Here this does not hold: {listed(fails)}{but}."
+            return f"{part.condition} is {part.number.partition(MORE)[0]}{but}"
+        return ""
 
 
 def listed(clauses: Iterable[str]) -> str:
