@@ -79,14 +79,14 @@ class Finding:
 
     @property
     def seen(self) -> str:
-        """What the runs showed; empty without a verdict."""
+        """What the runs showed; empty without a verdict, or if a remark says why it is open."""
         seen = self.claim.seen(self.judgement)
         match self.verdict_of:
             case ClaimVerdict.HOLDS:
                 return self.claim.finds
             case ClaimVerdict.FAILS:
                 return f"{seen[0].upper()}{seen[1:]}."
-        return f"{seen}." if seen else self.judgement.remark
+        return f"{seen}." if seen else ""
 
     @property
     def settled(self) -> bool:
