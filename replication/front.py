@@ -16,12 +16,14 @@ from replication.tables import Table, pipe_table
 from replication.verdicts import ClaimVerdict, authors_runs
 
 NETWORKS = {
-    "linear": "linear networks",
-    "mlp": "an MLP",
-    "cnn": "a CNN",
-    "vit": "a vision transformer",
-    "retina": "a model of the retina",
+    "linear": ("", "linear networks"),
+    "mlp": ("an", "MLP"),
+    "cnn": ("a", "CNN"),
+    "vit": ("a", "vision transformer"),
+    "retina": ("a", "model of the retina"),
 }
+SIZES = {"width", "depth", "channels", "hidden"}
+"""Options of a network that set its size."""
 TITLE = """\
 # Replication report
 
@@ -88,11 +90,18 @@ def _tally(findings: Sequence[Finding]) -> str:
     for finding in findings:
         cells = [cell for found in finding.results for cell in found.cells if cell.records]
         if finding.level and cells:
-            epochs = _epochs(cells[0], finding.results[0].experiment)
-            data = trained.setdefault(f"{NETWORKS[cells[0].config.model]}{epochs}", [])
+            network = _network(cells[0].config.model, finding.scale)
+            data = trained.setdefault(f"{network}{_epochs(cells[0], finding.results[0].experiment)}", [])
             data += [cell.config.dataset.partition(":")[0] for cell in cells]
     runs = "; ".join(f"{network} on {', '.join(dict.fromkeys(data))}" for network, data in trained.items())
     return f"Of {asked}: {verdicts}. Trained so far: {runs or 'nothing'}."
+
+
+def _network(model: str, scale: str) -> str:
+    """A network in words; a slim one has less than the authors' width, depth or channels at the scale."""
+    slim = SIZES & protocol(model, scale).settings.get("model_options", {}).keys()
+    article, name = NETWORKS[model]
+    return f"a slim {name}" if slim else f"{article} {name}".strip()
 
 
 def _counted(count: int, verdict: str) -> str:

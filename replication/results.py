@@ -177,7 +177,7 @@ class Results:
 def mixture(cells: Iterable[Cell]) -> str:
     """Why the records of cells cannot be judged together; empty if they can."""
     ended = [record for cell in cells for record in cell.records.values() if "data" in record]
-    devices = sorted({_processor(record["device"]) for record in ended})
+    devices = sorted({processor(record["device"]) for record in ended})
     if len(devices) > 1:
         return f"runs on {' and '.join(devices)} are mixed"
     sources: dict[str, dict] = {}
@@ -189,7 +189,7 @@ def mixture(cells: Iterable[Cell]) -> str:
     return ""
 
 
-def _processor(device: dict[str, Any]) -> str:
+def processor(device: dict[str, Any]) -> str:
     """What runs that are judged together must share: the GPU model, or "cpu"."""
     return device["name"] if device["type"] == "cuda" else device["type"]
 

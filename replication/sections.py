@@ -16,7 +16,7 @@ from replication.authors import authors_number
 from replication.claims.base import Judgement, Part
 from replication.compute import SHARES, compute_table, to_reach
 from replication.findings import Finding, anchor
-from replication.results import FOLDER, LARGEST_FIRST, Results
+from replication.results import FOLDER, LARGEST_FIRST, Results, processor
 from replication.survey import has_figure
 from replication.tables import pipe_table
 from replication.verdicts import ClaimVerdict, authors_runs
@@ -136,7 +136,20 @@ def runs_of(found: Results) -> str:
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
     dirty = sum("+" in shown(record["source"]) for cell in found.cells for record in cell.records.values())
     changed = f", {dirty} of them by code with uncommitted changes" if dirty else ""
-    return f"*Runs.* {recorded}{changed}{counted}; {rerun}."
+    return f"*Runs.* {recorded}{changed}{counted}; {rerun}.{_devices(found)}"
+
+
+def _devices(found: Results) -> str:
+    """The devices of an experiment's runs, and if there are several, which settings each trained."""
+    settings: dict[str, dict[str, None]] = {}
+    for cell in found.cells:
+        for record in cell.records.values():
+            if "device" in record:
+                settings.setdefault(processor(record["device"]).replace("cpu", "CPU"), {})[f"`{cell.label}`"] = None
+    if len(settings) == 1:
+        return f" Device: {next(iter(settings))}."
+    named = (f"{device} ({', '.join(labels)})" for device, labels in settings.items())
+    return f" Devices: {'; '.join(named)}." if settings else ""
 
 
 def _folded(head: str, *parts: str | None) -> str:

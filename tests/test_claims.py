@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.experiments import alternative, experiment
 from replication.claims import CLAIMS
-from replication.claims.base import bounded, judged, results_for, together
+from replication.claims.base import bounded, judged, odd_seeds, results_for, together
 from replication.figures import FIGURES
 from replication.results import largest, results
 from replication.tables import accuracy_table
@@ -37,6 +37,11 @@ def record(accuracy):
     layers = {f"B{i}": {"participation_ratio": 9.0, "effective_rank": 9.0} for i in (1, 2, 3)}
     common = {"status": "ok", "config": config, "history": history, "final": final, "trained": trained}
     return common | costs | {"dimension": layers}
+
+
+def test_a_seed_far_from_all_others_is_named():
+    grid = grid_of("mlp-all-layers", "cpu", {"bp": [59, 59.2, 58.8, 50, 59.1], "fa": around(50, 3), "kp": [10, 60]})
+    assert odd_seeds(grid.cells) == ("Seed 3 of bp ends at 50.0%, the others between 58.8 and 59.2%.",)
 
 
 def around(mean, spread=0.1):

@@ -11,7 +11,9 @@ from bench.training.learner import build
 from replication import compute
 from replication.claims import CLAIMS
 from replication.claims.base import judged
+from replication.claims.e1 import _saved
 from replication.compute import (
+    Reached,
     authors_step,
     curve,
     flops,
@@ -118,6 +120,19 @@ def test_the_authors_measures_hold_each_run_to_another_accuracy():
 def test_a_run_that_never_gets_there_cannot_save(ldfa, verdict):
     judgement = CLAIMS.get("e1").judge(*grids(ldfa))
     assert [part.verdict for part in judgement.parts[2::3]] == [verdict] * 2
+
+
+def test_the_note_tells_a_saving_from_a_bound_and_from_none():
+    def note(ldfa):
+        return CLAIMS.get("e1").judge(*grids(ldfa)).notes[0]
+
+    reached = note(record([44, 48, 50, 50], step=7))
+    assert "never" not in reached and reached.endswith("points on average are due to the definition.")
+    never = note(record([30, 40, 44, 44], step=5))
+    assert "the saving is none (5 of 5 runs never get there) if both have to reach 99% of the accuracy" in never
+    assert "due to" not in never
+    some = [Reached(0.5, True), Reached(0.7, False)]
+    assert _saved(some) == "at most 40% (1 of 2 runs never get there)"
 
 
 def test_each_part_has_its_level_and_the_claim_that_of_its_runs():

@@ -229,6 +229,7 @@ def record(field, seed, active=0.5):
     return {
         "status": "ok",
         "config": {"seed": seed},
+        "history": [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 2.0}],
         "final": {"accuracy": 50.0 + seed},
         "trained": {"receptive_fields": found},
     }
@@ -277,7 +278,16 @@ def test_dead_channels_change_no_mean_and_a_run_of_them_counts_against_the_claim
     assert one_dead.verdict is whole.verdict and one_dead.estimate == pytest.approx(whole.estimate, abs=0.02)
     dead = record(CENTRED, 0)
     dead["trained"]["receptive_fields"]["active"] = [0.0, 0.0]
-    assert claim.judge(grid(CLAIMED, others={0: dead})).parts[0].estimate < whole.estimate - 0.1
+    found = claim.judge(grid(CLAIMED, others={0: dead}))
+    assert found.parts[0].estimate < whole.estimate - 0.1
+    assert found.parts[0].number.endswith("1 without a live channel counted against it")
+    assert "ldfa B2=1 8 centre-surround, 0 oriented, 0 neither and 2 dead" in found.notes[0]
+
+
+def test_the_notes_say_when_training_got_better_than_chance():
+    assert CLAIMS.get("r1").judge(grid(CLAIMED)).notes[2] == (
+        "Epochs until the training loss is below that of chance: bp 2, ldfa B2=1 2, ldfa r=full 2."
+    )
 
 
 def test_the_table_of_the_claim():

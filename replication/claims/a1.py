@@ -1,6 +1,8 @@
 """A1, a question of the paper's reviewers: which of the feedback factors has to learn in a nonlinear network."""
 
-from bench.stats import Verdict, compare, number
+from collections.abc import Collection
+
+from bench.stats import MARGIN, Verdict, compare, number
 from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told
 from replication.results import Cell, Results
 
@@ -58,15 +60,22 @@ class Ablation(Claim):
 
 
 def _enough_alone(results: Results) -> tuple[str, ...]:
-    """A note for each rule that learns one factor and loses less than a point to learning both."""
+    """Notes on each rule that learns one factor: that it loses less than a point to learning both, or gains nothing."""
     notes = []
     for rule in ALONE:
-        pairs = {r: (results.accuracy(rule, str(r)), results.accuracy("ldfa", str(r))) for r in RANKS}
-        lost = {rank: compare(*pair) for rank, pair in pairs.items()}
-        if found := [f"r = {r}: {number(c.interval, '+.2f')}" for r, c in lost.items() if c.verdict is Verdict.MATCHES]:
-            factor = rule[-1].upper()
-            notes.append(f"Learning {factor} alone loses less than a point ({rule} minus ldfa, {'; '.join(found)}).")
+        factor = rule[-1].upper()
+        if near := _where(results, rule, "ldfa", MARGIN, {Verdict.MATCHES}):
+            notes.append(f"Learning {factor} alone loses less than a point ({near}).")
+        if idle := _where(results, rule, "fa-lowrank", 0.0, {Verdict.BELOW, Verdict.INCONCLUSIVE}):
+            notes.append(f"Learning {factor} alone shows no gain over learning neither ({idle}).")
     return tuple(notes)
+
+
+def _where(results: Results, rule: str, other: str, margin: float, kept: Collection[Verdict]) -> str:
+    """The differences of two rules at the ranks whose verdict is one of `kept`."""
+    found = {r: compare(results.accuracy(rule, str(r)), results.accuracy(other, str(r)), margin) for r in RANKS}
+    shown = [f"r = {rank}: {number(c.interval, '+.2f')}" for rank, c in found.items() if c.verdict in kept]
+    return f"{rule} minus {other}, {'; '.join(shown)}" if shown else ""
 
 
 CLAIM = Ablation()

@@ -18,6 +18,8 @@ FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
 FAILS = 5.0
 """Points below backpropagation that count as failing."""
+ODD = 2.0
+"""Distance of a seed from all others, in ranges of these, from which a note names it."""
 MORE = "; about "
 """Follows a number that more seeds would settle."""
 
@@ -223,6 +225,19 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
         f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part. "
         f"The rank's part: {', '.join(changes)} points.",
     )
+
+
+def odd_seeds(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """A note for each cell of which one seed's accuracy is over a point and `ODD` ranges away from all others."""
+    notes = []
+    for cell in cells:
+        ranked = sorted(cell.accuracy.items(), key=lambda item: item[1])
+        for (seed, odd), others in ((ranked[0], ranked[1:]), (ranked[-1], ranked[:-1])) if len(ranked) > 2 else ():
+            low, high = others[0][1], others[-1][1]
+            if min(abs(odd - low), abs(odd - high)) > max(1.0, ODD * (high - low)):
+                rest = f"the others between {low:.1f} and {high:.1f}%"
+                notes.append(f"Seed {seed} of {cell.label} ends at {odd:.1f}%, {rest}.")
+    return tuple(notes)
 
 
 def _compared(

@@ -60,7 +60,7 @@ class Representations(Claim):
                 *(
                     told(
                         _kept(low, layer, ours[layer]),
-                        f"the {where} hidden layer keeps {_share(ours[layer])} of its dimension, under {KEPT:.0%}",
+                        f"the {where} hidden layer has {_share(ours[layer])} of its dimension under bp, not {KEPT:.0%}",
                     )
                     for layer, where in LAYERS.items()
                 ),

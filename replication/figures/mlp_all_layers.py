@@ -8,9 +8,9 @@ from replication.results import Cell, Results
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A curve per rule on the network of the protocol; other rules and networks in a separate panel."""
+    """The curve of `ldfa` on the network of the protocol; other rules and networks in a separate panel."""
     plain = [cell for cell in results.cells if not cell.options]
-    curves = {rule: [cell for cell in plain if cell.config.rule == rule] for rule in ("ldfa", "ldfa-q")}
+    curves = {"ldfa": [cell for cell in plain if cell.config.rule == "ldfa"]}
     beside = [cell for cell in plain if cell.config.rank is None and cell.config.rule != "bp"]
     beside += sorted((cell for cell in results.cells if cell.options), key=_width)
     return over_the_rank(results, curves, beside, "rank r of every error channel")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from bench.records.store import Record
 from bench.stats import mean_interval
 from replication.claims.r1 import INDICES
 from replication.receptive_fields import KINDS, image_of, numbers_of
@@ -38,7 +39,10 @@ HEAD, FOOT = 0.5, 0.55
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row per setting: fields of one seed, both indices of every channel (a line of points per seed), kinds."""
+    """A row per setting: fields of one run (that with the most live channels), both indices of every channel, kinds.
+
+    Channels are points, a line of them per seed.
+    """
     cells = [cell for cell in results.cells if cell.ok]
     channels = channels_of(cells)
     shown = min(SHOWN, len(channels["channel"].unique())) or 1
@@ -52,8 +56,8 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         for ax, index in zip(strips, INDICES, strict=True):
             _strip(ax, row, here, index)
         _shares(kinds, row, here)
-    fields.set(xlim=(-0.5, shown - 0.5), ylim=(len(cells) - 0.5, -0.5), xticks=[], title=f"fields, {_title(cells)}")
-    fields.set_yticks(range(len(cells)), [cell.label for cell in cells])
+    fields.set(xlim=(-0.5, shown - 0.5), ylim=(len(cells) - 0.5, -0.5), xticks=[], title="fields of one run")
+    fields.set_yticks(range(len(cells)), [*map(_row, cells)])
     for ax, (index, words) in zip(strips, INDICES.items(), strict=True):
         ax.axvline(NOISE[index], zorder=0, **FLOOR)
         ax.set(xlabel=words, xlim=(-0.03, 1))
@@ -95,17 +99,19 @@ def channels_of(cells: list[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*run, *INDICES, "kind", "explained", "agreement"])
 
 
-def _first(cell: Cell) -> dict:
-    return next(record for _, record in sorted(cell.records.items()) if record["status"] == "ok")
+def _liveliest(cell: Cell) -> Record:
+    """The run with the most live channels, of the first seed among several."""
+    ended = (record for _, record in sorted(cell.records.items()) if record["status"] == "ok")
+    return max(ended, key=lambda record: sum(map(bool, numbers_of(record))))
 
 
-def _title(cells: list[Cell]) -> str:
-    return f"seed {_first(cells[0])['config']['seed']}" if cells else "none"
+def _row(cell: Cell) -> str:
+    return f"{cell.label}, seed {_liveliest(cell)['config']['seed']}"
 
 
 def _fields(ax: Axes, row: int, cell: Cell) -> None:
     """Each field divided by its largest absolute value, grey at zero; a dead channel is crossed out."""
-    record = _first(cell)
+    record = _liveliest(cell)
     found = zip(record["trained"]["receptive_fields"]["ascent"], numbers_of(record), strict=True)
     for column, (pixels, numbers) in enumerate(list(found)[:SHOWN]):
         extent = (column - 0.46, column + 0.46, row + 0.46, row - 0.46)

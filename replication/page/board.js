@@ -54,7 +54,11 @@
   for (const head of heads) head.firstElementChild.addEventListener("click", () => sort(head));
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter));
+  form.querySelector("[type=reset]").addEventListener("click", (event) => {
+    event.preventDefault();
+    form.reset();
+    filter();
+  });
   document.addEventListener("click", async (event) => {
     const text = event.target.closest("[data-citation]")?.dataset.citation;
     if (!text) return;
