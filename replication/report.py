@@ -21,6 +21,7 @@ from replication.results import FOLDER, Results, largest, recorded_scales, resul
 from replication.sections import claim_section, runs_of, settings_section, survey_section
 from replication.survey import draw, has_figure, write_table
 from replication.tables import Table, csv, pipe_table, table_of
+from replication.verdicts import lowest
 
 REPORT = Path("REPORT.md")
 README = Path("README.md")
@@ -54,7 +55,8 @@ def write_scale(scale: str) -> list[Finding]:
     for name, read in drawn.items():
         figure, numbers = draw(name, *read)
         asking = [finding for finding in findings if finding.claim.figure == name]
-        titled(figure, [f.label for f in asking], read, [f.level for f in asking])
+        level = lowest(cell.level for found in read for cell in found.cells if cell.records)
+        titled(figure, [f.label for f in asking], read, [f.level for f in asking] or [level])
         save(figure, numbers, folder / "figures" / name)
     tuning.write(scale, FOLDER)
     page_one = os.path.relpath(REPORT, folder)

@@ -35,7 +35,7 @@ SHIFT = 8.0
 
 
 def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], levels: Sequence[str]) -> None:
-    """Adds the title line: claims, network, data, scale and level, and seeds of the recorded settings.
+    """Adds the title line: claims, network, data, scale and level, seeds of the recorded settings, and those missing.
 
     A figure that shows only some of the data and seeds names them in a title of its own, which takes their place.
     """
@@ -47,7 +47,9 @@ def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], leve
     part = figure.get_suptitle()
     n = f", {number_of_seeds(cells)}" if cells and not part else ""
     asked = f"{', '.join(claims)}: " if claims else ""
-    words = f"{asked}{networks}, {part or data}, scale {found[0].scale}{level}{n}"
+    missing = sum(len(each.cells) for each in found) - len(cells)
+    rest = f", {missing} more not run" if n and missing else ""
+    words = f"{asked}{networks}, {part or data}, scale {found[0].scale}{level}{n}{rest}"
     figure.suptitle(words, x=0.01, ha="left", fontsize=8, fontweight="bold")
 
 
