@@ -88,7 +88,9 @@ def claim_section(finding: Finding, start: Path, tables: str | None = None) -> s
     if finding.level:
         lines += [" ".join(finding.notes), *_open(judgement, finding.results)]
         beside = _parts("context, not part of the claim", judgement, judgement.context) if judgement.context else ""
-    lines.append(_folded("The paper's statement, deviations and context", paper, *claim.deviations, beside, tables))
+    mixed = [_devices(found) for found in finding.results if len(_trained_on(found)) > 1]
+    folded = paper, *claim.deviations, *mixed, beside, tables
+    lines.append(_folded("The paper's statement, deviations and context", *folded))
     if tables is None:
         for other, said in zip(finding.others, finding.elsewhere, strict=True):
             lines.append(f"{said} {_link(other.page(start), finding.heading)}")
@@ -136,20 +138,26 @@ def runs_of(found: Results) -> str:
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
     dirty = sum("+" in shown(record["source"]) for cell in found.cells for record in cell.records.values())
     changed = f", {dirty} of them by code with uncommitted changes" if dirty else ""
-    return f"*Runs.* {recorded}{changed}{counted}; {rerun}.{_devices(found)}"
+    return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(found)}"
 
 
-def _devices(found: Results) -> str:
-    """The devices of an experiment's runs, and if there are several, which settings each trained."""
+def _trained_on(found: Results) -> dict[str, list[str]]:
+    """The settings of an experiment that each device trained, at least in part."""
     settings: dict[str, dict[str, None]] = {}
     for cell in found.cells:
         for record in cell.records.values():
             if "device" in record:
                 settings.setdefault(processor(record["device"]).replace("cpu", "CPU"), {})[f"`{cell.label}`"] = None
-    if len(settings) == 1:
-        return f" Device: {next(iter(settings))}."
-    named = (f"{device} ({', '.join(labels)})" for device, labels in settings.items())
-    return f" Devices: {'; '.join(named)}." if settings else ""
+    return {device: [*labels] for device, labels in settings.items()}
+
+
+def _devices(found: Results) -> str:
+    """The devices of an experiment's runs, and if there are several, which settings each trained."""
+    by_device = _trained_on(found)
+    if len(by_device) < 2:
+        return "".join(f"Device: {device}." for device in by_device)
+    named = (f"{device} ({', '.join(labels)})" for device, labels in by_device.items())
+    return f"Devices: {'; '.join(named)}."
 
 
 def _folded(head: str, *parts: str | None) -> str:

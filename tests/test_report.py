@@ -13,7 +13,7 @@ from replication.claims.base import Judgement, results_for
 from replication.findings import TOPICS, Finding, judge_claims, topics
 from replication.front import in_short, page_one, summary
 from replication.results import results
-from replication.sections import claim_section, survey_section
+from replication.sections import claim_section, runs_of, survey_section
 from replication.verdicts import ClaimVerdict, Level
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +82,17 @@ def test_the_committed_words_are_those_of_the_committed_verdicts():
         assert shown in readme.partition(f"[**{name}**]")[2].partition("\n")[0]
         assert (named in report) == (row["verdict"] != "not run")
         assert f"\n{row['sentence']}" in report[report.index(f"## {name}: ") :]
+
+
+def test_a_section_names_the_devices_if_several_trained_its_runs():
+    grid = grid_of("mlp-ablation", "cpu", {"ldfa r=10": around(58), "fa-lowrank r=10": around(57)})
+    gpu, cpu = {"type": "cuda", "name": "NVIDIA H200"}, {"type": "cpu", "name": "a Xeon"}
+    for cell in grid.cells:
+        for made in cell.records.values():
+            made["device"] = gpu if cell.config.rule == "fa-lowrank" else cpu
+    named = "Devices: CPU (`ldfa r=10`); NVIDIA H200 (`fa-lowrank r=10`)."
+    finding = replace(judged("a1", OPEN), results=(grid,))
+    assert f"\n{named}\n" in claim_section(finding, Path()) and runs_of(grid).endswith(named)
 
 
 def test_a_claim_judged_at_several_levels_tells_all_its_verdicts():

@@ -145,7 +145,7 @@ def test_the_title_of_a_figure_says_how_many_settings_are_not_run():
     grid = grid_of("cnn-rules", "cpu", {"bp": [80.0, 81.0]})
     figure = Figure()
     titled(figure, [], [grid], ["reduced"])
-    assert figure.get_suptitle() == "cnn, cifar10, scale cpu, level reduced, n = 2, 9 more not run"
+    assert figure.get_suptitle() == "cnn, cifar10, scale cpu, level reduced, n = 2, 9 settings not run"
 
 
 def test_modes_are_drawn_as_recorded_and_as_predicted(tmp_path):

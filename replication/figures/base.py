@@ -48,7 +48,7 @@ def titled(figure: Figure, claims: Sequence[str], found: Sequence[Results], leve
     n = f", {number_of_seeds(cells)}" if cells and not part else ""
     asked = f"{', '.join(claims)}: " if claims else ""
     missing = sum(len(each.cells) for each in found) - len(cells)
-    rest = f", {missing} more not run" if n and missing else ""
+    rest = f", {missing} settings not run" if n and missing else ""
     words = f"{asked}{networks}, {part or data}, scale {found[0].scale}{level}{n}{rest}"
     figure.suptitle(words, x=0.01, ha="left", fontsize=8, fontweight="bold")
 
