@@ -138,7 +138,7 @@ def runs_of(found: Results) -> str:
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
     dirty = sum("+" in shown(record["source"]) for cell in found.cells for record in cell.records.values())
     changed = f", {dirty} of them by code with uncommitted changes" if dirty else ""
-    return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(found)}"
+    return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(found)}".strip()
 
 
 def _trained_on(found: Results) -> dict[str, list[str]]:
