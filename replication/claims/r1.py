@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import log, nan
+from math import inf, log, nan
 from statistics import fmean
 
 import pandas as pd
@@ -105,16 +105,13 @@ class ReceptiveFields(Claim):
         """A row per setting: means over live channels, with intervals over the n runs with any, and shares of kinds."""
         numbers, text = [], []
         for cell in (cell for cell in results.cells if cell.ok):
-            runs = _runs(cell)
-            live = sum(map(any, runs))
-            channels = [channel.kind if channel else "dead" for run in runs for channel in run]
-            shares = {kind: channels.count(kind) / len(channels) if channels else nan for kind in KINDS}
-            row, words = (
-                {"setting": cell.label, "n": live},
-                {"setting": f"`{cell.label}`", "n": f"{live} of {len(runs)}"},
-            )
+            runs, kinds = _runs(cell), _kinds_of(cell)
+            live = [run for run in runs if any(run)]
+            shares = {kind: kinds.count(kind) / len(kinds) if kinds else nan for kind in KINDS}
+            row = {"setting": cell.label, "n": len(live)}
+            words = {"setting": f"`{cell.label}`", "n": f"{len(live)} of {len(runs)}"}
             for number_of, head in WORDS.items():
-                values = [fmean(getattr(c, number_of) for c in run if c) for run in runs if any(run)]
+                values = [fmean(getattr(channel, number_of) for channel in run if channel) for run in live]
                 interval = mean_interval(values)
                 row |= columns(number_of, interval)
                 words[head] = number(interval)
@@ -144,6 +141,11 @@ def _runs(cell: Cell) -> list[list[Numbers | None]]:
     return [numbers_of(record) for record in cell.records.values() if record["status"] == "ok"]
 
 
+def _kinds_of(cell: Cell) -> list[str]:
+    """The kind of each channel of all these runs."""
+    return [channel.kind if channel else "dead" for run in _runs(cell) for channel in run]
+
+
 def _rises(index: str, high: Cell, low: Cell) -> Part:
     """The part that says an index is larger in the cell `high`; a run without one counts against it."""
     comparison = compare(_means(high, index, 0.0), _means(low, index, 1.0), margin=0.0)
@@ -156,7 +158,7 @@ def _kinds(cells: Sequence[Cell]) -> Iterator[str]:
     """A note on the number of channels of each kind."""
     counts = []
     for cell in cells:
-        kinds = [channel.kind if channel else "dead" for run in _runs(cell) for channel in run]
+        kinds = _kinds_of(cell)
         shown = [f"{kinds.count(kind)} {kind}" for kind in KINDS]
         counts += [f"{cell.label} {listed(shown)}"] if kinds else []
     if counts:
@@ -169,8 +171,9 @@ def _late(cells: Sequence[Cell]) -> Iterator[str]:
     for cell in cells:
         limit = log(sizes(cell.config.dataset).outputs)
         histories = [record["history"] for record in cell.records.values() if record["status"] == "ok"]
-        firsts = [next((e["epoch"] for e in h if e.get("loss", limit) < limit), cell.config.epochs) for h in histories]
-        found += [f"{cell.label} {' to '.join(map(str, sorted({min(firsts), max(firsts)})))}"] if firsts else []
+        firsts = sorted(next((e["epoch"] for e in h if e.get("loss", limit) < limit), inf) for h in histories)
+        ends = dict.fromkeys("never" if first == inf else str(first) for first in (*firsts[:1], *firsts[-1:]))
+        found += [f"{cell.label} {' to '.join(ends)}"] if ends else []
     if found:
         yield f"Epochs until the training loss is below that of chance: {', '.join(found)}."
 
