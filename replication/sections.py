@@ -1,7 +1,7 @@
 """The sections of the report after its first page: one per claim, one per experiment without a claim, the settings."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from statistics import median
@@ -88,7 +88,8 @@ def claim_section(finding: Finding, start: Path, tables: str | None = None) -> s
     if finding.level:
         lines += [" ".join(finding.notes), *_open(judgement, finding.results)]
         beside = _parts("context, not part of the claim", judgement, judgement.context) if judgement.context else ""
-    mixed = [_devices(found) for found in finding.results if len(_trained_on(found)) > 1]
+    trained_on = map(_trained_on, finding.results)
+    mixed = [_devices(settings) for settings in trained_on if len(settings) > 1]
     folded = paper, *claim.deviations, *mixed, beside, tables
     lines.append(_folded("The paper's statement, deviations and context", *folded))
     if tables is None:
@@ -138,7 +139,7 @@ def runs_of(found: Results) -> str:
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
     dirty = sum("+" in shown(record["source"]) for cell in found.cells for record in cell.records.values())
     changed = f", {dirty} of them by code with uncommitted changes" if dirty else ""
-    return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(found)}".strip()
+    return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(_trained_on(found))}".strip()
 
 
 def _trained_on(found: Results) -> dict[str, list[str]]:
@@ -151,9 +152,8 @@ def _trained_on(found: Results) -> dict[str, list[str]]:
     return {device: [*labels] for device, labels in settings.items()}
 
 
-def _devices(found: Results) -> str:
-    """The devices of an experiment's runs, and if there are several, which settings each trained."""
-    by_device = _trained_on(found)
+def _devices(by_device: Mapping[str, Sequence[str]]) -> str:
+    """The devices of runs, and if there are several, which settings each trained."""
     if len(by_device) < 2:
         return "".join(f"Device: {device}." for device in by_device)
     named = (f"{device} ({', '.join(labels)})" for device, labels in by_device.items())

@@ -109,7 +109,7 @@ def test_it_loads_nothing_and_takes_no_text_for_code(page):
 
 def test_it_says_the_verdicts_and_the_rows_of_the_leaderboard(page, folder):
     text = page.read_text()
-    assert re.search(r'id="claim-n2".*?<span class="verdict good \w+">supported</span>', text, re.DOTALL)
+    assert re.search(r'id="claim-n2".*?<span class="verdict good full">supported</span>', text, re.DOTALL)
     assert text.count("data:image/svg+xml;base64,") == 1  # N4 is not run
     board = leaderboard(folder)
     citations = [html.unescape(found) for found in re.findall(r'data-citation="([^"]*)"', text)]

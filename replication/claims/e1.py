@@ -1,7 +1,7 @@
 """E1: on the CNN and the transformer, low-dimensional feedback needs less compute for the same accuracy."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from statistics import fmean
 
@@ -72,15 +72,12 @@ class Compute(Claim):
                 f"at a rank that saves 20% of a step, the {name} loses more than a point",
                 f"the {name} stays within a point of backpropagation",
             )
-            ours = _saving(f"{name}, {rule.label}: FLOPs to {SHARE:.0%} of bp's accuracy", rule, bp, of_bp(SHARE))
-            theirs = [
-                _saving(f"{name}, {rule.label}: {what}", rule, bp, goals)
-                for what, goals in _authors_measures(bp).items()
-            ]
+            found = {what: ratios(rule, bp, goals) for what, goals in _measures(bp).items()}
+            ours, *theirs = (_saving(f"{name}, {rule.label}: {what}", runs) for what, runs in found.items())
             saved = f"training the {name} to the accuracy of backpropagation"
             parts += [step, accuracy, told(ours, f"{saved} does not save 20%", f"{saved} saves 20%")]
             context += theirs
-            notes += _by_definition(name, rule, bp)
+            notes += _by_definition(f"{name}, {rule.label}", [list(runs.values()) for runs in found.values()])
         remark = " ".join(filter(None, map(floor_remark, (cnn, vit))))
         return Judgement(tuple(parts), tuple(context), remark, tuple(notes))
 
@@ -151,17 +148,17 @@ def _authors(name: str) -> Part:
     return Part(condition, verdict, f"{ratio:.3f}", 0, ratio, level=Level.PAPER)
 
 
-def _authors_measures(bp: Cell) -> dict[str, Goals]:
-    """The authors' two measures, in words."""
+def _measures(bp: Cell) -> dict[str, Goals]:
+    """In words: ours, then the authors' two."""
     return {
+        f"FLOPs to {SHARE:.0%} of bp's accuracy": of_bp(SHARE),
         f"FLOPs to {AUTHORS_SHARE:.0%} of the run's own accuracy": of_their_own(AUTHORS_SHARE),
         "FLOPs to the mean of bp's best accuracies (bp: to its own best epoch)": of_the_best(bp.records),
     }
 
 
-def _saving(condition: str, rule: Cell, bp: Cell, goals: Goals) -> Part:
+def _saving(condition: str, found: Mapping[int, Reached]) -> Part:
     """Part 3: a setting reaches its goal with less than `LIMIT` of the FLOPs with which bp reaches its own."""
-    found = ratios(rule, bp, goals)
     part = bounded(f"{condition}, relative to bp, below {LIMIT:g}", (r.amount for r in found.values()), below=LIMIT)
     if lost := sum(not ratio.reached for ratio in found.values()):
         held = part.verdict is ClaimVerdict.HOLDS
@@ -173,15 +170,13 @@ def _saving(condition: str, rule: Cell, bp: Cell, goals: Goals) -> Part:
     return part
 
 
-def _by_definition(name: str, rule: Cell, bp: Cell) -> list[str]:
+def _by_definition(label: str, found: list[list[Reached]]) -> list[str]:
     """What is saved by our definition and by the authors' two; empty without runs."""
-    own, best = _authors_measures(bp).values()
-    found = [list(ratios(rule, bp, goals).values()) for goals in (of_bp(SHARE), own, best)]
     if not all(found):
         return []
     here, of_its_own, of_the_mean = map(_saved, found)
     words = (
-        f"{name}, {rule.label}: the saving is {here} if both have to reach {SHARE:.0%} of the accuracy of bp, "
+        f"{label}: the saving is {here} if both have to reach {SHARE:.0%} of the accuracy of bp, "
         f"{of_its_own} if each has to reach {AUTHORS_SHARE:.0%} of its own, and {of_the_mean} if bp has to reach its "
         "own best epoch and the rule the mean of these"
     )
