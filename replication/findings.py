@@ -80,13 +80,10 @@ class Finding:
     @property
     def seen(self) -> str:
         """What the runs showed; empty without a verdict, or if a remark says why it is open."""
+        if self.verdict_of is ClaimVerdict.HOLDS:
+            return self.claim.finds
         seen = self.claim.seen(self.judgement)
-        match self.verdict_of:
-            case ClaimVerdict.HOLDS:
-                return self.claim.finds
-            case ClaimVerdict.FAILS:
-                return f"{seen[0].upper()}{seen[1:]}."
-        return f"{seen}." if seen else ""
+        return f"{seen[0].upper()}{seen[1:]}." if seen else ""
 
     @property
     def settled(self) -> bool:

@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.experiments import alternative, experiment
 from replication.claims import CLAIMS
-from replication.claims.base import bounded, judged, odd_seeds, results_for, together
+from replication.claims.base import bounded, judged, odd_seeds, results_for, together, told_together
 from replication.figures import FIGURES
 from replication.results import largest, results
 from replication.tables import accuracy_table
@@ -214,6 +214,13 @@ def test_an_open_limit_says_how_many_seeds_would_settle_it():
     assert part.seeds_needed == 11
     assert together("both", [part, bounded("y", around(1), below=2)]).seeds_needed == part.seeds_needed
     assert together("both", [part, bounded("y", around(3), below=2)]).seeds_needed is None
+
+
+def test_parts_told_together_name_all_with_the_same_verdict():
+    limits = {"a": 9.0, "b": 1.0, "c": 8.0}
+    parts = told_together({name: bounded("x", [2.0] * 5, below=low) for name, low in limits.items()}, "not {}", "in {}")
+    assert [part.fails for part in parts] == ["not a and c", "not b", "not a and c"]
+    assert [part.holds for part in parts] == ["in a and c", "in b", "in a and c"]
 
 
 def test_fixed_and_learned_feedback_are_judged_by_rank():

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from bench.stats import MARGIN, Verdict, compare, number
-from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told
+from replication.claims.base import Claim, Judgement, Part, above, floor_remark, told_together
 from replication.results import Cell, Results
 
 ALONE = ("ldfa-q", "ldfa-p")
@@ -38,13 +38,12 @@ class Ablation(Claim):
         from_error = compare(results.accuracy("ldfa", "2", output="error"), results.accuracy("ldfa", "2"))
         parts: list[Part] = []
         for other in ALONE:
-            found = [difference("ldfa", other, rank) for rank in RANKS]
-            alike = len({part.verdict for part in found}) == 1
-            for rank, part in zip(RANKS, found, strict=True):
-                where = "at both ranks" if alike else f"at rank {rank}"
-                alone = f"learning {other[-1].upper()} alone {where}"
-                worse, better = f"learning both P and Q is worse than {alone}", f"learning both is better than {alone}"
-                parts.append(told(part, worse, better))
+            alone = f"learning {other[-1].upper()} alone at"
+            parts += told_together(
+                {f"rank {rank}": difference("ldfa", other, rank) for rank in RANKS},
+                f"learning both P and Q is worse than {alone} {{}}",
+                f"learning both P and Q is better than {alone} {{}}",
+            )
         return Judgement(
             parts=tuple(parts),
             context=(

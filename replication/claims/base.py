@@ -1,7 +1,7 @@
 """Claims: the records that one reads, its statistic, its verdict."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nan
 from pathlib import Path
@@ -43,7 +43,7 @@ class Part:
     fails: str = ""
     """A clause in plain words for the case that it fails."""
     holds: str = ""
-    """A clause for the case that it holds while another part does not; empty if there is nothing to say."""
+    """A clause for the case that it holds while another part does not, or that it is not settled whether it does."""
 
 
 @dataclass(frozen=True)
@@ -140,25 +140,28 @@ class Claim(ABC):
         return self.finds
 
     def seen(self, judgement: Judgement) -> str:
-        """What the runs showed if the claim fails (which parts do, and which hold) or is open (the deciding number).
+        """What the runs showed if the claim fails or is open: which parts do or are, and which hold.
 
-        Clauses; none for another verdict, or if a remark says why it is open.
+        Clauses, with the number of each open part; none for another verdict, or if a remark says why it is open.
         """
-        parts = judgement.parts
-        holds = dict.fromkeys(part.holds for part in parts if part.verdict is ClaimVerdict.HOLDS)
-        but = f", but {kept}" if (kept := listed(filter(None, holds))) else ""
+        of = {verdict: [part for part in judgement.parts if part.verdict is verdict] for verdict in ClaimVerdict}
+        holds = listed(dict.fromkeys(part.holds for part in of[ClaimVerdict.HOLDS]), ", and ")
+        but = f", but {holds}" if holds else ""
         if judgement.verdict is ClaimVerdict.FAILS:
-            return listed(dict.fromkeys(p.fails for p in parts if p.verdict is ClaimVerdict.FAILS)) + but
+            return listed(dict.fromkeys(part.fails for part in of[ClaimVerdict.FAILS]), ", and ") + but
         if judgement.verdict is ClaimVerdict.OPEN and not judgement.remark:
-            part = judgement.deciding
-            return f"{part.condition} is {part.number.partition(MORE)[0]}{but}"
+            numbers: dict[str, list[str]] = {}
+            for part in of[ClaimVerdict.OPEN]:
+                numbers.setdefault(part.holds, []).append(part.number.partition(MORE)[0])
+            unsettled = listed((f"whether {clause} ({'; '.join(n)})" for clause, n in numbers.items()), ", and ")
+            return f"it is not settled {unsettled}{but}"
         return ""
 
 
-def listed(clauses: Iterable[str]) -> str:
-    """The clauses with commas between them, and "and" before the last."""
-    *others, last = [*clauses] or [""]
-    return f"{', '.join(others)} and {last}" if others else last
+def listed(words: Iterable[str], before_last: str = " and ") -> str:
+    """The words or clauses with commas between them, and `before_last` before the last."""
+    *others, last = [*words] or [""]
+    return f"{', '.join(others)}{before_last}{last}" if others else last
 
 
 def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
@@ -187,9 +190,18 @@ def judged(claim: Claim, *found: Results) -> Judgement:
     return replace(judgement, remark=f"Not judged: {mixed}.") if mixed else judgement
 
 
-def told(part: Part, fails: str, holds: str = "") -> Part:
-    """The part with its clauses in plain words: if it fails, and if it holds while others do not."""
+def told(part: Part, fails: str, holds: str) -> Part:
+    """The part with its clauses in plain words: if it fails, and if it holds or is open while others are not."""
     return replace(part, fails=fails, holds=holds)
+
+
+def told_together(parts: Mapping[str, Part], fails: str, holds: str) -> list[Part]:
+    """The parts by name with their clauses, in which `{}` stands for the names of all with the same verdict."""
+
+    def alike(part: Part) -> str:
+        return listed(name for name, other in parts.items() if other.verdict is part.verdict)
+
+    return [told(part, fails.format(alike(part)), holds.format(alike(part))) for part in parts.values()]
 
 
 def above(condition: str, comparison: Comparison, unit: str = " points") -> Part:

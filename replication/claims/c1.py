@@ -3,9 +3,18 @@
 from fractions import Fraction
 
 from bench.stats import compare, number
-from replication.claims.base import Claim, Judgement, above, fa_fails, floor_remark, listed, rank_or_rule, told
+from replication.claims.base import (
+    Claim,
+    Judgement,
+    above,
+    fa_fails,
+    floor_remark,
+    listed,
+    rank_or_rule,
+    told,
+    told_together,
+)
 from replication.results import Cell, Results
-from replication.verdicts import ClaimVerdict
 
 RANKS = ("1/2", "1/4", "1/8")
 
@@ -43,19 +52,12 @@ class ConvolutionalNetwork(Claim):
         slim = [cell for cell in results.cells if cell.config.rule == "ldfa" and isinstance(cell.rank, int)]
         split, notes = rank_or_rule([*low.values(), *slim], full, bp)
         matches = {r: above(f"ldfa r = {r} minus bp", compare(cell.accuracy, bp.accuracy)) for r, cell in low.items()}
-        lost, kept = (
-            listed(r for r, part in matches.items() if part.verdict is verdict)
-            for verdict in (ClaimVerdict.FAILS, ClaimVerdict.HOLDS)
-        )
         return Judgement(
             parts=(
-                *(
-                    told(
-                        part,
-                        f"on a CNN, learned feedback at {lost} of the channels loses more than a point",
-                        f"at {kept} of the channels it loses less than a point",
-                    )
-                    for part in matches.values()
+                *told_together(
+                    matches,
+                    "on a CNN, learned feedback at {} of the channels loses more than a point",
+                    "on a CNN, learned feedback at {} of the channels loses less than a point",
                 ),
                 told(
                     fa_fails(results),

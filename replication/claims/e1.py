@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.speed.steps import side
 from bench.stats import compare, number
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told_together
 from replication.compute import Goals, Reached, authors_step, of_bp, of_the_best, of_their_own, ratios, step_ratio
 from replication.machines import step_seconds
 from replication.results import Cell, Results
@@ -60,26 +60,34 @@ class Compute(Claim):
         return [cell for pair in _pairs(cnn, vit).values() for cell in pair]
 
     def judge(self, cnn: Results, vit: Results) -> Judgement:
-        parts, context, notes = [], [], []
+        step, accuracy, training, context, notes = {}, {}, {}, [], []
         for name, (rule, bp) in _pairs(cnn, vit).items():
-            step = told(
-                _authors(name),
-                f"a training step of the authors' {name} saves less than 20%",
-                f"a training step of the authors' {name} saves over 20%",
-            )
-            accuracy = told(
-                above(f"{name}, {rule.label} minus bp", compare(rule.accuracy, bp.accuracy)),
-                f"at a rank that saves 20% of a step, the {name} loses more than a point",
-                f"the {name} stays within a point of backpropagation",
-            )
+            network = f"the {name}"
+            step[network] = _authors(name)
+            accuracy[network] = above(f"{name}, {rule.label} minus bp", compare(rule.accuracy, bp.accuracy))
             found = {what: ratios(rule, bp, goals) for what, goals in _measures(bp).items()}
-            ours, *theirs = (_saving(f"{name}, {rule.label}: {what}", runs) for what, runs in found.items())
-            saved = f"training the {name} to the accuracy of backpropagation"
-            parts += [step, accuracy, told(ours, f"{saved} does not save 20%", f"{saved} saves 20%")]
+            training[network], *theirs = (_saving(f"{name}, {rule.label}: {what}", r) for what, r in found.items())
             context += theirs
             notes += _by_definition(f"{name}, {rule.label}", [list(runs.values()) for runs in found.values()])
+        parts = (
+            *told_together(
+                step,
+                "a training step of the authors' network saves less than 20% on {}",
+                "a training step of the authors' network saves over 20% on {}",
+            ),
+            *told_together(
+                accuracy,
+                "at a rank that saves 20% of a step, accuracy falls by more than a point on {}",
+                "at a rank that saves 20% of a step, accuracy stays within a point of backpropagation on {}",
+            ),
+            *told_together(
+                training,
+                "training to the accuracy of backpropagation does not save 20% on {}",
+                "training to the accuracy of backpropagation saves 20% on {}",
+            ),
+        )
         remark = " ".join(filter(None, map(floor_remark, (cnn, vit))))
-        return Judgement(tuple(parts), tuple(context), remark, tuple(notes))
+        return Judgement(parts, tuple(context), remark, tuple(notes))
 
     def details(self, cnn: Results, vit: Results) -> Table | None:
         """The cost of a step of each setting relative to bp, in counted FLOPs and in measured time."""

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told, told_together
 from replication.claims.n2 import narrow_network
 from replication.results import Cell, Results
 from replication.tables import Table, columns
@@ -61,16 +61,14 @@ class Representations(Claim):
                     told(
                         _kept(low, layer, ours[layer]),
                         f"the {where} hidden layer has {_share(ours[layer])} of its dimension under bp, not {KEPT:.0%}",
+                        f"the {where} hidden layer keeps over {KEPT:.0%} of its dimension under bp",
                     )
                     for layer, where in LAYERS.items()
                 ),
-                *(
-                    told(
-                        _above_narrow(layer, width, ours[layer], theirs[layer]),
-                        f"the {where} hidden layer has no more dimensions than that of a narrow network",
-                        "it keeps more dimensions than a narrow network",
-                    )
-                    for layer, where in LAYERS.items()
+                *told_together(
+                    {where: _above_narrow(layer, width, ours[layer], theirs[layer]) for layer, where in LAYERS.items()},
+                    "a narrow network has as many dimensions in its {} hidden layer",
+                    "a narrow network has fewer dimensions in its {} hidden layer",
                 ),
             ),
             context=(

@@ -72,7 +72,12 @@ def _gap(cell: Cell, theory: str, predict: Callable[[Record], np.ndarray]) -> Pa
     gaps = cell.values(lambda record: largest_gap(record, predict(record)), otherwise=100.0)
     condition = f"{cell.label} on {cell.config.dataset} stays within {LIMIT:g}% of {theory}"
     part = bounded(condition, gaps.values(), below=LIMIT, unit="%")
-    return told(part, f"a linear network under `{cell.config.rule}` deviates from the theory by more than {LIMIT:g}%")
+    network = f"a linear network under `{cell.config.rule}`"
+    return told(
+        part,
+        f"{network} deviates from the theory by more than {LIMIT:g}%",
+        f"{network} stays within {LIMIT:g}% of the theory",
+    )
 
 
 CLAIM = LinearDynamics()

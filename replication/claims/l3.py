@@ -37,7 +37,7 @@ class LearnedFeedback(Claim):
                 told(
                     group(results, "ldfa", d, range(s, OUTPUTS + 1), "below", RIGHT),
                     f"training both P and Q leaves more than {RIGHT:g}% of the loss on a teacher of dimension {s}",
-                    f"on a teacher of dimension {s} it leaves less than {RIGHT:g}%",
+                    f"training both P and Q leaves less than {RIGHT:g}% of the loss on a teacher of dimension {s}",
                 )
                 for d, s in sizes.items()
             ),

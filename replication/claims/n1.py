@@ -1,7 +1,7 @@
 """N1: one layer's error channel cut to the order of the class count keeps backpropagation's accuracy."""
 
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told_together
 from replication.results import Cell, Results
 
 LAYERS = {"B1": "second layer", "B2": "third layer", "B3": "output layer"}
@@ -40,12 +40,16 @@ class OneLayer(Claim):
         split, notes = rank_or_rule([*low.values()], full, bp)
         return Judgement(
             parts=tuple(
-                told(
-                    above(f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy)),
-                    f"cutting the error of the {LAYERS[layer]} to 10 dimensions costs more than a point",
-                    f"cutting that of the {LAYERS[layer]} costs less than a point",
+                told_together(
+                    {
+                        f"in the {LAYERS[layer]} alone": above(
+                            f"ldfa {layer} ({LAYERS[layer]}) r = 10 minus bp", compare(cell.accuracy, bp.accuracy)
+                        )
+                        for layer, cell in low.items()
+                    },
+                    "cutting the error to 10 dimensions {} costs more than a point",
+                    "cutting the error to 10 dimensions {} costs less than a point",
                 )
-                for layer, cell in low.items()
             ),
             context=split,
             notes=notes,

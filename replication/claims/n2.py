@@ -61,7 +61,7 @@ class AllLayers(Claim):
                 told(
                     both[0] if len(both) == 1 else agreeing("ldfa r = 10 minus bp, with and without dropout", both),
                     "with the errors of all layers cut to 10 dimensions, the MLP loses more than a point",
-                    "it stays within a point of backpropagation",
+                    "the MLP stays within a point of backpropagation",
                 ),
                 told(
                     above(f"ldfa r = 10 minus bp at width {width}", compare(low, narrow.accuracy, margin=0.0)),

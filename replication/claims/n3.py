@@ -61,8 +61,8 @@ class TaskDimension(Claim):
                 bounded(
                     f"exponent of the needed rank on d above {FOLLOWS:g}, {over}", by_classes.values(), above=FOLLOWS
                 ),
-                "the rank that the MLP needs grows by less than the square root of the number of classes",
-                "it grows with the number of classes",
+                f"the needed rank grows with the number of classes by a power below {FOLLOWS:g}",
+                f"the needed rank grows with the number of classes, by a power above {FOLLOWS:g}",
             ),
             told(
                 bounded(
@@ -71,8 +71,8 @@ class TaskDimension(Claim):
                     above=-IGNORES,
                     below=IGNORES,
                 ),
-                "the rank that the MLP needs changes with its width",
-                "it does not change with the width",
+                f"the needed rank changes with the width by a power of more than {IGNORES:g}",
+                f"the needed rank changes with the width by a power of at most ±{IGNORES:g}",
             ),
         )
         return Judgement(

@@ -48,7 +48,7 @@ class DirectFeedback(Claim):
                 told(
                     above(f"{label} minus dfa", compare(values, dfa)),
                     f"direct feedback by `{label}` loses more than a point to direct feedback alignment",
-                    f"`{label}` loses less than a point to it",
+                    f"direct feedback by `{label}` loses less than a point to direct feedback alignment",
                 )
                 for label, values in direct.items()
             ),
