@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, ClassVar
 
+from bench.models import MODELS
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, recorded_scales, results
@@ -185,7 +186,10 @@ def results_for(claim: Claim, folder: Path = FOLDER) -> tuple[Results, ...]:
 def judged(claim: Claim, *found: Results) -> Judgement:
     """The verdict on a claim, with its level; withheld if the records that it reads must not be compared."""
     reads = claim.reads(*found)
-    judgement = replace(claim.judge(*found), level=lowest(cell.level for cell in reads))
+    judgement = claim.judge(*found)
+    odd = odd_seeds(cell for cell in reads if not MODELS.get(cell.config.model).regression)
+    notes = tuple(dict.fromkeys((*judgement.notes, *odd)))
+    judgement = replace(judgement, notes=notes, level=lowest(cell.level for cell in reads))
     mixed = mixture(reads)
     return replace(judgement, remark=f"Not judged: {mixed}.") if mixed else judgement
 
@@ -222,7 +226,8 @@ def fa_fails(results: Results) -> Part:
 def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The losses of a rule at low ranks against `bp`, split in two: the rank's (against full rank), and the rule's.
 
-    A part for each low rank, then the rule's; a note on the rule's and the ranks', none if runs are missing.
+    A part for each low rank, then the rule's; a note on the rule's and the ranks' and on an odd seed at full rank,
+    none if runs are missing.
     """
     rule = compare(full.accuracy, bp.accuracy)
     ranks = {cell.label: compare(cell.accuracy, full.accuracy) for cell in low}
@@ -236,6 +241,7 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
     return parts, (
         f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part. "
         f"The rank's part: {', '.join(changes)} points.",
+        *odd_seeds([full]),
     )
 
 

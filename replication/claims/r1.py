@@ -12,7 +12,7 @@ from bench.records.store import Record
 from bench.stats import compare, mean_interval, number
 from bench.sweeps.experiments import alternative
 from bench.training.length import examples
-from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, listed, odd_seeds, told
+from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, listed, told
 from replication.receptive_fields import KINDS, Numbers, numbers_of
 from replication.results import Cell, Results
 from replication.tables import Table, columns
@@ -98,7 +98,7 @@ class ReceptiveFields(Claim):
                 *(_agree(cell) for cell in (bp, one_layer)),
             ),
             remark=floor_remark(results) or _noise_remark(results, bp),
-            notes=(*_kinds((bp, one_layer, full, every_layer)), *accuracies, *_late(judged), *odd_seeds(judged)),
+            notes=(*_kinds((bp, one_layer, full, every_layer)), *accuracies, *_late(judged)),
         )
 
     def details(self, results: Results) -> Table | None:

@@ -2,7 +2,7 @@
 
 from bench.layers.ranks import Rank
 from bench.stats import compare
-from replication.claims.base import Claim, Judgement, above, floor_remark, odd_seeds, rank_or_rule, told
+from replication.claims.base import Claim, Judgement, above, floor_remark, rank_or_rule, told
 from replication.results import Cell, Results
 
 
@@ -75,7 +75,7 @@ class VisionTransformer(Claim):
                 above(f"ldfa r = {high} minus full rank", compare(ldfa[high], results.accuracy("ldfa", "full"))),
                 *(part for parts, _ in split for part in parts),
             ),
-            notes=(*(note for _, notes in split for note in notes), *odd_seeds(results.cells)),
+            notes=tuple(note for _, notes in split for note in notes),
             remark=floor_remark(results),
         )
 
