@@ -40,11 +40,12 @@ def layer_table(results: Results) -> Table:
     numbers, text = [], []
     for cell in results.cells:
         ends = [record["history"][-1] for record in cell.records.values() if record["status"] == "ok"]
-        for layer in ends[0].get("layers", {}) if ends else ():
-            found = {m: [end["layers"][layer][m] for end in ends if layer in end.get("layers", {})] for m in SHOWN}
+        for layer in dict.fromkeys(name for end in ends for name in end.get("layers", {})):
+            having = [end["layers"][layer] for end in ends if layer in end.get("layers", {})]
+            found = {measure: [layer_of[measure] for layer_of in having] for measure in SHOWN}
             intervals = {m: mean_interval(v for v in values if v is not None) for m, values in found.items()}
-            numbers.append({"setting": cell.label, "layer": layer, "n": len(ends)})
-            text.append({"setting": f"`{cell.label}`", "layer": layer, "n": str(len(ends))})
+            numbers.append({"setting": cell.label, "layer": layer, "n": len(having)})
+            text.append({"setting": f"`{cell.label}`", "layer": layer, "n": str(len(having))})
             for measure, interval in intervals.items():
                 words, form = SHOWN[measure]
                 numbers[-1] |= columns(measure, interval)

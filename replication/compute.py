@@ -13,6 +13,7 @@ import torch
 from bench.config import Config, parse
 from bench.data import sizes
 from bench.data.base import Data, Split
+from bench.models import MODELS
 from bench.records.runs import chance
 from bench.records.store import Record
 from bench.stats import mean_interval, number
@@ -93,7 +94,7 @@ def ratios(rule: Cell, bp: Cell, goals: Goals) -> dict[int, Reached]:
     """By seed: the FLOPs with which a setting reaches its goal, divided by those with which bp reaches its own.
 
     A run that never reaches it counts with all its training, a lower bound; one that diverged or failed, with all of
-    bp's. Seeds whose bp run is missing, diverged or failed are excluded.
+    bp's. Seeds whose bp run is missing, diverged, failed, or ends where chance reaches its goal are excluded.
     """
     found = {}
     for seed, record in rule.records.items():
@@ -105,7 +106,8 @@ def ratios(rule: Cell, bp: Cell, goals: Goals) -> dict[int, Reached]:
             else:
                 _, other = goals(baseline, baseline)
                 ours = Reached(flops(baseline), False)
-            found[seed] = Reached(ours.amount / until(baseline, other).amount, ours.reached)
+            if theirs := until(baseline, other).amount:
+                found[seed] = Reached(ours.amount / theirs, ours.reached)
     return found
 
 
@@ -140,17 +142,16 @@ def compute_table(results: Results) -> Table:
     relative to bp.
 
     The parts are summed over the layers under the rule, and in the numbers also listed per layer; the whole step
-    includes the first layer. bp must come first in the experiment.
+    includes the first layer. Settings are left out for which no run of theirs or of bp ended well, and regressions.
     """
     numbers, text = [], []
-    bp = results.cell("bp")
-    for cell in results.cells:
-        ended = [record for record in cell.records.values() if record["status"] == "ok"]
-        if not ended:
+    for cell in () if MODELS.get(results.experiment.model).regression else results.cells:
+        bp = results.plain_bp(cell.config.dataset)
+        record, baseline = _ended(cell), bp and _ended(bp)
+        if not (record and bp and baseline):
             continue
-        flops_step, (parts, layers) = ended[0]["flops_step"], (ended[0].get(n, {}) for n in ("flops", "flops_layers"))
-        if cell is bp:
-            whole = flops_step
+        flops_step, whole = record["flops_step"], baseline["flops_step"]
+        parts, layers = (record.get(name, {}) for name in ("flops", "flops_layers"))
         row = {"setting": cell.label, **parts, "flops_step": flops_step, "step_over_bp": flops_step / whole}
         row |= {f"{layer}_{part}": count for layer, counts in layers.items() for part, count in counts.items()}
         words = {"setting": f"`{cell.label}`"}
@@ -166,3 +167,8 @@ def compute_table(results: Results) -> Table:
         numbers.append(row)
         text.append(words)
     return Table(pd.DataFrame(numbers), pd.DataFrame(text))
+
+
+def _ended(cell: Cell) -> Record | None:
+    """A run of the cell that ended well; None if there is none."""
+    return next((record for record in cell.records.values() if record["status"] == "ok"), None)

@@ -1,11 +1,11 @@
 """How often a verdict would be wrong, by simulation, for n seeds and the spread of the records.
 
 The spread of an experiment is the standard deviation of the paired differences from backpropagation, pooled over its
-settings of other rules near backpropagation on the same network; a setting that several experiments share counts in the
-first. n differences are drawn: normal, or resampled with replacement from the residuals of the
-records (difference minus the mean of its setting, divided by its experiment's spread, all experiments together), which
-shows the effect of skew and tails. The draws that get "matches" or "below" are counted; for normal differences the
-noncentral t distribution gives the exact rates.
+settings of other rules near backpropagation on the same data and network. A setting that several experiments share
+counts in the first; one on groups of classes is averaged over them, as where it is judged. n differences are drawn:
+normal, or resampled with replacement from the residuals of the records (difference minus the mean of its setting,
+divided by its experiment's spread, all experiments together), which shows the effect of skew and tails. The draws that
+get "matches" or "below" are counted; for normal differences the noncentral t distribution gives the exact rates.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from bench.models import MODELS
 from bench.stats import LEVEL, MARGIN, Verdict, power_matches
 from bench.sweeps.experiments import names
 from replication.claims.base import FAILS
-from replication.results import Results, largest
+from replication.results import Results, averaged, largest
 from replication.tables import pipe_table
 
 SEEDS = (5, 10)
@@ -72,9 +72,9 @@ def residuals(results: Results, counted: set[str]) -> list[np.ndarray]:
     They are scaled so that their mean square is the pooled variance. Settings in `counted`, by digest, are left out;
     the others are added to it.
     """
-    rules = [cell for cell in results.cells if cell.config.rule != "bp" and cell.config.digest not in counted]
-    counted.update(cell.config.digest for cell in rules)
-    pairs = [(cell.accuracy, results.baseline_of(cell)) for cell in rules]
+    rules = [pool for pool in results.pools if pool.config.rule != "bp" and pool.config.digest not in counted]
+    counted.update(pool.config.digest for pool in rules)
+    pairs = [(pool.accuracy, averaged([results.baseline_of(cell) for cell in pool.cells])) for pool in rules]
     differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule, bp in pairs]
     near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILS]
     n = sum(map(len, near))

@@ -47,8 +47,8 @@ def write_scale(scale: str) -> list[Finding]:
     recorded = {each.experiment.name: each for f in findings for each in f.results if each.recorded} | surveys
     tables = {name: table_of(found) for name, found in recorded.items()}
     details = {f.name: table for f in findings if (table := f.claim.details(*f.results))}
-    costs = {f"{name}-costs": compute_table(found) for name, found in surveys.items()}
-    for name, table in (tables | details | costs).items():
+    costs = {name: table for name, found in surveys.items() if not (table := compute_table(found)).numbers.empty}
+    for name, table in (tables | details | {f"{name}-costs": table for name, table in costs.items()}).items():
         write_table(table, folder / "tables" / name)
     drawn = {finding.claim.figure: finding.results for finding in findings if finding.drawn}
     drawn |= {name: (found,) for name, found in surveys.items() if has_figure(found)}
@@ -64,7 +64,7 @@ def write_scale(scale: str) -> list[Finding]:
         f"Each claim is judged on the runs of this scale alone. [{REPORT}]({page_one}) explains verdicts and levels."
     )
     verdicts = f"# Results at scale `{scale}`\n\n{intro}\n\n{pipe_table(summary(findings, folder).text)}"
-    sections = [verdicts, *_sections(findings, surveys, tables, folder), tuning.section(scale, folder, FOLDER)]
+    sections = [verdicts, *_sections(findings, surveys, tables, costs, folder), tuning.section(scale, folder, FOLDER)]
     write_text(folder / "REPORT.md", "\n".join(filter(None, sections)))
     return findings
 
@@ -118,11 +118,15 @@ def _unclaimed() -> list[str]:
 
 
 def _sections(
-    findings: Sequence[Finding], surveys: Mapping[str, Results], tables: Mapping[str, Table], folder: Path
+    findings: Sequence[Finding],
+    surveys: Mapping[str, Results],
+    tables: Mapping[str, Table],
+    costs: Mapping[str, Table],
+    folder: Path,
 ) -> list[str]:
     """A section per claim, then one per experiment without a claim, with their tables, and links relative to `folder`.
 
-    `tables` are in the first section of their experiment.
+    `tables` are in the first section of their experiment, `costs` beside them.
     """
     sections: list[str] = []
     shown_by: dict[str, Finding] = {}
@@ -138,6 +142,6 @@ def _sections(
                 shown += [pipe_table(tables[name].text), runs_of(found)]
         sections.append(claim_section(finding, folder, "\n\n".join(shown)))
     for name, found in surveys.items():
-        shown = [pipe_table(tables[name].text), pipe_table(compute_table(found).text), runs_of(found)]
+        shown = [pipe_table(table.text) for table in (tables[name], costs.get(name)) if table] + [runs_of(found)]
         sections.append(survey_section(found, folder, "\n\n".join(shown)))
     return sections

@@ -1,6 +1,6 @@
 """An experiment's records at a scale, for claims, tables and figures: exactly the runs of its grid, never a glob."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
@@ -109,9 +109,7 @@ class Pool:
     @property
     def accuracy(self) -> dict[int, float]:
         """Test accuracy in percent, averaged over the groups, by seed, for seeds that every group has."""
-        by_group = [cell.accuracy for cell in self.cells]
-        seeds = set(by_group[0]).intersection(*by_group[1:])
-        return {seed: fmean(accuracies[seed] for accuracies in by_group) for seed in sorted(seeds)}
+        return averaged([cell.accuracy for cell in self.cells])
 
 
 @dataclass(frozen=True)
@@ -147,31 +145,56 @@ class Results:
 
     @property
     def baseline(self) -> dict[int, float]:
-        """Test accuracy by seed of `bp` with the options of the scale; empty if the grid has none."""
-        plain = (cell.accuracy for cell in self.cells if cell.config.rule == "bp" and not cell.options)
-        return next(plain, {})
+        """Test accuracy by seed of the first `bp` with the options of the scale; empty if the grid has none."""
+        return next((cell.accuracy for cell in self._bp if not cell.options), {})
 
     def baseline_of(self, cell: Cell) -> dict[int, float]:
-        """Test accuracy by seed of `bp` on the same network as a rule's cell, if the grid has it, else `baseline`."""
+        """Test accuracy by seed of `bp` on the data of a cell: on the network of a rule's cell, if the grid has it,
+        else with the options of the scale; empty if the grid has neither.
+        """
         alike = None if cell.config.rule == "bp" else self.bp_on_network_of(cell)
-        return alike.accuracy if alike else self.baseline
+        found = alike or self.plain_bp(cell.config.dataset)
+        return found.accuracy if found else {}
+
+    def plain_bp(self, dataset: str) -> Cell | None:
+        """The cell of `bp` on a dataset with the options of the scale; None if the grid has none."""
+        return next((cell for cell in self._bp if cell.config.dataset == dataset and not cell.options), None)
 
     def bp_on_network_of(self, cell: Cell) -> Cell | None:
-        """The cell of `bp` on the same network as `cell`; None if the grid has none."""
-        of_bp = (each for each in self.cells if each.config.rule == "bp")
-        return next((each for each in of_bp if each.config.model_options == cell.config.model_options), None)
+        """The cell of `bp` on the same data and network as `cell`; None if the grid has none."""
+
+        def task(each: Cell) -> tuple[str, dict[str, Any]]:
+            return each.config.dataset, each.config.model_options
+
+        return next((each for each in self._bp if task(each) == task(cell)), None)
+
+    @property
+    def _bp(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.config.rule == "bp"]
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         """The cells, with those of the same setting on different groups of equally many classes combined."""
-        pools: dict[tuple[str, str], list[Cell]] = {}
-        for cell in self.cells:
-            pools.setdefault((cell.label, cell.config.dataset.partition("@")[0]), []).append(cell)
-        return tuple(Pool(tuple(cells)) for cells in pools.values())
+        return pooled(self.cells)
 
     def accuracy(self, rule: str, rank: str | None = None, **options: Any) -> dict[int, float]:
         """Test accuracy by seed of a `cell`."""
         return self.cell(rule, rank, **options).accuracy
+
+
+def pooled(cells: Iterable[Cell]) -> tuple[Pool, ...]:
+    """The cells, with those of the same setting on different groups of equally many classes combined."""
+    pools: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        setting = cell.config.model, cell.label, cell.config.dataset.partition("@")[0]
+        pools.setdefault(setting, []).append(cell)
+    return tuple(Pool(tuple(group)) for group in pools.values())
+
+
+def averaged(by_group: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """A number by seed, averaged over groups, for the seeds that every group has."""
+    seeds = set(by_group[0]).intersection(*by_group[1:])
+    return {seed: fmean(group[seed] for group in by_group) for seed in sorted(seeds)}
 
 
 def mixture(cells: Iterable[Cell]) -> str:

@@ -9,6 +9,7 @@ from bench.errors import UsageError
 from bench.records.store import Store
 from bench.sweeps.experiments import alternative, experiment
 from replication.claims import CLAIMS
+from replication.claims._linear import group
 from replication.claims.base import bounded, judged, odd_seeds, results_for, together, told_together
 from replication.figures import FIGURES
 from replication.results import largest, results
@@ -41,7 +42,7 @@ def record(accuracy):
 
 def test_a_seed_far_from_all_others_is_named():
     grid = grid_of("mlp-all-layers", "cpu", {"bp": [59, 59.2, 58.8, 50, 59.1], "fa": around(50, 3), "kp": [10, 60]})
-    note = "Seed 3 of bp ends at 50.0%, the others between 58.8 and 59.2%."
+    note = "Seed 3 of bp on cifar10 ends at 50.0%, the others between 58.8 and 59.2%."
     assert odd_seeds(grid.cells) == (note,)
     assert judged(CLAIMS.get("n2"), grid).notes.count(note) == 1
 
@@ -243,6 +244,21 @@ def test_fixed_and_learned_feedback_are_judged_by_rank():
     assert CLAIMS.get("l3").judge(filled(by_rule)).verdict is SUPPORTED
     assert CLAIMS.get("l2").judge(filled(lambda c, s: right)).verdict is REFUTED
     assert CLAIMS.get("l3").judge(filled(lambda c, s: wrong)).verdict is REFUTED
+
+
+def test_the_number_of_a_group_of_ranks_is_one_that_decides():
+    """At r = 8 open around the limit, at the higher ranks far below it: the group fails by these."""
+    grid = results("linear", "cpu")
+
+    def records(cell):
+        left = around(5 if cell.rank == 8 else 1)
+        return {s: {"status": "ok", "first_losses": [100.0], "history": [{"loss": v}]} for s, v in enumerate(left)}
+
+    filled = replace(grid, cells=tuple(replace(cell, records=records(cell)) for cell in grid.cells))
+    part = group(filled, "fa-lowrank", "linear-teacher:8", range(8, 64), "above", 5.0)
+    assert part.verdict is REFUTED and part.number == "1 [0.912, 1.09]% at r = 16, nearest to the limit"
+    part = group(filled, "fa-lowrank", "linear-teacher:8", range(4, 9), "above", 0.5)
+    assert part.verdict is SUPPORTED and "r = 4" in part.number
 
 
 def test_claims_are_judged_on_the_largest_complete_scale(tmp_path, monkeypatch, made_up):

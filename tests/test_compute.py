@@ -15,6 +15,7 @@ from replication.claims.e1 import _saved
 from replication.compute import (
     Reached,
     authors_step,
+    compute_table,
     curve,
     flops,
     of_bp,
@@ -96,6 +97,15 @@ def test_costs_are_over_those_of_bp():
     found = amounts(of_bp(0.9), record([30, 40, 45, 50], step=7))
     assert {seed: ratio.amount for seed, ratio in found.items()} == pytest.approx(dict.fromkeys(range(5), 0.7))
     assert amounts(of_bp(0.9), None) == {}
+    assert amounts(of_bp(0.9), BP, bp=record([10, 10, 10, 10])) == {}
+
+
+def test_costs_need_a_run_of_bp_and_accuracies():
+    cnn, _ = grids(BP)
+    assert list(compute_table(cnn).numbers["step_over_bp"]) == [1.0] * len([cell for cell in cnn.cells if cell.ok])
+    lost, _ = grids(BP, bp=record([10, 10, 10, 10], status="diverged"))
+    linear = results("linear", "cpu")
+    assert compute_table(lost).numbers.empty and linear.recorded and compute_table(linear).numbers.empty
 
 
 def test_the_authors_measures_hold_each_run_to_another_accuracy():
@@ -119,7 +129,7 @@ def test_the_authors_measures_hold_each_run_to_another_accuracy():
 )
 def test_a_run_that_never_gets_there_cannot_save(ldfa, verdict):
     judgement = CLAIMS.get("e1").judge(*grids(ldfa))
-    assert [part.verdict for part in judgement.parts[2::3]] == [verdict] * 2
+    assert [part.verdict for part in judgement.parts[4:]] == [verdict] * 2
 
 
 def test_the_note_tells_a_saving_from_a_bound_and_from_none():
@@ -137,17 +147,17 @@ def test_the_note_tells_a_saving_from_a_bound_and_from_none():
 
 def test_each_part_has_its_level_and_the_claim_that_of_its_runs():
     judgement = judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 50], step=7)))
-    assert [part.level for part in judgement.parts] == [Level.PAPER, None, None] * 2
-    assert [judgement.words_of(part) for part in judgement.parts[:2]] == ["supported", "holds at reduced scale"]
+    assert [part.level for part in judgement.parts] == [Level.PAPER] * 2 + [None] * 4
+    assert [judgement.words_of(part) for part in judgement.parts[1:3]] == ["supported", "holds at reduced scale"]
     assert judgement.level is Level.REDUCED
     assert "the saving is" in judgement.notes[0] and judgement.n == 5
-    assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 45], step=7))).parts[1].verdict is FAILS
+    assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 45], step=7))).parts[2].verdict is FAILS
 
 
 def test_without_runs_the_step_alone_is_judged_and_the_claim_is_not():
     judgement = judged(CLAIMS.get("e1"), *grids(None, bp=None))
     assert judgement.verdict is NOT_RUN
-    assert [part.verdict for part in judgement.parts] == [HOLDS, NOT_RUN, NOT_RUN] * 2
+    assert [part.verdict for part in judgement.parts] == [HOLDS] * 2 + [NOT_RUN] * 4
     assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 50], step=7), seeds=4)).verdict is TOO_FEW
 
 

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import bench
 from bench.errors import UsageError
+from bench.rules import RULES
 
 DIRECT = ["dfa", "ldfa-direct"]
 X = torch.randn(3, 4, generator=Generator().manual_seed(1))
@@ -224,6 +225,14 @@ def test_a_network_without_layers_that_are_told_is_not_told():
         bench.tell(network("dfa"), labels())
     with pytest.raises(UsageError, match=r"^targets of type list; expected: a tensor"):
         bench.tell(network("drtp"), [0, 1, 1])
+
+
+def test_a_direct_rule_is_not_asked_for_a_feedback_matrix(monkeypatch):
+    def asked(self, W, feedback):
+        raise AssertionError
+
+    monkeypatch.setattr(RULES.get("dfa"), "feedback_matrix", asked)
+    network("dfa")(X).sum().backward()
 
 
 def test_the_output_takes_its_input_by_keyword():

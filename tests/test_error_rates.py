@@ -95,6 +95,26 @@ def test_a_setting_is_compared_with_bp_on_its_own_network():
     assert drawn.groupby("setting")["minus_bp"].mean()["ldfa r=10 dropout=0.0"] == pytest.approx(-1)
 
 
+def test_a_setting_is_compared_with_bp_on_its_own_data_and_groups_of_classes_are_averaged():
+    """Ten more points on each further group of classes, for both rules; the rule one point below, two seeds apart."""
+    base = results("mlp-classes", "cpu")
+
+    def records(cell):
+        dataset, _, group = cell.config.dataset.partition("@")
+        if dataset != "cifar100:10" or cell.label not in ("bp width=256", "ldfa r=10 width=256"):
+            return {}
+        level = 50 + 10 * int(group or 0)
+        below = 0 if cell.config.rule == "bp" else 1
+        return {s: {"status": "ok", "final": {"accuracy": level - below + s * below}} for s in (0, 1)}
+
+    grid = replace(base, cells=tuple(replace(cell, records=records(cell)) for cell in base.cells))
+    rules = [cell for cell in grid.cells if cell.records and cell.config.rule != "bp"]
+    assert len(rules) > 2
+    assert all(grid.baseline_of(cell)[0] == cell.accuracy[0] + 1 for cell in rules)
+    (off,) = residuals(grid, set())
+    assert off == pytest.approx(np.array([-0.5, 0.5]) * np.sqrt(2))
+
+
 def test_the_section_has_a_row_for_each_experiment(rates):
     (row,) = [line for line in section(rates).splitlines() if line.startswith("| mlp-all-layers (cpu) | 2 |")]
     assert [float(cell.split(" (")[0]) for cell in row.split(" | ")[3:5]] == [2.5, 2.5]

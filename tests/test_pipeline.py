@@ -85,7 +85,7 @@ def test_sweep_reruns_for_its_own_settings_alone(stages, name, scale):
     device = "cuda" if scale in ("gpu", "paper") and model != "linear" else "cpu"
     sweep = f"python -m bench sweep {name} --scale {scale}"
     many = " --workers 8" if scale == "gpu" else ""
-    assert stage.cmd in {f"{sweep} --device cuda{many}"} if device == "cuda" else {sweep, f"{sweep} --device cpu"}
+    assert stage.cmd in ({f"{sweep} --device cuda{many}"} if device == "cuda" else {sweep, f"{sweep} --device cpu"})
     assert {os.path.relpath(p.fs_path, ROOT): p.params for p in stage.params} == {
         f"replication/experiments/{name}.yaml": [f"scales.{scale}"],
         f"bench/sweeps/protocols/{model}.yaml": [scale],

@@ -63,11 +63,12 @@ def test_a_gpu_without_a_data_sheet_is_named():
         gpu_called("h10")
 
 
-def test_an_estimate_needs_neither_a_gpu_nor_data(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["alignment", "linear"])
+def test_an_estimate_needs_neither_a_gpu_nor_data(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    command = ["sweep", "alignment", "--scale", "gpu", "--results", str(tmp_path), "--workers", "8"]
+    command = ["sweep", name, "--scale", "gpu", "--results", str(tmp_path), "--workers", "8"]
     assert main([*command, "--estimate", "h100"]) == 0
-    runs = len({config.digest for config in experiment("alignment").configs("gpu", alternative(0))})
+    runs = len({config.digest for config in experiment(name).configs("gpu", alternative(0))})
     assert f"│ {runs} " in capsys.readouterr().out
 
 

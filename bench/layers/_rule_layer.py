@@ -110,7 +110,7 @@ class RuleLayer(nn.Module, ABC):
         self.label, self.called = "", False
         self.join(Family())
         W, first = self._by_group()[0]
-        self.unwatched = rule.feedback_matrix(W, first) is W
+        self.unwatched = source is None and rule.feedback_matrix(W, first) is W
         self.watch: Watch | None = None
         self._watch()
 

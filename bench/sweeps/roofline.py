@@ -30,7 +30,7 @@ from bench.errors import unknown
 from bench.sweeps.groups import cut, programs
 from bench.training.batches import Batches
 from bench.training.learner import Learner, build, placed
-from bench.training.length import steps
+from bench.training.length import examples, steps
 from bench.training.loop import GPU_TEST_BATCH
 
 SHORTEST = 2e-6
@@ -162,10 +162,11 @@ class _Passes:
     def cost(self, members: int, gpu: Gpu) -> Cost:
         """The cost of a program of this many runs."""
         config = self.config
-        tested = max(config.batch_size, GPU_TEST_BATCH)
+        batch = config.batch_size or examples(config)
+        tested = max(batch, GPU_TEST_BATCH)
         judged = math.ceil(sizes(config.dataset).test / tested)
         tests = judged * (1 + (config.epochs - 1) // config.test_every if config.test_every else 1)
-        passes = [(steps(config), members, self.training), (tests, members * tested / config.batch_size, self.test)]
+        passes = [(steps(config), members, self.training), (tests, members * tested / batch, self.test)]
         return Cost(
             members,
             sum(number * len(work.flops) for number, _, work in passes),

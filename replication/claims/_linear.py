@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from bench.records.runs import remaining_loss
-from replication.claims.base import Part, bounded, together
+from replication.claims.base import MORE, Part, bounded, together
 from replication.results import Cell, Results
 
 WRONG = 5.0
@@ -47,6 +47,8 @@ def group(
     part = together(condition, parts, unit="%")
     if not part.n:
         return part
-    nearest = min(parts, key=lambda one: abs(one.estimate - limit))
+    deciding = (one for one in parts if one.verdict is part.verdict)
+    nearest = min(deciding, key=lambda one: abs(one.estimate - limit))
     where = f" at {nearest.condition}, nearest to the limit" if len(parts) > 1 else ""
-    return replace(part, number=f"{nearest.number}{where}")
+    number, more, seeds = nearest.number.partition(MORE)
+    return replace(part, number=f"{number}{where}{more}{seeds}")

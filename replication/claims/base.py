@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from bench.models import MODELS
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
-from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, recorded_scales, results
+from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, pooled, recorded_scales, results
 from replication.tables import Table
 from replication.verdicts import ClaimVerdict, Level, all_of, lowest
 
@@ -246,15 +246,16 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
 
 
 def odd_seeds(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """A note for each cell of which one seed's accuracy is over a point and `ODD` ranges away from all others."""
+    """A note for each setting of which one seed's accuracy is over a point and `ODD` ranges away from all others."""
     notes = []
-    for cell in cells:
-        ranked = sorted(cell.accuracy.items(), key=lambda item: item[1])
+    for pool in pooled(cells):
+        setting = f"{pool.label} on {pool.config.dataset.partition('@')[0]}"
+        ranked = sorted(pool.accuracy.items(), key=lambda item: item[1])
         for (seed, odd), others in ((ranked[0], ranked[1:]), (ranked[-1], ranked[:-1])) if len(ranked) > 2 else ():
             low, high = others[0][1], others[-1][1]
             if min(abs(odd - low), abs(odd - high)) > max(1.0, ODD * (high - low)):
                 rest = f"the others between {low:.1f} and {high:.1f}%"
-                notes.append(f"Seed {seed} of {cell.label} ends at {odd:.1f}%, {rest}.")
+                notes.append(f"Seed {seed} of {setting} ends at {odd:.1f}%, {rest}.")
     return tuple(notes)
 
 
