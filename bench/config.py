@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,8 @@ T = TypeVar("T")
 LEAST = dict.fromkeys(["lr", "weight_decay", "feedback_rate", "feedback_decay", "batch_size", "warmup", "seed"], 0)
 LEAST |= {"epochs": 1, "epoch_examples": 0, "log_every": 1, "measure_every": 0, "test_every": 0}
 POSITIVE = ("gamma", "clip", "clip_gradients")
+UNMEASURED: dict[str, Any] = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
+"""Fields of `Config` with which a run only trains, and is tested at the end."""
 LARGEST = 2**63
 """Upper limit (exclusive) for integers."""
 DEEPEST, MOST = 20, 100_000
@@ -93,6 +95,11 @@ class Config:
                         f"{name}: {shown(key)}: {shown(value)} is not allowed; expected: a name, and a finite number, "
                         "true, false, a string, null, or a list of these"
                     )
+
+    @property
+    def without_numbers(self) -> "Config":
+        """The run without its seed and rates: runs that share it differ in numbers alone, not in what is computed."""
+        return replace(self, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0)
 
     @property
     def digest(self) -> str:

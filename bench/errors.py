@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 EXTRAS = {
     "data": ("PIL", "datasets", "pyarrow", "sklearn", "torchvision"),
-    "report": ("jinja2", "matplotlib", "pandas", "seaborn"),
+    "report": ("jinja2", "markdown_it", "markupsafe", "matplotlib", "pandas", "seaborn", "threadpoolctl"),
     "pipeline": ("dvc",),
     "cluster": ("submitit",),
     "test": ("hypothesis", "pytest", "timm", "transformers"),

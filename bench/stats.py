@@ -68,8 +68,18 @@ def mean_interval(values: Iterable[float]) -> Interval:
     n = len(sample)
     if n < 2:
         return Interval(float(sample[0]) if n else nan, -inf, inf, n)
-    mean, half = float(sample.mean()), float(_half_width(sample.std(ddof=1), n))
+    mean, half = float(sample.mean()), float(half_width(sample.std(ddof=1), n))
     return Interval(mean, mean - half, mean + half, n)
+
+
+def t_quantile(freedom: float | np.ndarray) -> float | np.ndarray:
+    """The quantile of Student's t that bounds a two-sided 95% interval, for these degrees of freedom."""
+    return stats.t.isf((1 - LEVEL) / 2, freedom)
+
+
+def half_width(sd: float | np.ndarray, n: int | np.ndarray) -> float | np.ndarray:
+    """Half the width of the 95% t interval of the mean of n values with sample standard deviation `sd`."""
+    return t_quantile(n - 1) * sd / np.sqrt(n)
 
 
 def bootstrap_interval(values: Iterable[float]) -> Interval:
@@ -143,7 +153,7 @@ def power_matches(sd: float, n: int, margin: float = MARGIN) -> float:
         return 0.0
     if sd == 0:
         return float(margin > 0)
-    return float(stats.nct.sf(stats.t.isf((1 - LEVEL) / 2, n - 1), n - 1, margin * sqrt(n) / sd))
+    return float(stats.nct.sf(t_quantile(n - 1), n - 1, margin * sqrt(n) / sd))
 
 
 def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | None:
@@ -153,7 +163,7 @@ def seeds_for(sd: float, difference: float, margin: float = MARGIN) -> int | Non
     None if `MANY_SEEDS` are too few.
     """
     n = np.arange(MIN_SEEDS, MANY_SEEDS + 1)
-    enough = n[_half_width(sd, n) < abs(difference + margin)]
+    enough = n[half_width(sd, n) < abs(difference + margin)]
     return int(enough[0]) if enough.size else None
 
 
@@ -162,7 +172,3 @@ def _finite(values: Iterable[float]) -> np.ndarray:
     if not np.isfinite(sample).all():
         raise UsageError(f"values: {sample.tolist()} are not all finite; a diverged run counts as chance accuracy")
     return sample
-
-
-def _half_width(sd: float, n: int | np.ndarray) -> float | np.ndarray:
-    return stats.t.isf((1 - LEVEL) / 2, n - 1) * sd / np.sqrt(n)

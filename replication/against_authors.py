@@ -6,11 +6,10 @@ from math import inf, nan, sqrt
 from statistics import fmean, stdev
 
 import pandas as pd
-from scipy import stats
 
 from bench.records.runs import chance, values
 from bench.records.store import Record
-from bench.stats import LEVEL, Interval, mean_interval, number
+from bench.stats import Interval, mean_interval, number, t_quantile
 from replication.authors import PAPER, authors_row, spread
 from replication.curves import accuracies
 from replication.results import Cell, Results
@@ -103,7 +102,7 @@ def welch(ours: Iterable[float], theirs: pd.Series) -> Interval:
         return Interval(gap, -inf, inf, len(sample))
     our_part, their_part = stdev(sample) ** 2 / len(sample), theirs["std"] ** 2 / (n - 1)
     freedom = (our_part + their_part) ** 2 / (our_part**2 / (len(sample) - 1) + their_part**2 / (n - 1))
-    half = float(stats.t.isf((1 - LEVEL) / 2, freedom)) * sqrt(our_part + their_part)
+    half = float(t_quantile(freedom)) * sqrt(our_part + their_part)
     return Interval(gap, gap - half, gap + half, len(sample))
 
 

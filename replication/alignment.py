@@ -29,7 +29,7 @@ def over_layers(entry: dict, measure: str, layers: Collection[str] | None = None
     return fmean(values) if values else nan
 
 
-def final(record: Record, measure: str, layers: Collection[str] | None = None) -> float:
+def final(record: Record, measure: str, layers: Collection[str] | None) -> float:
     """A measure at the end of training, averaged over `layers` or all; the worst value if no layer has it."""
     value = over_layers(record["history"][-1], measure, layers)
     return WORST[measure] if value != value else value

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bench.models import MODELS
-from bench.stats import LEVEL, MARGIN, Verdict, power_matches
+from bench.stats import LEVEL, MARGIN, Verdict, half_width, power_matches
 from bench.sweeps.experiments import names
-from replication.claims.base import FAILS
+from replication.claims.base import FAILING
 from replication.results import Results, averaged, largest
 from replication.tables import pipe_table
 
@@ -67,7 +66,7 @@ def error_rates(found: Iterable[Results]) -> pd.DataFrame:
 
 
 def residuals(results: Results, counted: set[str]) -> list[np.ndarray]:
-    """Differences from bp minus their mean, for each setting whose mean is within `FAILS` points of bp.
+    """Differences from bp minus their mean, for each setting whose mean is within `FAILING` points of bp.
 
     They are scaled so that their mean square is the pooled variance. Settings in `counted`, by digest, are left out;
     the others are added to it.
@@ -76,7 +75,7 @@ def residuals(results: Results, counted: set[str]) -> list[np.ndarray]:
     counted.update(pool.config.digest for pool in rules)
     pairs = [(pool.accuracy, averaged([results.baseline_of(cell) for cell in pool.cells])) for pool in rules]
     differences = [np.array([rule[seed] - bp[seed] for seed in sorted(rule.keys() & bp.keys())]) for rule, bp in pairs]
-    near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILS]
+    near = [setting for setting in differences if len(setting) > 1 and abs(setting.mean()) <= FAILING]
     n = sum(map(len, near))
     return [(setting - setting.mean()) * np.sqrt(n / (n - len(near))) for setting in near]
 
@@ -85,8 +84,8 @@ def rate(differences: np.ndarray, verdict: Verdict) -> float:
     """The share of rows of `differences` (draws, n) that get `verdict`, "matches" or "below"."""
     n = differences.shape[1]
     mean = differences.mean(1)
-    half_width = stats.t.isf((1 - LEVEL) / 2, n - 1) * differences.std(1, ddof=1) / np.sqrt(n)
-    hits = mean - half_width > -MARGIN if verdict is Verdict.MATCHES else mean + half_width < -MARGIN
+    half = half_width(differences.std(1, ddof=1), n)
+    hits = mean - half > -MARGIN if verdict is Verdict.MATCHES else mean + half < -MARGIN
     return float(hits.mean())
 
 
@@ -109,7 +108,7 @@ def section(rates: pd.DataFrame) -> str:
 How often {SEEDS[0]} seeds give a wrong "matches" or "below" if the true difference from `bp` is {-MARGIN:g} point
 (nominally {50 * (1 - LEVEL):.1f}% each), and how often they give the right one a point away from that: in percent, for
 normal differences (in brackets: for the records' own differences, resampled). The spread, in points, is that of the
-paired differences from `bp` over the settings within {FAILS:g} points of it. `results/error_rates.csv` also has
+paired differences from `bp` over the settings within {FAILING:g} points of it. `results/error_rates.csv` also has
 {SEEDS[1]} seeds.
 
 These are the rates of one condition. A claim with several is supported only if all hold, so it is supported by chance

@@ -5,13 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pandas as pd
 
+import bench
 from bench.config import Config
 from bench.models import MODELS
 from bench.records.runs import Runs
@@ -24,7 +24,6 @@ from replication.results import FOLDER, Cell, recorded_scales, results
 from replication.tables import columns
 from replication.verdicts import MEASURES, Level, highest
 
-DISTRIBUTION = "low-dimensional-feedback-bench"
 COUNTS = ("training_flops", "feedback_parameters")
 """Integer columns, empty if no run ended."""
 OF_THE_RULE = ("rule_options", "lr", "weight_decay", "feedback_rate", "feedback_decay")
@@ -74,8 +73,8 @@ class Entry:
     def place(self) -> tuple:
         """Sort key: largest scale first, then the other parts of the block; within a block the best first."""
         _, *block = self.block
-        level = mean(self.runs.values.values())
-        best_first = level if self.runs.regression else -level
+        result = mean(self.runs.values.values())
+        best_first = result if self.runs.regression else -result
         return -SCALES.index(self.scale), *block, best_first, self.runs.config.slug
 
 
@@ -152,7 +151,7 @@ def _row(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "reads_weights": runs.reads_weights,
         "reads_targets": runs.reads_targets,
         "feedback_parameters": runs.feedback_parameters,
-        "benchmark": version(DISTRIBUTION),
+        "benchmark": bench.__version__,
         "source": ", ".join(runs.sources),
         "records": runs.digest,
     }

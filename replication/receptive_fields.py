@@ -34,8 +34,7 @@ class Fit:
     """A model of a field, fitted by least squares.
 
     explained: 1 - RSS / TSS, with TSS about zero, which the models approach at a distance.
-    aic: n ln(RSS / n) + 2 k for n pixels
-    and k parameters, one of them the variance of the residuals (Akaike 1974).
+    aic: n ln(RSS / n) + 2 k for n pixels and k parameters, one of them the variance of the residuals (Akaike 1974).
     """
 
     image: np.ndarray

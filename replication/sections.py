@@ -19,7 +19,7 @@ from replication.findings import Finding, anchor
 from replication.results import FOLDER, LARGEST_FIRST, Results, processor
 from replication.survey import has_figure
 from replication.tables import pipe_table
-from replication.verdicts import ClaimVerdict, authors_runs
+from replication.verdicts import MEASURES, ClaimVerdict, authors_runs
 
 SETTINGS = """\
 ## Settings, and where they differ from the paper's
@@ -51,8 +51,7 @@ such as a loss below 0. Batch size 0 means all examples at once.
 
 EVERY_SETTING = "Every setting"
 IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
-IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", "log_every", "measure_every", "test_every"}
-IN_THE_TABLE |= {"measure_dimension"}
+IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", *MEASURES}
 """Settings that the table of settings omits: they are in the tables of the runs, or do not affect training."""
 
 

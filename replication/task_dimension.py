@@ -20,10 +20,9 @@ from functools import cached_property
 from math import log
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from bench.stats import LEVEL, Comparison, Interval, Verdict, compare
+from bench.stats import Comparison, Interval, Verdict, compare, t_quantile
 from replication.results import Pool, Results
 
 FRACTION = 0.95
@@ -155,7 +154,7 @@ def exponents_of_needed(found: Sequence[Task]) -> tuple[Interval, Interval] | No
     solution = np.linalg.lstsq(design, ranks, rcond=None)[0]
     freedom = len(used) - design.shape[1]
     variance = np.square(ranks - design @ solution).sum() / freedom
-    halves = stats.t.isf((1 - LEVEL) / 2, freedom) * np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
+    halves = t_quantile(freedom) * np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
     by_classes, by_width = (
         Interval(float(value), float(value - half), float(value + half), len(used))
         for value, half in zip(solution[1:], halves[1:], strict=True)

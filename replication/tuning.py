@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.sweeps.protocols import Choice, searches
 from replication.figures.base import legend, save
-from replication.results import FOLDER
 from replication.tables import pipe_table
 
 Searches = dict[str, Choice]
@@ -33,13 +32,13 @@ SPAN = 8.0
 """Percentage points that a panel shows below the best trial; lower trials are drawn at its foot."""
 
 
-def write(scale: str, folder: Path = FOLDER) -> None:
+def write(scale: str, folder: Path) -> None:
     """Writes the figure of each network that was tuned at a scale, and all of its trials as CSV."""
     for model, rules in _tuned(scale, folder):
         save(draw(rules), trials_of(rules), folder / scale / "figures" / f"tuning-{model}")
 
 
-def section(scale: str, start: Path = Path(), folder: Path = FOLDER) -> str:
+def section(scale: str, start: Path, folder: Path) -> str:
     """The section of the report, with links relative to the folder `start`; empty if nothing was tuned."""
     parts = []
     for model, rules in _tuned(scale, folder):

@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from inspect import signature
 from typing import Any
 
-from bench.config import Config
+from bench.config import UNMEASURED, Config
 from bench.data import sizes
 from bench.models import MODELS
 from bench.sweeps.experiments import Experiment, alternative
@@ -28,7 +28,7 @@ FULL_EPOCHS = 1 / 5
 """Share of the authors' epochs from which on runs count as full."""
 NOISE = ("dropout", "drop_path")
 """Options of networks that act only in training: without them it is the same network."""
-MEASURES = {"log_every": 1, "measure_every": 0, "test_every": 0, "measure_dimension": False}
+MEASURES: dict[str, Any] = {"log_every": 1} | UNMEASURED
 """Fields of `Config` that set what is measured during training, at their defaults."""
 BESIDE_TRAINING: dict[str, Any] = {"seed": 0, "rank": None} | MEASURES
 """Fields of `Config` that are not settings of the authors: what is varied, and what is measured during training."""

@@ -14,13 +14,13 @@ from bench.errors import UsageError, cut, shown
 from bench.files import is_writable_name
 from bench.records.source import source
 from bench.records.store import Record, Store, writable
+from bench.sweeps.experiments import SINGLE
 from bench.sweeps.groups import run
-from bench.sweeps.missing import check
+from bench.sweeps.missing import check, is_final
 from bench.sweeps.protocols import configure
 from bench.training.length import steps
 from bench.training.process import Terminated, pausing, train_alone
 
-EXPERIMENT = "run"
 OWN_OPTION = ("model", "rule", "rank", "dataset", "seed")
 
 
@@ -49,8 +49,8 @@ def train_one(
         if save_weights is not None and not _writable(save_weights):
             raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a writable folder")
         check([config])
-        writable(store.path(EXPERIMENT, config).parent)
-        store.check_names(EXPERIMENT, [config])
+        writable(store.path(SINGLE, config).parent)
+        store.check_names(SINGLE, [config])
         record = _train(config, store, scale, device, save_weights)
     path = store.path(record["experiment"], config)
     time = duration(record.get("seconds", 0.0))
@@ -91,9 +91,9 @@ def _value(text: str, where: str) -> Any:
 
 
 def _recorded(config: Config, store: Store) -> Record | None:
-    folders = [EXPERIMENT, *sorted(path.name for path in store.folder.glob("records/*"))]
+    folders = [SINGLE, *sorted(path.name for path in store.folder.glob("records/*"))]
     record = store.find(config, folders)
-    return record if record and record["status"] != "failed" else None
+    return record if is_final(record) else None
 
 
 def _train(config: Config, store: Store, scale: str, device: str, weights: Path | None) -> Record:
@@ -107,7 +107,7 @@ def _train(config: Config, store: Store, scale: str, device: str, weights: Path 
     typer.echo(f"{config.slug}: {config.epochs} epochs, {steps(config):,} steps", err=True)
     try:
         with pausing():
-            record = run(config, store, EXPERIMENT, scale, device, progress=progress, weights=weights)
+            record = run(config, store, SINGLE, scale, device, progress=progress, weights=weights)
         if record["status"] == "paused":
             raise Terminated
     except KeyboardInterrupt as error:

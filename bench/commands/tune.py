@@ -9,14 +9,14 @@ import typer
 
 from bench.commands.plans import Place, estimates, usable
 from bench.commands.show import left_out, table
-from bench.config import Config
 from bench.errors import UsageError
 from bench.records.index import Index
-from bench.records.store import Record, Store
+from bench.records.store import Store
 from bench.sweeps.estimate import measured
+from bench.sweeps.experiments import TUNING
 from bench.sweeps.missing import Plan, missing
 from bench.sweeps.protocols import searches
-from bench.sweeps.tune import EXPERIMENT, ROUNDS, choose, trials
+from bench.sweeps.tune import ROUNDS, choose, finder, trials
 
 
 def tune(
@@ -37,11 +37,8 @@ def tune(
     searches(model, scale, results)
     rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
-    name = EXPERIMENT.format(model=model)
+    name, find = f"{TUNING}{model}", finder(model, store)
     left_out(Index.of(store, [name]).refused)
-
-    def find(config: Config) -> Record | None:
-        return store.find(config, [name])
 
     deadline = math.inf
     for number, size in enumerate(ROUNDS, 1):

@@ -10,7 +10,7 @@ from bench.errors import UsageError, one_line
 from bench.records.index import Index, is_missing
 from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Store, read_all
-from bench.sweeps.experiments import Experiment, experiment, names
+from bench.sweeps.experiments import Experiment, experiment, is_experiment, names
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -69,7 +69,7 @@ def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
     scale = store.folder.name
     for folder in sorted(store.folder.glob("records/*")):
         name = folder.name
-        if name == "run" or name.startswith("tune-"):
+        if not is_experiment(name):
             continue
         try:
             found = experiment(name) if name in names() else None

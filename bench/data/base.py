@@ -176,16 +176,16 @@ def digest(*tensors: "Tensor") -> str:
     return sha.hexdigest()
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Checksum of a file, in hex."""
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, expected: str, algorithm: str = "sha256") -> None:
-    """Raises `UsageError` unless the file exists and has the checksum `expected`."""
+def check_file(path: Path, sha256: str) -> None:
+    """Raises `UsageError` unless the file exists and has the checksum `sha256`."""
     if not path.is_file():
         raise UsageError(f"{path} is missing")
-    found = file_digest(path, algorithm)
-    if found != expected:
-        raise UsageError(f"{path} is truncated or altered: {algorithm} {found}, expected: {expected}")
+    found = file_digest(path)
+    if found != sha256:
+        raise UsageError(f"{path} is truncated or altered: sha256 {found}, expected: {sha256}")

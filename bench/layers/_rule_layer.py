@@ -82,8 +82,8 @@ class RuleLayer(nn.Module, ABC):
         rule: Rule,
         rank: int,
         generator: Generator,
-        clip: float | None = None,
-        source: Source | None = None,
+        clip: float | None,
+        source: Source | None,
     ) -> Self:
         """Puts a PyTorch layer under a rule: the same object, with its parameters, hooks and attributes."""
         operator = cls.operator_of(plain)

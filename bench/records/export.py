@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import bench
 from bench.errors import UsageError
 from bench.files import write_atomically, write_text
 from bench.records.source import shown
@@ -172,6 +172,6 @@ def _card(records: Mapping[str, Sequence[Record]]) -> str:
             for scale, found in records.items()
         ),
         columns="\n".join(f"| `{name}` | `{column.type}` | {column.what} |" for name, column in COLUMNS.items()),
-        benchmark=version("low-dimensional-feedback-bench"),
+        benchmark=bench.__version__,
         schema=SCHEMA,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.config import Config
+from bench.config import UNMEASURED, Config
 from bench.conversion import convert
 from bench.data.base import Data, Split
 from bench.rules import RULES
@@ -18,8 +18,6 @@ from bench.training.optimisers import optimiser_of
 
 RANK = 10
 BATCH = 256
-UNMEASURED: dict[str, Any] = {"measure_every": 0, "test_every": 0, "measure_dimension": False}
-"""Fields of `Config` with which a run only trains, and tests at the end."""
 
 
 @dataclass

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.config import UNMEASURED
 from bench.records.store import Store
 from bench.speed.base import Measurement, Row, alternate
-from bench.speed.networks import UNMEASURED
 from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.groups import run
 from bench.sweeps.missing import Plan

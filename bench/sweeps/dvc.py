@@ -8,25 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import UsageError
 from bench.records.store import Store
-from bench.sweeps.experiments import experiment
+from bench.sweeps.experiments import TUNING, experiment
+from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import searches, tuned_path
-from bench.sweeps.tune import EXPERIMENT
 
 if TYPE_CHECKING:
     from dvc.output import Output
 
-TUNING = EXPERIMENT.format(model="")
-"""Common prefix of the names of tunings."""
 
-
-class Stage(NamedTuple):
+class Committed(NamedTuple):
     """A stage, as DVC addresses it; `problem` says why it is not recorded, and is empty if it is."""
 
     name: str
     problem: str
 
 
-def commit(store: Store, names: Iterable[str]) -> list[Stage]:
+def commit(store: Store, names: Iterable[str]) -> list[Committed]:
     """Records in DVC the stages that made the records of `names`, experiments or tunings, if none is missing.
 
     Also records stages that depend on them and are complete. Raises `UsageError` if DVC is not installed.
@@ -56,7 +53,7 @@ def commit(store: Store, names: Iterable[str]) -> list[Stage]:
                 except DvcException as error:
                     problem = " ".join(str(error).split())
             if changed.keys() & outputs or not problem:
-                ended.append(Stage(stage.addressing, problem))
+                ended.append(Committed(stage.addressing, problem))
     return ended
 
 
@@ -75,5 +72,5 @@ def _lacks(store: Store, name: str, command: list[str]) -> str:
         left = sorted(rules - searches(name.removeprefix(TUNING), scale, store.folder.parent).keys())
         return f"nothing is chosen yet for {', '.join(left)}" if left else ""
     runs = experiment(name).recorded(scale, store, needed=True)
-    missing = sum(record is None or record["status"] == "failed" for _, record in runs)
+    missing = sum(not is_final(record) for _, record in runs)
     return f"{missing} of {len(runs)} runs have no record" if missing else ""

@@ -20,10 +20,19 @@ OPTIONS = ("model_options", "rule_options")
 """Fields in which a run overrides the protocol option by option."""
 SHIPPED = "replication"
 """The package with the shipped experiments; its files are read, its code is not imported."""
+SINGLE = "run"
+"""Name under which `bench run` records."""
+TUNING = "tune-"
+"""Prefix of the names under which trials are recorded; the model follows."""
 SEEDS = 1_000
 """Maximum number of seeds per setting."""
 SETTINGS = 10_000
 """Maximum number of settings that one run of a file expands to."""
+
+
+def is_experiment(name: str) -> bool:
+    """Whether a folder of records belongs to an experiment, not to single runs or to trials."""
+    return name != SINGLE and not name.startswith(TUNING)
 
 
 @dataclass(frozen=True)

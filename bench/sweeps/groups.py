@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.training.learner import Learner
 
 ONE_BY_ONE = "training together failed, so the runs continue one by one: {}"
-SHARE = 0.8
+MEMORY_SHARE = 0.8
 """Share of a process's GPU memory that a population may use."""
 
 
@@ -189,7 +189,7 @@ def fitting(program: Sequence[Config], device: str, workers: int = 1) -> int:
         train_together(program[:members], device=device, steps=2)
         peaks.append(torch.cuda.max_memory_allocated())
     one, two = peaks
-    return min(len(program), max(1, 1 + int((SHARE * min(free, total / workers) - one) / max(1, two - one))))
+    return min(len(program), max(1, 1 + int((MEMORY_SHARE * min(free, total / workers) - one) / max(1, two - one))))
 
 
 def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:

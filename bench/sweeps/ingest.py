@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,10 +18,11 @@ from bench.records.provenance import differs
 from bench.records.replay import disagreement
 from bench.records.store import InvalidRecord, Record, Store, read
 from bench.sweeps.archives import BadArchive, extract
+from bench.sweeps.experiments import TUNING
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SCALES, searches
 from bench.sweeps.sharing import Claims
-from bench.sweeps.tune import EXPERIMENT, ROUNDS, choice, choose, trials
+from bench.sweeps.tune import ROUNDS, choice, choose, finder, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
 UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -107,7 +108,7 @@ def check(folder: Path, results: Path, replaying: Callable[[Incoming], None] = l
             found.refused.append((path, str(error)))
     sampled: dict[str, tuple[Path, str]] = {}
     for incoming in candidates:
-        setting = replace(incoming.config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest
+        setting = incoming.config.without_numbers.digest
         if setting not in sampled:
             replaying(incoming)
             sampled[setting] = incoming.path, _replayed(incoming)
@@ -180,7 +181,7 @@ def tune(records: Sequence[Incoming]) -> list[Tuned]:
     rules = {
         (incoming.store.folder, incoming.config.model, incoming.config.rule, incoming.config.dataset)
         for incoming in records
-        if incoming.experiment == EXPERIMENT.format(model=incoming.config.model)
+        if incoming.experiment == f"{TUNING}{incoming.config.model}"
     }
     return [
         Tuned(model, folder.name, rule, _tuned(folder, model, rule, data))
@@ -189,11 +190,7 @@ def tune(records: Sequence[Incoming]) -> list[Tuned]:
 
 
 def _tuned(folder: Path, model: str, rule: str, dataset: str) -> str:
-    store, scale = Store(folder), folder.name
-
-    def find(config: Config) -> Record | None:
-        return store.find(config, [EXPERIMENT.format(model=model)])
-
+    find, scale = finder(model, Store(folder)), folder.name
     try:
         known = [config for of_round in trials(model, scale, rule, find, dataset) for config in of_round]
         if (n := sum(is_final(find(config)) for config in known)) < sum(ROUNDS):

@@ -1,7 +1,6 @@
 """Which runs of a sweep are missing, and whether they can run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple, TypeGuard
 
 from bench.config import Config
@@ -38,7 +37,7 @@ def check(configs: Sequence[Config]) -> None:
     from bench.training.augment import augmentation
     from bench.training.learner import prepare
 
-    alike = {replace(config, seed=0, lr=0.0, weight_decay=0.0, feedback_rate=0.0).digest: config for config in configs}
+    alike = {config.without_numbers.digest: config for config in configs}
     for config in alike.values():
         prepare(config, "cpu")
         for spec in config.augment:

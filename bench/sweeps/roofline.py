@@ -14,21 +14,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from bench.config import Config
 from bench.data import DATASETS, load_once, parse_name, sizes
 from bench.data.base import Data, Split
 from bench.errors import unknown
-from bench.sweeps.groups import cut, programs
+from bench.sweeps.groups import MEMORY_SHARE, cut, programs
 from bench.training.batches import Batches
+from bench.training.costs import Operations
 from bench.training.learner import Learner, build, placed
 from bench.training.length import examples, steps
 from bench.training.loop import GPU_TEST_BATCH
@@ -37,8 +35,6 @@ SHORTEST = 2e-6
 """Minimum GPU seconds per operation."""
 FLOPS_SHARE, BYTES_SHARE = 0.5, 0.7
 """Share of the data sheet's peaks that matrix products and memory reach."""
-MEMORY_SHARE = 0.8
-"""Share of the GPU's memory that populations may use."""
 STATE = {"adam": 3, "adamw": 2, "rmsprop": 1, "sgd": 0}
 """Numbers that an optimiser keeps per parameter."""
 IMAGE = (3, 32, 32)
@@ -140,7 +136,7 @@ def cost(configs: Sequence[Config], gpu: Gpu, workers: int, population: int | No
     parts: list[Cost] = []
     known: dict[str, _Passes] = {}
     for program in programs(configs, _learner):
-        largest = replace(max(program, key=_rank), seed=0, lr=0.0, weight_decay=0.0, feedback_rate=1.0)
+        largest = replace(max(program, key=_rank).without_numbers, feedback_rate=1.0)
         if largest.digest not in known:
             known[largest.digest] = _passes(largest)
         passes = known[largest.digest]
@@ -226,38 +222,22 @@ def _data(config: Config) -> Data:
     return Data(config.dataset, split, split, sizes(config.dataset).outputs, {})
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(Operations):
     """Counts the operations that run on a GPU; views of a tensor do not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.done: list[tuple[float, float, float]] = []
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: to skip the compiler, PyTorch would import it first."""
-        return False
-
-    def __torch_dispatch__(
-        self,
-        function: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        given = function(*args, **kwargs)
-        if not function.is_view:
-            count = flop_registry.get(function.overloadpacket)
-            written = sum(map(_bytes, tree_leaves(given)))
-            read = sum(map(_bytes, tree_leaves((args, kwargs))))
-            self.done.append((count(*args, **kwargs, out_val=given) if count else 0, read + written, written))
-        return given
+    def report(self, flops: int, read: list[Tensor], given: list[Tensor], is_view: bool) -> None:
+        if not is_view:  # and keeps no tensor: a gradient that nothing else holds is not copied
+            written = sum(map(_bytes, given))
+            self.done.append((flops, sum(map(_bytes, read)) + written, written))
 
     def work(self) -> Work:
         flops, moved, written = np.array(self.done, dtype=float).T
         return Work(flops, moved, float(written.sum()))
 
 
-def _bytes(leaf: Any) -> float:
-    return leaf.numel() * leaf.element_size() if isinstance(leaf, Tensor) else 0
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

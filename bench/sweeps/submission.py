@@ -13,13 +13,10 @@ from bench.records.index import Index
 from bench.records.runs import Runs
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
-from bench.sweeps.experiments import Experiment, alternative, experiment, names
+from bench.sweeps.experiments import Experiment, alternative, experiment, is_experiment, names
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import COMMITTED, SCALES, SEARCHED, departures, protocol, searches
-from bench.sweeps.tune import EXPERIMENT, choice, trials
-
-TUNING = EXPERIMENT.format(model="")
-"""Common prefix of the names of tunings."""
+from bench.sweeps.tune import choice, finder, trials
 
 
 class Setting(NamedTuple):
@@ -42,7 +39,7 @@ def check(folder: Path) -> tuple[list[Setting], list[str]]:
         present = sorted(path.name for path in store.folder.glob("records/*") if path.is_dir())
         problems += [f"{path}: {reason}" for path, reason in Index.of(store, present).refused.items()]
         for name in present:
-            if name == "run" or name.startswith(TUNING):
+            if not is_experiment(name):
                 continue
             where = f"{name} at scale {scale}"
             if name not in names():
@@ -99,11 +96,7 @@ def _untuned(config: Config, scale: str, store: Store) -> str:
     if rule not in kept:
         tuned = rule in searches(model, scale, COMMITTED)
         return "" if tuned else f"not tuned; expected: bench tune --model {model} --scale {scale} --rule {rule}"
-    data = parse_name(config.dataset)[0]
-
-    def find(trial: Config) -> Record | None:
-        return store.find(trial, [EXPERIMENT.format(model=model)])
-
+    data, find = parse_name(config.dataset)[0], finder(model, store)
     rounds = trials(model, scale, rule, find, data)
     if missing := sum(not is_final(find(trial)) for of_round in rounds for trial in of_round):
         return f"{missing} trials of its tuning have no record"

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from bench.config import Config
+from bench.config import UNMEASURED, Config
 from bench.data import resolve
 from bench.errors import UsageError
 from bench.files import write_text
-from bench.records.store import Record
+from bench.records.store import Record, Store
 from bench.rules import RULES
+from bench.sweeps.experiments import TUNING
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
 
@@ -31,11 +32,13 @@ WIDTH = 0.5
 """Width of the second round's box relative to the first's, in the logarithm."""
 SHARE = 1 / 3
 """Length of a trial relative to a run."""
-EXPERIMENT = "tune-{model}"
-MEASURES = ("measure_every", "test_every", "measure_dimension")
-"""Settings that trials leave out: they take time and do not change the accuracy."""
 
 Find = Callable[[Config], Record | None]
+
+
+def finder(model: str, store: Store) -> Find:
+    """Finds the record of a trial of `model`, None if it has none."""
+    return lambda config: store.find(config, [f"{TUNING}{model}"])
 
 
 def trials(
@@ -77,7 +80,7 @@ def _schedule(settings: dict[str, Any]) -> dict[str, Any]:
     """Length and learning rates of a trial: a run's whole schedule in a third of its epochs."""
     epochs = math.ceil(settings["epochs"] * SHARE)
     fixed: dict[str, Any] = {"epochs": epochs, "split": "validation"}
-    fixed |= {name: getattr(Config, name) for name in MEASURES if name in settings}
+    fixed |= {name: getattr(Config, name) for name in UNMEASURED if name in settings}
     if "gamma" in settings:
         fixed["gamma"] = float(f"{settings['gamma'] ** (settings['epochs'] / epochs):.3g}")
     if settings.get("warmup"):

@@ -93,25 +93,36 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
     return Flops(forward.flops(), error_path, weight_gradient.flops(), whole - error_path - weight_gradient.flops())
 
 
-class _Operations(TorchDispatchMode):
-    """The operations executed inside, in order: FLOPs, input tensors, output tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: list[tuple[int, list[Tensor], list[Tensor]]] = []
+class Operations(TorchDispatchMode):
+    """Reports every operation that is executed inside."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """False: to skip the compiler, PyTorch would import it first, which takes over a second."""
         return False
 
+    def report(self, flops: int, read: list[Tensor], given: list[Tensor], is_view: bool) -> None:
+        """Is called after an operation, with its FLOPs, its inputs and its outputs."""
+        raise NotImplementedError
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = function(*args, **kwargs)
         count = flop_registry.get(function.overloadpacket)
         flops = count(*args, **kwargs, out_val=given) if count else 0
-        self.done.append((flops, _tensors((args, kwargs)), _tensors(given)))
+        self.report(flops, _tensors((args, kwargs)), _tensors(given), function.is_view)
         return given
+
+
+class _Operations(Operations):
+    """The operations executed inside, in order: FLOPs, input tensors, output tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[int, list[Tensor], list[Tensor]]] = []
+
+    def report(self, flops: int, read: list[Tensor], given: list[Tensor], is_view: bool) -> None:
+        self.done.append((flops, read, given))
 
     def flops(self) -> int:
         return sum(flops for flops, _, _ in self.done)

@@ -208,6 +208,7 @@ def step(
     """One step of the optimiser; returns the loss () or (M,) and the outputs (..., B, C), detached."""
     loss, outputs = trainee.gradients(optimiser, inputs, targets)
     if clip_gradients is not None:
-        nn.utils.clip_grad_value_(trainee.weights() + trainee.feedback(), clip_gradients)
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_value_(parameters, clip_gradients)
     optimiser.step()
     return loss, outputs

@@ -186,9 +186,10 @@ class _Program:
             self.graph.forget()  # the learning rates have changed
             update = partial(self.graph.run, update)
         losses: list[Tensor] = []
+        wanted = FIRST_LOSSES - self.steps_known
         for number, drawn in enumerate(islice(self.batches.draws(*generators), most), 1):
             loss = update(*drawn)
-            if len(losses) < FIRST_LOSSES:
+            if len(losses) < wanted:
                 losses.append(loss.clone())
             if self.reset_every and number % self.reset_every == 0:
                 for learner in self.learners:
@@ -209,9 +210,8 @@ class _Program:
         return loss
 
     def _keep_first(self, losses: list[Tensor]) -> None:
-        known = self.steps_known
-        if known < FIRST_LOSSES:
-            first = torch.stack(losses[: FIRST_LOSSES - known]).view(-1, self.members).T.tolist()
+        if losses:
+            first = torch.stack(losses).view(-1, self.members).T.tolist()
             for outcome, its_losses in zip(self.outcomes, first, strict=True):
                 if outcome.status == "ok":
                     outcome.first_losses += its_losses

@@ -17,7 +17,7 @@ from replication.verdicts import ClaimVerdict, Level, all_of, lowest
 
 FLOORS = {("mlp", "cpu"): 55.0, ("cnn", "cpu"): 65.0, ("vit", "cpu"): 50.0}
 """Mean test accuracy in percent below which backpropagation is too weak for a claim to be judged."""
-FAILS = 5.0
+FAILING = 5.0
 """Points below backpropagation that count as failing."""
 ODD = 2.0
 """Distance of a seed from all others, in ranges of these, from which a note names it."""
@@ -220,7 +220,7 @@ def below(condition: str, comparison: Comparison) -> Part:
 
 def fa_fails(results: Results) -> Part:
     """The part of a claim that says plain feedback alignment fails."""
-    return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILS))
+    return below("fa minus bp, FA fails", compare(results.accuracy("fa"), results.accuracy("bp"), margin=FAILING))
 
 
 def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part, ...], tuple[str, ...]]:

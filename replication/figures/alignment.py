@@ -57,7 +57,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     figure = Figure(figsize=(8.4, 5.6), layout="constrained")
     axes = figure.subplots(2, 2).flatten()
     for ax, (measure, words) in zip(axes, MEASURES.items(), strict=True):
-        over_training(ax, curves, "epoch", measure)
+        over_training(ax, curves, measure)
         ax.set(xlabel="epoch", ylabel=words)
         for value in sorted(chance[measure]):
             ax.axhline(value, color="0.6", linestyle="--", linewidth=0.8, label="random feedback", zorder=0)

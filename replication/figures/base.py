@@ -131,12 +131,12 @@ def rank_axis(ax: Axes, ranks: Iterable[int | Fraction], full: float | None = No
         ax.minorticks_off()
 
 
-def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str = "0.25") -> None:
+def level(ax: Axes, values: Iterable[float], label: str, dashes: str) -> None:
     """A setting without a rank: its mean as a line, its 95% interval as a band, its seeds near the right edge."""
     values = list(values)
     if not values:
         return
-    interval = mean_interval(values)
+    interval, color = mean_interval(values), "0.25"
     ax.axhline(interval.estimate, linestyle=dashes, color=color, linewidth=1, label=label, zorder=1)
     if interval.n > 1:
         band = f"95% interval of {label}"
@@ -144,19 +144,19 @@ def level(ax: Axes, values: Iterable[float], label: str, dashes: str, color: str
     ax.scatter([0.98] * len(values), values, transform=ax.get_yaxis_transform(), **SEED)
 
 
-def over_training(ax: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
-    """A column of `runs` over another, by setting: a thin line per seed, the mean with marks and final interval."""
+def over_training(ax: Axes, runs: pd.DataFrame, y: str) -> None:
+    """A column of `runs` over epochs, by setting: a thin line per seed, the mean with marks and final interval."""
     for style, (setting, here) in enumerate(runs.groupby("setting", sort=False)):
         look = {"color": sns.color_palette()[style % 10], "linestyle": DASHES[style % 4]}
         for _, seed in here.groupby("seed"):
-            ax.plot(seed[x], seed[y], linewidth=0.4, alpha=0.4, **look)
-        mean = here.dropna(subset=y).groupby("epoch")[[x, y] if x != "epoch" else [y]].mean().reset_index()
+            ax.plot(seed["epoch"], seed[y], linewidth=0.4, alpha=0.4, **look)
+        mean = here.dropna(subset=y).groupby("epoch")[[y]].mean().reset_index()
         if len(mean):
             marker = MARKERS[style % len(MARKERS)]
-            ax.plot(mean[x], mean[y], marker=marker, markersize=3, linewidth=1, label=setting, **look)
+            ax.plot(mean["epoch"], mean[y], marker=marker, markersize=3, linewidth=1, label=setting, **look)
             end = mean.iloc[-1]
             last = here[here["epoch"] == end["epoch"]].dropna(subset=y)
-            interval_bar(ax, end[x], mean_interval(last[y]), look["color"])
+            interval_bar(ax, end["epoch"], mean_interval(last[y]), look["color"])
 
 
 def save(figure: Figure, numbers: pd.DataFrame, path: Path) -> None:

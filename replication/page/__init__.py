@@ -1,16 +1,16 @@
 """The results page: a single self-contained HTML file, from the records."""
 
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+import bench
 from bench.errors import UsageError
 from bench.files import write_text
-from replication.leaderboard import DISTRIBUTION, entries, table
+from replication.leaderboard import entries, table
 from replication.page.claims import cards
 from replication.page.curves import groups
 from replication.page.rows import rows_of
@@ -39,7 +39,7 @@ def write_page(path: Path, folder: Path, scale: str | None) -> int:
         curves=groups(found, rows),
         rules=list(articles(rows)),
         scales=scales,
-        version=version(DISTRIBUTION),
+        version=bench.__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)

@@ -160,7 +160,7 @@ def configure(
     return parse(Config, values, f"settings of {model} at scale {scale}")
 
 
-def departures(config: Config, scale: str, results: Path = COMMITTED) -> dict[str, Any]:
+def departures(config: Config, scale: str, results: Path) -> dict[str, Any]:
     """Where a configuration differs from its rule's configuration at `scale`, for the same rank, data and seed.
 
     Options are listed one by one, as for `bench run --set`: `{"model_options.width": 64}`. None marks an option of the
