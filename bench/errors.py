@@ -48,7 +48,7 @@ def unknown(kind: str, name: object, allowed: Iterable[str], near: str | None = 
     allowed, written = list(allowed), shown(name)
     near = near or next(iter(get_close_matches(written.strip("'"), allowed, n=1, cutoff=0.4)), None)
     hint = f" (did you mean {near!r}?)" if near else ""
-    return UsageError(f"unknown {kind} {written}{hint}; expected: {', '.join(allowed)}")
+    return UsageError(f"unknown {kind} {written}{hint}; expected: {', '.join(allowed) or 'none'}")
 
 
 def not_installed(error: ModuleNotFoundError) -> UsageError:

@@ -101,7 +101,7 @@ class LinearOperator(Operator):
         return g @ P
 
     def rows(self, g: Tensor) -> Tensor:
-        return g if g.ndim == 2 else g.flatten(0, -2)
+        return g if g.ndim == 2 else g.reshape(-1, g.shape[-1])
 
     def pool(self, x: Tensor) -> Tensor:
         return x.flatten(1, -2).mean(1) if x.ndim > 2 else x
@@ -206,9 +206,16 @@ class ConvTransposeOperator(ConvOperator):
 
     def transpose(self, B: Tensor, g: Tensor, x_shape: Size) -> Tensor:
         conv = getattr(F, f"conv{self.dimensions}d")
-        return conv(g, self.native(B), None, self.stride, self.padding, self.dilation, self.groups)
+        sent = conv(g, self.native(B), None, self.stride, self.padding, self.dilation, self.groups)
+        return sent[(..., *map(slice, x_shape[2:]))]
 
     def outer(self, g: Tensor, x: Tensor) -> Tensor:
         gradient = getattr(grad, f"conv{self.dimensions}d_weight")
         shape = (x.shape[1], g.shape[1] // self.groups, *self.kernel_size)
+        beyond = [end for places in self._beyond()[::-1] for end in (0, places)]
+        x = F.pad(x, beyond) if any(beyond) else x
         return self.canonical(gradient(g, shape, x, self.stride, self.padding, self.dilation, self.groups))
+
+    def _beyond(self) -> list[int]:
+        """Places past the end of x, in each dimension, to which a convolution of the output leads."""
+        return [more // step for more, step in zip(self.output_padding, self.stride, strict=True)]

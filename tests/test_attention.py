@@ -261,11 +261,24 @@ def test_a_registered_reader_goes_through_layers_that_were_parametrized_afterwar
     torch.testing.assert_close(sent[0], error @ network[1].qkv.feedback.B)
 
 
+def test_an_empty_batch_passes_attention():
+    layer = bench.convert(attention(), "fa")
+    x = torch.zeros(0, 4, WIDTH, dtype=torch.float64, requires_grad=True)
+    layer(x, x, x)[0].sum().backward()
+    assert x.grad.shape == x.shape and not layer.in_proj_weight.grad.any()
+
+
 def test_a_direct_rule_refuses_attention_with_the_examples_second():
     block = nn.TransformerEncoderLayer(WIDTH, HEADS, 16)
     network = nn.Sequential(block, nn.Linear(WIDTH, 2))
-    with pytest.raises(UsageError, match=r"^layer '0.self_attn': has the examples second.* batch_first=True.*linear2"):
-        bench.convert(network, "dfa")
+    recurrent = nn.Sequential(nn.Linear(3, 8), nn.GRU(8, 8), nn.Linear(8, 2))
+    for refused, second, exclude in [
+        (network, "0.self_attn", ()),
+        (network, "0.self_attn", "0.self_attn"),
+        (recurrent, "1", ()),
+    ]:
+        with pytest.raises(UsageError, match=f"^'{second}' has the examples second.*: build it with batch_first=True$"):
+            bench.convert(refused, "dfa", exclude=exclude)
     assert not any(isinstance(module, RuleLayer) for module in network.modules())
     bench.convert(nn.Sequential(nn.TransformerEncoderLayer(WIDTH, HEADS, 16), nn.Linear(WIDTH, 2)), "fa")
     with pytest.warns(UserWarning, match="stay plain"):

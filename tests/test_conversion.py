@@ -32,7 +32,7 @@ LABELS = ["B1", "B2", "B3"]
         ("B3=4,B1=10", [10, None, 4]),
         ("1/4", [Fraction(1, 4)] * 3),
         ("0.5", [Fraction(1, 2)] * 3),
-        ("B1=1/8,B3=1.0", [Fraction(1, 8), None, 1]),
+        ("B1=1/8,B3=1/1", [Fraction(1, 8), None, 1]),
     ],
 )
 def test_ranks_of_all_layers_or_of_some(spec, ranks):
@@ -49,6 +49,12 @@ def test_a_rank_that_is_no_whole_number_from_1(spec):
 @pytest.mark.parametrize("spec", ["1.5", "3/2", "0/4", "0.0", "1/0", "-1/4", "B1=5/4"])
 def test_a_fraction_outside_0_to_1(spec):
     with pytest.raises(UsageError, match=r"^--rank .* a fraction in \(0, 1\]"):
+        parse_ranks(spec, LABELS)
+
+
+@pytest.mark.parametrize("spec", ["1.0", "B1=1.0"])
+def test_one_as_a_decimal_could_mean_two_ranks(spec):
+    with pytest.raises(UsageError, match=r"^--rank 1\.0: rank 1, or all channels\? expected: 1 or 'full'"):
         parse_ranks(spec, LABELS)
 
 
@@ -213,8 +219,10 @@ def test_bad_requests_leave_the_network_as_it_was(arguments, message):
         ({"clip": -1.0}, "^clip=-1.0"),
         ({"clip": float("nan")}, "^clip=nan"),
         ({"clip": "0.1"}, "^clip='0.1'"),
-        ({"output": "head"}, "^output: unknown layer 'head'"),
+        ({"output": "fc"}, "^output='fc': rule 'ldfa' is not direct"),
         ({"exclude": [3]}, "^exclude: 3 is neither"),
+        ({"seed": "0"}, "^seed='0'"),
+        ({"colour": 1}, "unknown key 'colour'"),
         ({"exclude": "layer9.*"}, r"unknown layer 'layer9\.\*'"),
         ({"rank": {"fc": -2}}, "^rank of 'fc': -2"),
     ],
@@ -495,5 +503,5 @@ def test_a_layer_is_excluded_by_its_name(each):
 
 
 def test_a_list_of_layers_is_no_network():
-    with pytest.raises(UsageError, match=r"^cannot convert a list; expected: a network"):
+    with pytest.raises(UsageError, match=r"^\[Linear.* of type list; expected: a network"):
         bench.convert([nn.Linear(2, 2)], "fa")

@@ -155,6 +155,8 @@ KINDS = {
     "transposed 1d": (partial(nn.ConvTranspose1d, 6, 8, 3, stride=2, padding=1), (5,)),
     "transposed": (partial(nn.ConvTranspose2d, 6, 8, 3, stride=2, output_padding=1, groups=2), (4, 3)),
     "transposed 3d": (partial(nn.ConvTranspose3d, 6, 8, 2, dilation=2), (3, 2, 3)),
+    "transposed, a step further": (partial(nn.ConvTranspose1d, 6, 8, 3, padding=1, dilation=2, output_padding=1), (5,)),
+    "transposed, two": (partial(nn.ConvTranspose2d, 6, 8, 2, (2, 1), 1, (0, 2), 2, dilation=3), (4, 5)),
 }
 kinds = pytest.mark.parametrize(("kind", "size"), KINDS.values(), ids=KINDS)
 
@@ -240,6 +242,20 @@ def test_ranks_of_groups_are_capped_at_their_full_rank_and_fractions_of_their_ch
     assert of_kind(KINDS["depthwise"][0], "ldfa", 4).feedback["P"].shape == (6, 1, 1)
     grouped = of_kind(KINDS["grouped"][0], "ldfa", "1/2")
     assert (grouped.feedback["P"].shape, grouped.feedback["Q"].shape) == ((2, 4, 2), (2, 2, 3, 3, 3))
+
+
+def test_a_setting_may_be_one_number_for_all_dimensions():
+    """As PyTorch takes it, also after the conversion."""
+    plain, before, after = (nn.Conv2d(6, 8, 3).double() for _ in range(3))
+    for layer in (before, after):
+        layer.load_state_dict(plain.state_dict())
+    bench.convert(after, "bp")
+    for layer in (plain, before, after):
+        layer.stride, layer.dilation = 2, 2
+    bench.convert(before, "bp")
+    for layer in (before, after):
+        torch.testing.assert_close(pass_back(layer, (9, 8)), pass_back(plain, (9, 8)), **TOLERANCE)
+        plain.zero_grad()
 
 
 def test_an_output_size_that_is_asked_of_a_transposed_convolution():

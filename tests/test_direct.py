@@ -220,6 +220,17 @@ def test_a_batch_uses_up_the_targets_that_it_was_told():
     under(X).sum().backward()
 
 
+def test_a_call_that_is_recomputed_has_the_targets_of_its_batch_or_is_refused():
+    under, loss = network("drtp"), 0
+    for targets in (labels(), labels().flip(1)):
+        bench.tell(under, targets)
+        loss = loss + checkpoint(under, X, use_reentrant=False).sum()
+    with pytest.raises(UsageError, match=r"^layer '\d' is recomputed after bench.tell gave the targets of 2 batches"):
+        loss.backward()
+    bench.tell(under, labels())
+    checkpoint(under, X, use_reentrant=False).sum().backward()
+
+
 def test_a_network_without_layers_that_are_told_is_not_told():
     with pytest.raises(UsageError, match=r"^no layer of this network is told targets"):
         bench.tell(network("dfa"), labels())
@@ -233,6 +244,13 @@ def test_a_direct_rule_is_not_asked_for_a_feedback_matrix(monkeypatch):
 
     monkeypatch.setattr(RULES.get("dfa"), "feedback_matrix", asked)
     network("dfa")(X).sum().backward()
+
+
+def test_the_report_names_the_layer_whose_error_all_receive():
+    """The last Linear in the order of registration, which need not be that of the calls."""
+    report = str(bench.conversion_report(network("dfa")))
+    assert "all layers receive the error of '3', taken as the network's output" in report
+    assert "receive" not in str(bench.conversion_report(bench.convert(nn.Linear(4, 2), "fa")))
 
 
 def test_the_output_takes_its_input_by_keyword():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
+import bench
 from bench.errors import UsageError
 from bench.layers import Linear
 from bench.layers.direct import source_for
@@ -82,6 +83,34 @@ def test_oja_finds_the_principal_subspace():
     top = torch.linalg.eigh(torch.cov(signal.T)).eigenvectors[:, -2:]
     torch.testing.assert_close(P.T @ P, torch.eye(2, dtype=torch.float64), **TOLERANCE)
     torch.testing.assert_close(P @ P.T, top @ top.T, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("ratio", "off"), [(1, 1e-5), (1e3, 1e-3), (1e4, 1e-2)])
+def test_oja_is_right_far_from_a_centred_signal(ratio, off):
+    """In float32, of a mean that many times the spread."""
+    generator = Generator().manual_seed(3)
+    signal = ratio + torch.randn(128, OUT, generator=generator)
+    P = torch.linalg.qr(torch.randn(OUT, 2, generator=generator)).Q
+    expected = torch.from_numpy(oja_gradient(P.double().numpy(), signal.double().numpy()))
+    assert (oja(P, signal, signal @ P) - expected).norm() < off * expected.norm()
+
+
+@pytest.mark.parametrize("value", [0.1, 1000.0])
+def test_oja_learns_nothing_from_a_signal_that_does_not_vary(value):
+    signal = value * torch.arange(1.0, 1 + OUT).expand(33, OUT)
+    P = torch.linalg.qr(torch.randn(OUT, 2, generator=Generator().manual_seed(3))).Q
+    assert not oja(P, signal, signal @ P).any()
+
+
+def test_kp_gives_b_the_gradient_of_w_under_a_gradient_penalty_too():
+    torch.manual_seed(0)
+    network = bench.convert(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), "kp")
+    x = torch.randn(5, 3, requires_grad=True)
+    y = network(x)
+    (sent,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (y.square().sum() + sent.square().sum()).backward()
+    for layer in (network[0], network[2]):
+        torch.testing.assert_close(layer.feedback["B"].grad, layer.weight.grad)
 
 
 def oja_gradient(P, signal):

@@ -10,6 +10,7 @@ from torch.func import functional_call, grad
 from torch.utils.checkpoint import checkpoint
 
 import bench
+from bench.errors import UsageError
 
 PAGE = Path(__file__).parents[1] / "docs/your-own-network.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -76,6 +77,16 @@ def test_what_the_table_says_of_export_and_of_torch_func():
 
     found = grad(loss)(dict(under.named_parameters()))
     torch.testing.assert_close({name: found[name] for name in expected}, expected)
+
+
+def test_an_exported_network_does_not_train_unnoticed_and_the_network_stays_watched():
+    under = network("fa")
+    exported = torch.export.export(under, (X,)).module()
+    with pytest.raises(UsageError, match="are read by other code"):
+        exported(X).sum().backward()
+    under.zero_grad()
+    with pytest.raises(UsageError, match="are read by other code"):
+        (under(X).sum() + under[0].weight.square().sum()).backward()
 
 
 def test_weights_of_a_plain_network_load():

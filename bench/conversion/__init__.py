@@ -3,8 +3,10 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from operator import index
 from typing import Any
 
+import torch
 from torch import Generator, nn
 from torch.linalg import LinAlgError
 from torch.nn.utils import parametrize
@@ -21,7 +23,7 @@ from bench.conversion.coverage import (
     wrapped,
 )
 from bench.errors import UsageError, shown, unknown
-from bench.layers import RuleLayer, check_clip, feedback_like, group_of, layer_class
+from bench.layers import RuleLayer, check_clip, check_network, feedback_like, group_of, layer_class
 from bench.layers.direct import Source, source_for
 from bench.layers.ranks import Rank, check_ranked, parse_rank, rank_for
 from bench.layers.reading import read_plainly, read_through_layers
@@ -64,11 +66,14 @@ def convert(
     weights, there is a warning. Raises `UsageError`, leaving the module unchanged, for a name that does not exist, a
     rank that is not allowed, or layers that cannot be put under a rule, naming all of them.
     """
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"cannot convert a {type(module).__name__}; expected: a network, an nn.Module")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    check_network(module)
+    if torch.is_inference_mode_enabled():
+        raise UsageError("convert inside torch.inference_mode: its tensors cannot be trained; convert outside of it")
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise UsageError(f"seed={seed!r}: expected: a whole number")
     found = parse(RULES.get(rule), options, f"options of rule {rule}")
+    if output is not None and not found.direct:
+        raise UsageError(f"output={output!r}: rule {rule!r} is not direct: it has no such layer; leave `output` out")
     check_ranked(found, rank, f"rule {rule!r}")
     check_clip(clip)
     if inside := wrapped(module):
@@ -78,16 +83,19 @@ def convert(
     names = [name for name in modules if convertible(name, modules)]
     several = isinstance(exclude, Iterable) and not isinstance(exclude, str | nn.Module)
     kept = _left(names, modules, aliases, exclude if several else [exclude])
-    if problems := (sequence_first(kept, modules) if found.direct else {}) | problems_of(kept, modules):
+    last = _output(modules, names, aliases, output)
+    if found.direct and {*kept} - {last} and (second := sequence_first(modules)) is not None:
+        raise UsageError(
+            f"{shown(second)} has the examples second, a direct rule needs them first in every layer: build it with "
+            "batch_first=True"
+        )
+    if problems := problems_of(kept, modules):
         listed = "; ".join(f"layer {name!r}: {reason}" for name, reason in problems.items())
         raise UsageError(f"{listed}. Exclude layers with exclude={list(problems)}")
     if not kept:
         raise UsageError(f"nothing to convert: no remaining layer can be put under a rule\n{conversion_report(module)}")
     ranks = _ranks(rank, kept, aliases)
-    last = _output(modules, names, aliases, output)
-    if output is not None and not found.direct:
-        raise UsageError(f"output={output!r}: rule {rule!r} is not direct: it has no such layer; leave `output` out")
-    generator = Generator().manual_seed(stream(seed, "feedback"))
+    generator = Generator().manual_seed(stream(index(seed), "feedback"))
     layers, _ = convert_layers(module, {n: n for n in kept}, found, ranks, generator, output=last, clip=clip)
     for layer in layers.values():
         for tensor in layer.feedback.values():  # FSDP misreads tensors that are not contiguous
@@ -104,6 +112,7 @@ def revert(module: nn.Module) -> nn.Module:
 
     Raises `UsageError`, leaving the module unchanged, if a layer's weight was parametrized after conversion.
     """
+    check_network(module)
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, RuleLayer)}
     if changed := [name for name, layer in layers.items() if parametrize.is_parametrized(layer)]:
         raise UsageError(f"layers {', '.join(map(repr, changed))} are parametrized: remove the parametrizations first")

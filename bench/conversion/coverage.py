@@ -1,6 +1,5 @@
 """Which parts of a network are, can be and cannot be under a learning rule."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from bench.errors import UsageError
-from bench.layers import LAYERS, RuleLayer, check_weight, layer_class
+from bench.layers import LAYERS, RuleLayer, check_network, check_weight, layer_class
 from bench.rules import RULES
 
 REGISTER = "bench.register_layer declares how such a layer's weight acts"
@@ -33,6 +32,8 @@ class ConversionReport:
     weights_under: int = 0
     scale_free: frozenset[str] = frozenset()
     """Names of the feedback tensors whose gradient does not grow with the loss."""
+    source: str = ""
+    """Under a direct rule, the layer that gives the network's output, whose error all layers receive."""
 
     @property
     def weights_plain(self) -> int:
@@ -55,6 +56,8 @@ class ConversionReport:
         lines = [f"{name:{widths[0]}}  {kind:{widths[1]}}  {what}" for name, kind, what in rows + left]
         total = f"{self.weights_under:,} weights under a rule, {self.weights_plain:,} plain ({self.share_plain:.0%})"
         lines.append(f"{total}; {self.feedback:,} feedback parameters")
+        if self.source:
+            lines.append(f"all layers receive the error of {self.source!r}, taken as the network's output")
         if self.scale_free:
             names = " and ".join(sorted(self.scale_free))
             lines.append(
@@ -69,6 +72,7 @@ def shown(name: str) -> str:
 
 def conversion_report(network: nn.Module) -> ConversionReport:
     """Lists what in a network is under a rule, and what is not, with the reason. `print` it."""
+    check_network(network)
     modules = dict(network.named_modules())
     under, plain, counted, weights_under = {}, {}, set(), 0
     shared = shared_weights([name for name, layer in modules.items() if isinstance(layer, RuleLayer)], modules)
@@ -92,8 +96,10 @@ def conversion_report(network: nn.Module) -> ConversionReport:
         counted |= weights.keys()
         if weights:
             plain[name] = (_reason(name, layer, modules), sum(0 if is_lazy(p) else p.numel() for p in weights.values()))
-    rules = [layer.rule for layer in modules.values() if isinstance(layer, RuleLayer)]
-    return ConversionReport(under, plain, weights_under, frozenset().union(*(rule.scale_free for rule in rules)))
+    layers = [layer for layer in modules.values() if isinstance(layer, RuleLayer)]
+    scale_free = frozenset().union(*(layer.rule.scale_free for layer in layers))
+    source = next((layer.source.name for layer in layers if layer.source is not None), "")
+    return ConversionReport(under, plain, weights_under, scale_free, source)
 
 
 def _is_matrix(parameter: Tensor, layer: nn.Module) -> bool:
@@ -181,20 +187,15 @@ def problems_of(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[
     return tied | alone
 
 
-def sequence_first(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Why layers cannot be under a direct rule, by name: an attention around them has the examples second."""
-    found = {}
-    for name in names:
-        around = [name, *(name[: place.start()] for place in re.finditer(r"\.", name)), ""]
-        if any(_sequence_first(modules[each]) for each in around):
-            found[name] = "has the examples second, a direct rule needs them first: build it with batch_first=True"
-    return found
+def sequence_first(modules: Mapping[str, nn.Module]) -> str | None:
+    """An attention or a recurrent layer that has the examples second, converted or not; None if there is none.
 
-
-def _sequence_first(module: nn.Module) -> bool:
-    if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
-        module = module.self_attn
-    return isinstance(module, nn.MultiheadAttention) and not module.batch_first
+    It shows the layout of the network, in which a direct rule would take the positions of a layer for examples.
+    """
+    kinds = nn.MultiheadAttention | nn.RNNBase
+    return next(
+        (name for name, module in modules.items() if isinstance(module, kinds) and not module.batch_first), None
+    )
 
 
 def shared_weights(names: Iterable[str], modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:

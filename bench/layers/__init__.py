@@ -4,7 +4,7 @@
 """
 
 from bench.layers._attention import MultiheadAttention
-from bench.layers._feedback import check_clip, check_weight, feedback_like, group_of, initial_feedback
+from bench.layers._feedback import check_clip, check_network, check_weight, feedback_like, group_of, initial_feedback
 from bench.layers._kinds import (
     Conv1d,
     Conv2d,
@@ -31,6 +31,7 @@ __all__ = [
     "MultiheadAttention",
     "RuleLayer",
     "check_clip",
+    "check_network",
     "check_weight",
     "feedback_like",
     "group_of",

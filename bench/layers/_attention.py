@@ -65,7 +65,7 @@ class MultiheadAttention(RuleLayer, nn.MultiheadAttention):
         turned = self.batch_first and query.ndim == 3
         if turned:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-        call = _Call(self, query.shape[1] if query.ndim == 3 else 1, turned)
+        call = _Call(self, len(query), query.shape[1] if query.ndim == 3 else 1, turned)
         heads = (self.embed_dim, self.num_heads)
         extra = (self.in_proj_bias, self.bias_k, self.bias_v, self.add_zero_attn, self.dropout)
         out = (call, self.out_proj.bias, self.training)
@@ -93,6 +93,7 @@ class _Call:
     """
 
     attention: MultiheadAttention
+    length: int
     examples: int
     turned: bool
 
@@ -101,7 +102,7 @@ class _Call:
 
     def out(self, x: Tensor) -> Tensor:
         """The output projection of x (L N, E)."""
-        y = self.attention.out_proj(self._turn(x.unflatten(0, (-1, self.examples))))
+        y = self.attention.out_proj(self._turn(x.unflatten(0, (self.length, self.examples))))
         return self._turn(y).flatten(0, 1)
 
     def _turn(self, x: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """The initial feedback of a layer, and the requirements for a layer to have feedback."""
 
-import torch
-from torch import Generator, Tensor
+from typing import Any
 
-from bench.errors import UsageError
+import torch
+from torch import Generator, Tensor, nn
+
+from bench.errors import UsageError, shown
 from bench.layers.direct import Source
 from bench.operators import Operator
 from bench.rules.base import Feedback, Rule
@@ -31,9 +33,9 @@ def initial_feedback(
     return {n: tensor.to(weight.device) for n, tensor in together.items()}, frozenset(rule.fixed(each[0]))
 
 
-def check_clip(clip: object) -> None:
+def check_clip(clip: Any) -> None:
     """Raises `UsageError` for a bound that is not a number above 0."""
-    if isinstance(clip, bool) or not (clip is None or (isinstance(clip, int | float) and clip > 0)):
+    if isinstance(clip, bool) or not (clip is None or (hasattr(clip, "__float__") and clip > 0)):
         raise UsageError(f"clip={clip!r}: expected: a number above 0, or None")
 
 
@@ -41,7 +43,14 @@ def check_weight(weight: Tensor) -> None:
     """Raises `UsageError` for a weight that is empty or not of a real floating-point dtype."""
     if not weight.numel():
         raise UsageError(f"its weight is empty, of shape {tuple(weight.shape)}")
-    if not weight.is_floating_point():
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
         raise UsageError(
-            f"its weight is {str(weight.dtype).removeprefix('torch.')}; expected: a real floating-point dtype"
+            f"its weight is {str(weight.dtype).removeprefix('torch.')}; expected: a real floating-point dtype "
+            "of 16 bits or more"
         )
+
+
+def check_network(network: object) -> None:
+    """Raises `UsageError` for what is not a network."""
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{shown(network)} of type {type(network).__name__}; expected: a network, an nn.Module")

@@ -70,6 +70,8 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     layer: RuleLayer = ctx.layer
     operator: Operator = ctx.operator
     x, W, targets, *tensors = ctx.saved_tensors
+    if torch.is_grad_enabled():  # in a double backward pass the feedback is a constant, as the weights are
+        tensors = [tensor.detach() for tensor in tensors]
     feedback = dict(zip(layer.feedback, tensors, strict=True))
     fixed = {name for name, asked in zip(feedback, ctx.needs_input_grad[6:], strict=True) if not asked}
     if not torch._C._are_functorch_transforms_active():  # which may map over layers of which some learn theirs

@@ -22,16 +22,23 @@ class Linear(RuleLayer, nn.Linear):
         return LinearOperator()
 
 
+def _each(plain: Any, name: str) -> tuple[int, ...]:
+    """A setting of a convolution for each dimension; PyTorch also takes a single number for all."""
+    value = getattr(plain, name)
+    return (value,) * (plain.weight.ndim - 2) if isinstance(value, int) else tuple(value)
+
+
 class _Convolution(RuleLayer):
     @staticmethod
     def operator_of(plain: Any) -> Operator:
-        sizes = (plain.kernel_size, plain.stride)
+        sizes, dilation = (_each(plain, "kernel_size"), _each(plain, "stride")), _each(plain, "dilation")
+        none = (0,) * len(dilation)
         if plain.padding_mode != "zeros" or plain.padding == "same":
             pads = tuple(plain._reversed_padding_repeated_twice)
             mode = "constant" if plain.padding_mode == "zeros" else plain.padding_mode
-            return ConvOperator(*sizes, (0,) * len(plain.stride), plain.dilation, plain.groups, pads, mode)
-        padding = (0,) * len(plain.stride) if plain.padding == "valid" else plain.padding
-        return ConvOperator(*sizes, padding, plain.dilation, plain.groups)
+            return ConvOperator(*sizes, none, dilation, plain.groups, pads, mode)
+        padding = none if plain.padding == "valid" else _each(plain, "padding")
+        return ConvOperator(*sizes, padding, dilation, plain.groups)
 
 
 class Conv1d(_Convolution, nn.Conv1d):
@@ -58,8 +65,8 @@ class _TransposedConvolution(RuleLayer):
 
     @staticmethod
     def operator_of(plain: Any) -> Operator:
-        sizes = (plain.kernel_size, plain.stride, plain.padding, plain.dilation, plain.groups)
-        return ConvTransposeOperator(*sizes, output_padding=plain.output_padding)
+        sizes = (_each(plain, "kernel_size"), _each(plain, "stride"), _each(plain, "padding"), _each(plain, "dilation"))
+        return ConvTransposeOperator(*sizes, plain.groups, output_padding=_each(plain, "output_padding"))
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if output_size is None:
@@ -107,5 +114,7 @@ def register_layer(kind: type[nn.Module], operator_of: Callable[[Any], Operator]
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UsageError(f"register_layer: {kind!r} is not a module type")
+    if not callable(operator_of):
+        raise UsageError(f"register_layer: {operator_of!r} is not callable; expected: a function of the layer")
     LAYERS[kind] = class_of(kind, _Registered, operator_of)
     layer_class.cache_clear()

@@ -25,7 +25,7 @@ def layer_class(kind: type[nn.Module]) -> "type[RuleLayer] | None":
     base = next((base for base in kind.__mro__ if base in LAYERS), None)
     if base is None or kind is base:
         return LAYERS.get(kind)
-    ways = ("forward", "_conv_forward", "__call__", "__getattr__", "weight", "bias")
+    ways = ("forward", "_conv_forward", "_output_padding", "__call__", "__getattr__", "weight", "bias")
     if any(getattr(kind, way, None) is not getattr(base, way, None) for way in ways):
         return None
     return class_of(kind, LAYERS[base], LAYERS[base].operator_of)

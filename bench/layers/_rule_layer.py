@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.func import vmap
 
 from bench.errors import UsageError
-from bench.layers._feedback import check_clip, check_weight, group_of, initial_feedback
+from bench.layers._feedback import check_clip, check_network, check_weight, group_of, initial_feedback
 from bench.layers._function import Mapped, Unmapped
 from bench.layers._registry import blank
 from bench.layers.direct import Source, Told
@@ -62,6 +62,8 @@ class RuleLayer(nn.Module, ABC):
     ) -> None:
         name = f"rule {rule!r}" if isinstance(rule, str) else type(rule).__name__
         rule = RULES.get(rule)() if isinstance(rule, str) else rule
+        if not isinstance(rule, Rule):
+            raise UsageError(f"rule={rule!r}: expected: a name or a Rule")
         if rule.direct:
             raise UsageError("a direct rule needs the whole network; expected: bench.convert")
         check_ranked(rule, rank, name)
@@ -145,12 +147,15 @@ class RuleLayer(nn.Module, ABC):
                 f"layer {self.label!r}: its feedback is uninitialised after to_empty; load a state dict that contains "
                 "it, or call the layer's reset_feedback()"
             )
+        if isinstance(self.source, Told):
+            self.source.check_call(self)
         mapped = torch._C._are_functorch_transforms_active()
         if torch.is_grad_enabled():
             self.__dict__["called"] = True
         if not self.unwatched:
             weight = self._parameters.get(self.MATRIX)
-            if not mapped and (self.watch is None or self.watch.weight() is not weight):
+            other = self.watch is None or self.watch.weight() is not weight
+            if other and not mapped and not torch.compiler.is_exporting():  # an export lends the layer its own tensors
                 self._watch()
             if self.watch is not None:
                 self.watch.call(weight, mapped)
@@ -253,10 +258,13 @@ def tell(network: nn.Module, targets: Tensor) -> None:
     """Gives the targets of the next batch to all layers that are told targets everywhere, as under `drtp`.
 
     targets: one-hot labels (N, classes), or (N, ..., classes) for a network with one output per position. A backward
-    pass uses them up. Raises `UsageError` for targets that are not a tensor, or a network without such layers.
+    pass uses them up. Raises `UsageError` for targets that are not such a tensor, or a network without such layers.
     """
+    check_network(network)
     if not isinstance(targets, Tensor):
         raise UsageError(f"targets of type {type(targets).__name__}; expected: a tensor of one-hot labels (N, classes)")
+    if targets.ndim < 2:
+        raise UsageError(f"targets of shape {tuple(targets.shape)}; expected: one-hot labels (N, classes)")
     told: dict[Told, list[RuleLayer]] = {}
     for layer in network.modules():
         if isinstance(layer, RuleLayer) and isinstance(layer.source, Told):

@@ -88,17 +88,30 @@ class Told(Source):
     """
 
     lent: tuple[Iterable["RuleLayer"], Tensor] | None = None
+    waiting = 0
+    """Batches of targets given since the last backward pass."""
 
     def lend(self, layers: Iterable["RuleLayer"], targets: Tensor) -> None:
         """Gives layers the targets for one backward pass."""
         for layer in layers:
             layer.targets = targets
         self.lent = layers, targets
+        self.waiting += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"lent": None}
+        return super().__getstate__() | {"lent": None, "waiting": 0}
+
+    def check_call(self, layer: "RuleLayer") -> None:
+        """Raises `UsageError` for a call that a backward pass repeats and that may have had earlier targets."""
+        if self.waiting > 1 and torch._C._current_graph_task_id() != -1:
+            batches, self.waiting = self.waiting, 0
+            raise UsageError(
+                f"layer {layer.label!r} is recomputed after bench.tell gave the targets of {batches} batches: with "
+                "checkpointing, call backward after each batch"
+            )
 
     def _take_back(self, layers: Iterable["RuleLayer"], targets: Tensor) -> None:
+        self.waiting = 0
         for layer in layers:
             if layer.targets is targets:
                 layer.targets = None

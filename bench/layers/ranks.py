@@ -24,19 +24,19 @@ def parse_ranks(spec: int | str | None, labels: Sequence[str]) -> dict[str, Rank
     """
     if "=" not in str(spec):
         return dict.fromkeys(labels, parse_rank(spec))
-    ranks: dict[str, Rank] = dict.fromkeys(labels)
+    ranks: dict[str, Rank] = {}
     for part in str(spec).split(","):
         label, _, value = part.partition("=")
-        if label not in ranks:
+        if label not in labels:
             raise UsageError(f"--rank {cut(str(spec))}: no layer {shown(label)}; expected: {', '.join(labels)}")
-        if ranks[label] is not None:
+        if label in ranks:
             raise UsageError(f"--rank {cut(str(spec))}: layer {label!r} is given twice; expected: once")
         ranks[label] = parse_rank(value)
-    return ranks
+    return dict.fromkeys(labels) | ranks
 
 
 def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
-    """One rank, called `name` in messages. Raises `UsageError` below 1, or for a fraction outside (0, 1]."""
+    """One rank, called `name` in messages. Raises `UsageError` below 1, for a fraction outside (0, 1], and for 1.0."""
     if value is None or value == "full":
         return None
     text = str(value)
@@ -44,6 +44,8 @@ def parse_rank(value: int | str | None, name: str = FLAG) -> Rank:
         return int(text)
     if len(text) <= DIGITS and re.fullmatch(r"[0-9]+/[1-9][0-9]*|[0-9]*\.[0-9]+", text):
         fraction = Fraction(text)
+        if fraction == 1 and "." in text:
+            raise UsageError(f"{name}{text}: rank 1, or all channels? expected: 1 or 'full'")
         if 0 < fraction <= 1:
             return fraction
     allowed = "a whole number from 1, a fraction in (0, 1] such as 1/4 or 0.25, 'full'"

@@ -151,12 +151,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def column_variances(matrix: Tensor) -> Tensor:
-    """Variance of each column of a matrix (rows, columns) over its rows, uncorrected."""
+def column_moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and uncorrected variance of each column of a matrix (rows, columns) over its rows."""
     mapped = torch._C._are_functorch_transforms_active()
-    if matrix.is_cpu and not mapped:  # where batch norm's statistics are several times as fast as Tensor.var
-        return torch.batch_norm_update_stats(matrix, None, None, 0.0)[1]
-    return matrix.var(0, correction=0)
+    if matrix.is_cpu and not mapped:  # where batch norm's statistics are several times as fast as torch.var_mean
+        mean, variance = torch.batch_norm_update_stats(matrix, None, None, 0.0)
+        return mean, variance
+    variance, mean = torch.var_mean(matrix, 0, correction=0)
+    return mean, variance
 
 
 def product(P: Tensor, Q: Tensor) -> Tensor:

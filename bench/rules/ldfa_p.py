@@ -12,24 +12,32 @@ rounding noise, which Adam would scale up to steps of the full learning rate.
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from bench.rules.base import Feedback, Response, Signals, at_least_float32, column_variances
+from bench.rules.base import Feedback, Response, Signals, at_least_float32, column_moments
 from bench.rules.fa_lowrank import LowRankFeedbackAlignment
+
+ROUNDING = 16
+"""Roundings of a signal's mean up to which its spread counts as none."""
 
 
 def oja(P: Tensor, signal: Tensor, projected: Tensor) -> Tensor:
     """Gradient (out, r) of P under Oja's subspace rule, from the signal (rows, out) and projected = signal P.
 
-    Computed as -(S'T - P T'T) / rows with the scores T = S P. The columns of T sum to zero, so the signal need not be
-    centred in S'T. The sums are in float32 if the signal is in half precision.
+    Computed as -(S'T - P T'T) / rows with the scores T = S P. The columns of T sum to zero but for rounding, so the
+    signal need not be centred in S'T: its mean times that rounding is taken off. Zero if the signal varies no more than
+    rounding of its mean does. The sums are in float32 if the signal is in half precision.
     """
     given = P.dtype
     P, signal, projected = map(at_least_float32, (P, signal, projected))
-    scale = column_variances(signal).max().sqrt() + 1e-8
+    mean, variance = column_moments(signal)
+    spread = variance.max().sqrt()
+    varies = spread > ROUNDING * torch.finfo(signal.dtype).eps * mean.abs().max()
     scores = projected - projected.mean(0)
-    scaled = scores / (len(signal) * scale.square())
-    return (P @ (scores.T @ scaled) - (scaled.T @ signal).T).to(given)
+    scaled = scores * (varies / (len(signal) * (spread + 1e-8).square()))
+    from_signal = scaled.T @ signal - scaled.sum(0)[:, None] * mean
+    return (P @ (scores.T @ scaled) - from_signal.T).to(given)
 
 
 class LowDimensionalFeedbackP(LowRankFeedbackAlignment):
