@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from bench.config import Config
@@ -84,106 +85,142 @@ def run_all(
     for plan in plans:
         store.check_names(plan.experiment, plan.runs)
     queue = deque(Program(plan, runs, population) for plan in plans for runs in parts(plan.runs, population))
-    running: dict[Future[tuple[list[Record], str]], tuple[Program, ProcessPoolExecutor]] = {}
-    elsewhere: list[Program] = []
-    told, waiting, again = False, False, 0.0
-    with ExitStack() as stack:
-        stack.enter_context(pausing())
-        claims = stack.enter_context(Claims(store, say))
-
-        def fail(config: Config, plan: Plan, reason: str) -> Record:
-            record = failed_record(config, plan.experiment, scale, device, reason)
-            store.write(record, store.path(plan.experiment, config))
-            return record
-
-        def following() -> Program | None:
-            """Takes the first program off the queue of which no run is being trained, for whatever experiment."""
-            busy = {config.digest for (_, runs, _), _ in running.values() for config in runs}
-            free = (program for program in queue if busy.isdisjoint(config.digest for config in program.runs))
-            if found := next(free, None):
-                queue.remove(found)
-            return found
-
-        def claimed(program: Program) -> Program:
-            """The part of a program that this sweep is to train now."""
-            taken = [config for config in program.runs if claims.take(config)]
-            if others := [config for config in program.runs if config not in taken]:
-                elsewhere.append(program._replace(runs=others))
-            experiments = program.plan.experiments
-            recorded = {c.digest: r for c in taken if (r := store.find(c, experiments)) and is_final(r)}
-            for config in taken:
-                if config.digest in recorded:
-                    claims.release(config)
-                    done(config, recorded[config.digest])
-            return program._replace(runs=[config for config in taken if config.digest not in recorded])
-
-        def start(pool: ProcessPoolExecutor, program: Program) -> None:
-            plan, runs, most = program
-            arguments = runs, most, store, plan.experiment, scale, device, deadline, workers.number
-            running[pool.submit(train_first, *arguments)] = program, pool
-
+    with pausing(), Claims(store, say) as claims:
         try:
-            while True:
-                if elsewhere and time.monotonic() >= again:
-                    queue.extend(elsewhere)
-                    elsewhere.clear()
-                    again = time.monotonic() + RETRY
-                while workers.idle and time.monotonic() < deadline and not asked_to_pause():
-                    if not (program := following()):
-                        break
-                    if not (program := claimed(program)).runs:
-                        continue
-                    pool = workers.idle.pop()
-                    try:
-                        start(pool, program)
-                    except BrokenProcessPool:  # its process died after its last run
-                        start(workers.another(), program)
-                if asked_to_pause() and not told:
-                    told = True
-                    for worker in multiprocessing.active_children():
-                        worker.terminate()
-                if not running:
-                    if not elsewhere or time.monotonic() >= deadline or asked_to_pause():
-                        break
-                    if not waiting:
-                        waiting, first = True, elsewhere[0].runs[0]
-                        count, holder = sum(len(part.runs) for part in elsewhere), claims.holder(first)
-                        say(f"waiting for {count} runs that other sweeps train, {first.slug} by {holder}")
-                    time.sleep(PATIENCE)
-                    continue
-                for future in wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:
-                    (plan, runs, most), pool = running.pop(future)
-                    try:
-                        records, said = future.result()
-                    except CannotWrite:
-                        raise
-                    except (BrokenProcessPool, GpuLost, UsageError) as error:
-                        died = isinstance(error, BrokenProcessPool)
-                        if died and asked_to_pause():
-                            continue
-                        if not isinstance(error, UsageError):
-                            pool.shutdown(wait=False)
-                            pool = workers.another()
-                        reason = "its process died" if died else str(error)
-                        alone = most == 1 or len(runs) == 1
-                        failed = [fail(runs[0], plan, reason)] if alone else []
-                        records, said = failed, "" if alone else ONE_BY_ONE.format(reason)
-                    workers.idle.append(pool)
-                    if said:
-                        say(said)
-                        most = max(1, len(records))
-                    rest = cut(runs[len(records) :], most)
-                    queue.extendleft(Program(plan, part, most) for part in reversed(rest))
-                    for config, record in zip(runs, records, strict=False):
-                        claims.release(config)
-                        done(config, record)
-            if asked_to_pause():
-                raise Terminated
+            _Training(store, scale, device, workers, deadline, done, say, claims, queue).until_done()
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.kill()
                 worker.join()
             raise
+
+
+@dataclass
+class _Training:
+    """The programs of a sweep: those in the queue, those that its workers train, and those that other sweeps train."""
+
+    store: Store
+    scale: str
+    device: str
+    workers: Workers
+    deadline: float
+    done: Callable[[Config, Record], None]
+    say: Callable[[str], None]
+    claims: Claims
+    queue: deque[Program]
+    running: dict[Future[tuple[list[Record], str]], tuple[Program, ProcessPoolExecutor]] = field(default_factory=dict)
+    elsewhere: list[Program] = field(default_factory=list)
+    again: float = 0.0
+    """Time from which the runs of other sweeps are looked at again."""
+    paused: bool = False
+    """Whether the workers have been told to pause."""
+    waits: bool = False
+    """Whether the user has been told that runs of other sweeps are waited for."""
+
+    def until_done(self) -> None:
+        """Trains all programs, or raises `Terminated` after SIGTERM."""
+        while True:
+            self._look_again()
+            while self.workers.idle and self._in_time and (program := self._next()):
+                if (program := self._claimed(program)).runs:
+                    self._start(program)
+            if asked_to_pause() and not self.paused:
+                self.paused = True
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+            if self.running:
+                for future in wait(self.running, timeout=PATIENCE, return_when=FIRST_COMPLETED).done:
+                    self._collect(future)
+            elif self.elsewhere and self._in_time:
+                self._wait_for_others()
+            else:
+                break
+        if asked_to_pause():
+            raise Terminated
+
+    @property
+    def _in_time(self) -> bool:
+        return time.monotonic() < self.deadline and not asked_to_pause()
+
+    def _look_again(self) -> None:
+        if self.elsewhere and time.monotonic() >= self.again:
+            self.queue.extend(self.elsewhere)
+            self.elsewhere.clear()
+            self.again = time.monotonic() + RETRY
+
+    def _next(self) -> Program | None:
+        """Takes the first program off the queue of which no run is being trained, for whatever experiment."""
+        busy = {config.digest for (_, runs, _), _ in self.running.values() for config in runs}
+        free = (program for program in self.queue if busy.isdisjoint(config.digest for config in program.runs))
+        if found := next(free, None):
+            self.queue.remove(found)
+        return found
+
+    def _claimed(self, program: Program) -> Program:
+        """The part of a program that this sweep is to train now."""
+        taken = [config for config in program.runs if self.claims.take(config)]
+        if others := [config for config in program.runs if config not in taken]:
+            self.elsewhere.append(program._replace(runs=others))
+        experiments = program.plan.experiments
+        recorded = {c.digest: r for c in taken if (r := self.store.find(c, experiments)) and is_final(r)}
+        for config in taken:
+            if config.digest in recorded:
+                self._end(config, recorded[config.digest])
+        return program._replace(runs=[config for config in taken if config.digest not in recorded])
+
+    def _start(self, program: Program) -> None:
+        try:
+            self._submit(self.workers.idle.pop(), program)
+        except BrokenProcessPool:  # its process died after its last run
+            self._submit(self.workers.another(), program)
+
+    def _submit(self, pool: ProcessPoolExecutor, program: Program) -> None:
+        plan, runs, most = program
+        where = self.store, plan.experiment, self.scale, self.device
+        future = pool.submit(train_first, runs, most, *where, self.deadline, self.workers.number)
+        self.running[future] = program, pool
+
+    def _collect(self, future: Future[tuple[list[Record], str]]) -> None:
+        """Records the end of the first runs of a program; the others follow."""
+        (plan, runs, most), pool = self.running.pop(future)
+        try:
+            records, said = future.result()
+        except CannotWrite:
+            raise
+        except (BrokenProcessPool, GpuLost, UsageError) as error:
+            died = isinstance(error, BrokenProcessPool)
+            if died and asked_to_pause():
+                return
+            if not isinstance(error, UsageError):
+                pool.shutdown(wait=False)
+                pool = self.workers.another()
+            reason = "its process died" if died else str(error)
+            alone = most == 1 or len(runs) == 1
+            records, said = ([self._failed(runs[0], plan, reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
+        self.workers.idle.append(pool)
+        if said:
+            self.say(said)
+            most = max(1, len(records))
+        rest = cut(runs[len(records) :], most)
+        self.queue.extendleft(Program(plan, part, most) for part in reversed(rest))
+        for config, record in zip(runs, records, strict=False):
+            self._end(config, record)
+
+    def _failed(self, config: Config, plan: Plan, reason: str) -> Record:
+        record = failed_record(config, plan.experiment, self.scale, self.device, reason)
+        self.store.write(record, self.store.path(plan.experiment, config))
+        return record
+
+    def _end(self, config: Config, record: Record) -> None:
+        self.claims.release(config)
+        self.done(config, record)
+
+    def _wait_for_others(self) -> None:
+        if not self.waits:
+            self.waits, first = True, self.elsewhere[0].runs[0]
+            count, holder = sum(len(part.runs) for part in self.elsewhere), self.claims.holder(first)
+            self.say(f"waiting for {count} runs that other sweeps train, {first.slug} by {holder}")
+        time.sleep(PATIENCE)
 
 
 def _start_worker() -> None:
