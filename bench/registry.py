@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from inspect import isabstract
+from inspect import get_annotations, isabstract
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -61,7 +61,16 @@ class Registry(Generic[T]):
             raise UsageError(f"{where} cannot be imported: {reason}") from error
         if not self._is_one(getattr(module, self.kind.upper(), None)):
             raise UsageError(f"{where} has no {self.kind.upper()}{self._expected()}")
+        if lacking := self._lacking(getattr(module, self.kind.upper())):
+            raise UsageError(f"{where}: its {self.kind.upper()} does not set {', '.join(lacking)}")
         return module
+
+    def _lacking(self, offered: object) -> list[str]:
+        """The attributes that the base declares without a value and that `offered` does not set."""
+        if not (self.base and self.classes):
+            return []
+        base = getattr(import_module(f"{self.package}.base"), self.base)
+        return [name for name in get_annotations(base) if not hasattr(offered, name)]
 
     def _is_one(self, offered: object) -> bool:
         """Whether `offered` is of the type that the kind requires."""

@@ -93,7 +93,7 @@ class Finding:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on its numbers; none if there is no verdict."""
-        return self.judgement.notes if self.settled else ()
+        return (*self.judgement.shares, *self.judgement.notes) if self.settled else ()
 
     @property
     def elsewhere(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def in_short(findings: Sequence[Finding]) -> str:
             "verdict": "; ".join(f"**{each.verdict}**, level {each.level}" for each in (finding, *finding.others))
             if finding.level
             else finding.verdict,
-            "what was seen": finding.seen or finding.judgement.remark,
+            "what was seen": " ".join([finding.seen or finding.judgement.remark, *finding.judgement.shares]),
         }
         for finding in findings
     ]

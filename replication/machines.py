@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from replication.results import FOLDER
 
@@ -20,13 +20,17 @@ def machines(folder: Path) -> Iterator[tuple[Path, dict[str, Any], Rows]]:
         yield path.with_suffix(""), found["machine"], rows
 
 
-def step_seconds(model: str, scale: str, folder: Path = SPEED) -> dict[str, float]:
-    """Seconds of a training step of a network at a scale, by the names of `bench.speed.steps.side`.
+class StepTimes(NamedTuple):
+    """The processor that measured training steps, and their seconds by the names of `bench.speed.steps.side`."""
 
-    They are those of the first machine that measured it; empty if none did.
-    """
-    for _, _, rows in machines(folder):
+    processor: str
+    seconds: dict[str, float]
+
+
+def step_times(model: str, scale: str, folder: Path = SPEED) -> StepTimes:
+    """The training steps of a network at a scale by the first machine that measured them; empty if none did."""
+    for _, machine, rows in machines(folder):
         for row in rows.values():
             if (row["numbers"].get("model"), row["numbers"].get("scale")) == (model, scale):
-                return row["numbers"]["seconds"]
-    return {}
+                return StepTimes(machine["gpu"] or machine["cpu"], row["numbers"]["seconds"])
+    return StepTimes("", {})

@@ -96,6 +96,14 @@ def compare(found: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     return both
 
 
+def updated(found: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """The numbers found, but those of the reference where they are within its tolerance."""
+    compared = compare(found, reference)
+    kept = compared.loc[compared["verdict"] == "ok", KEY].merge(reference, on=KEY)
+    both = pd.concat([kept, found]).drop_duplicates(KEY).set_index(KEY)
+    return both.loc[pd.MultiIndex.from_frame(found[KEY])].reset_index()
+
+
 def tolerance(group: pd.DataFrame) -> pd.Series:
     """How far another mean of as many runs may differ from the mean of each row of one network and one measure.
 
@@ -130,7 +138,7 @@ def variance_prior(variance: pd.Series, freedom: pd.Series) -> tuple[float, floa
 def command(
     folder: Annotated[Path, typer.Option("--results", help="Folder for the records; existing ones are kept.")],
     workers: Annotated[int | None, typer.Option(min=1, help="Parallel processes. Default: one per core.")] = None,
-    write: Annotated[bool, typer.Option("--write", help=f"Save the numbers as the reference, {REFERENCE}.")] = False,
+    write: Annotated[bool, typer.Option("--write", help=f"Save new and changed numbers in {REFERENCE}.")] = False,
 ) -> None:
     """Train every rule on every network and compare with the committed reference; exit 1 if a number is off."""
     if not write and not REFERENCE.exists():
@@ -139,6 +147,7 @@ def command(
     sweep(grids, SCALE, results=folder, place=Place("cpu", workers), population=1)
     found = measured(folder)
     if write:
+        found = updated(found, pd.read_csv(REFERENCE)) if REFERENCE.exists() else found
         found.to_csv(REFERENCE, index=False, float_format="%.4f")
         print(f"wrote {REFERENCE}: {len(found)} numbers")
         return

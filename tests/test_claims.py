@@ -159,9 +159,11 @@ def test_rank_and_rule_share_what_is_lost():
     found = grid_of("mlp-all-layers", "cpu", GOOD | {"ldfa r=10": around(57), "ldfa r=full": around(58.4)})
     rank, rule = CLAIMS.get("n2").judge(found).context[:2]
     assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
-    note, fit = CLAIMS.get("n2").judge(found).notes
-    assert note.startswith("At full rank, ldfa differs from bp by -0.60 [-0.60, -0.60] points, the rule's part. ")
-    assert "The rank's part: ldfa r=10 by -1.40" in note
+    (share,), (fit,) = CLAIMS.get("n2").judge(found).shares, CLAIMS.get("n2").judge(found).notes
+    assert share.startswith("The rule's part, `ldfa r=full` minus `bp`: -0.60 [-0.60, -0.60] points; the rank's part, ")
+    assert share.endswith("minus full rank: `ldfa r=10` -1.40 [-1.40, -1.40].")
+    alone = grid_of("mlp-all-layers", "cpu", GOOD | {"ldfa r=full": []})
+    assert CLAIMS.get("n2").judge(alone).shares == ("`ldfa r=full` is not run here, so the rank's part is not known.",)
     assert fit.endswith(": `ldfa` 57.0% with a test loss of 1.00, `bp` 59.0% with a test loss of 1.00.")
 
 

@@ -26,6 +26,7 @@ from replication.compute import (
     until,
 )
 from replication.figures import FIGURES
+from replication.machines import StepTimes
 from replication.results import results
 from replication.verdicts import ClaimVerdict, Level
 
@@ -137,10 +138,10 @@ def test_the_note_tells_a_saving_from_a_bound_and_from_none():
         return CLAIMS.get("e1").judge(*grids(ldfa)).notes[0]
 
     reached = note(record([44, 48, 50, 50], step=7))
-    assert "never" not in reached and reached.endswith("points on average are due to the definition.")
+    assert "never" not in reached and "The authors' two definitions add" in reached
     never = note(record([30, 40, 44, 44], step=5))
-    assert "the saving is none (5 of 5 runs never get there) if both have to reach 99% of the accuracy" in never
-    assert "due to" not in never
+    assert "99% of the accuracy of bp, none (5 of 5 runs never get there);" in never
+    assert "definitions" not in never
     some = [Reached(0.5, True), Reached(0.7, False)]
     assert _saved(some) == "at most 40% (1 of 2 runs never get there)"
 
@@ -150,7 +151,7 @@ def test_each_part_has_its_level_and_the_claim_that_of_its_runs():
     assert [part.level for part in judgement.parts] == [Level.PAPER] * 2 + [None] * 4
     assert [judgement.words_of(part) for part in judgement.parts[1:3]] == ["supported", "holds at reduced scale"]
     assert judgement.level is Level.REDUCED
-    assert "the saving is" in judgement.notes[0] and judgement.n == 5
+    assert "saves, by what both have to reach" in judgement.notes[0] and judgement.n == 5
     assert judged(CLAIMS.get("e1"), *grids(record([44, 48, 50, 45], step=7))).parts[2].verdict is FAILS
 
 
@@ -182,7 +183,7 @@ def test_a_cost_that_some_runs_never_reach_is_drawn_as_a_lower_bound():
 def measured(monkeypatch):
     """What `bench speed` measured of the two networks at scale cpu."""
     seconds = {"cnn": {"bp": 2.0, "ldfa r = 1/8": 1.5}, "vit": {"bp": 4.0, "ldfa r = 2": 3.0, "ldfa-track r = 2": 1.0}}
-    monkeypatch.setattr("replication.claims.e1.step_seconds", lambda model, scale: seconds[model])
+    monkeypatch.setattr("replication.claims.e1.step_times", lambda model, scale: StepTimes("A CPU", seconds[model]))
 
 
 def test_the_figure_has_every_rank(measured):
@@ -190,6 +191,8 @@ def test_the_figure_has_every_rank(measured):
     figure, steps = FIGURES.get("compute-step")(*found)
     ranked = [cell for each in found for cell in each.cells if cell.config.rank]
     assert len(steps) == len(ranked) and len(figure.axes) == 3
+    note = CLAIMS.get("e1").judge(*found).notes[-1]
+    assert note.endswith("takes, by `bench speed`: the CNN under ldfa r=1/8 0.75 of the time of bp (A CPU).")
     kinds = {"CNN, ldfa", "ViT, ldfa", "ViT, ldfa-track"}
     marks = [{line.get_label(): line.get_marker() for line in ax.lines} for ax in figure.axes]
     marks = [{name: found[name] for name in kinds} for found in marks]
@@ -204,7 +207,7 @@ def test_the_figure_has_every_rank(measured):
 
 
 def test_a_network_that_nobody_timed_has_no_times(monkeypatch):
-    monkeypatch.setattr("replication.claims.e1.step_seconds", lambda model, scale: {})
+    monkeypatch.setattr("replication.claims.e1.step_times", lambda model, scale: StepTimes("", {}))
     found = grids(record([44, 48, 50, 50], step=7))
     assert len(FIGURES.get("compute-step")(*found)[0].axes) == 2
     assert CLAIMS.get("e1").details(*found).numbers["seconds"].isna().all()

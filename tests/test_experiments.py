@@ -34,6 +34,11 @@ def test_lists_multiply_in_order_and_seeds_of_a_setting_stand_together(write):
     assert {(c.model, c.dataset) for c in configs} == {("mlp", "digits")}
 
 
+def test_a_rank_may_be_a_number(write):
+    configs = write([{"rule": "ldfa", "rank": [2, 0.5, "1/4", "full"]}]).configs("quick")
+    assert [config.rank for config in configs if config.seed == 0] == ["2", "0.5", "1/4", "full"]
+
+
 def test_the_runs_that_claims_read_come_first_and_can_stand_alone(write, tmp_path):
     trial = write([{"rule": "fa"}], grid={"claims": [{"rule": ["bp", "kp"]}]})
     assert [(c.rule, c.seed) for c in trial.configs("quick")] == [(r, s) for r in ("bp", "kp", "fa") for s in (0, 1)]

@@ -1,13 +1,19 @@
 """Records as a dataset."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.cli import main
 from bench.records.export import COLUMNS
 from bench.records.store import seal
 from bench.sweeps.protocols import configure
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture
@@ -17,8 +23,8 @@ def recorded(tmp_path, made_up):
     for scale, of_scale in runs.items():
         for rule, seed, accuracy in of_scale:
             config = configure("mlp", rule, scale, seed=seed, choose=lambda names: names[0], results=None)
-            made_up(config, accuracy, scale=scale)
-    (tmp_path / "cpu" / "records" / "run" / "broken.json").write_text("{}")
+            made_up(config, accuracy, scale=scale, experiment="mlp-all-layers")
+    (tmp_path / "cpu" / "records" / "mlp-all-layers" / "broken.json").write_text("{}")
     return tmp_path
 
 
@@ -39,6 +45,29 @@ def test_datasets_reads_what_export_writes(recorded, tmp_path, monkeypatch, caps
     assert ended["test_accuracy"][:2] == [None, 50.0] and len(ended["epochs"]) == len(ended["train_loss"])
     record = json.loads(ended["record"])
     assert record["seal"] == seal(record) == ended["seal"]
+
+
+def test_the_mean_of_a_setting_in_the_card_is_that_of_the_leaderboard(tmp_path):
+    """By the lines of the card itself, on the committed records, without runs that someone made by hand."""
+    datasets, folder = pytest.importorskip("datasets"), tmp_path / "dataset"
+    committed = tmp_path / "results"
+    for scale in ("paper", "cpu"):
+        shutil.copytree(RESULTS / scale / "records/mlp-all-layers", committed / scale / "records/mlp-all-layers")
+    (committed / "cpu/records/run").mkdir()
+    for path in list((committed / "cpu/records/mlp-all-layers").glob("bp-s*"))[:2]:
+        shutil.copy(path, committed / "cpu/records/run")
+    assert main(["export", str(folder), "--results", str(committed)]) == 0
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    *_, query, grouped = code.splitlines()
+    board = pd.read_csv(RESULTS / "leaderboard.csv", dtype={"rank": str}).query("rule == 'ldfa' and rank == '10'")
+    for scale, settings in (("paper", 2), ("cpu", 1)):
+        runs = datasets.load_dataset(str(folder), split=scale, cache_dir=str(tmp_path / "cache")).to_pandas()
+        runs = eval(query.removeprefix("runs = "), {"runs": runs})
+        means = eval(grouped, {"runs": runs}).reset_index()
+        ours = means[means["setting"].str.startswith("ldfa r=10")]
+        theirs = board[(board["scale"] == scale) & (board["dataset"] == "cifar10") & (board["task"] == "mlp/1")]
+        assert len(ours) == settings and set(ours["count"]) == {5}
+        assert set(ours["mean"].round(3)) <= set(theirs["mean"].round(3))
 
 
 def test_the_card_says_licence_versions_and_every_column(recorded, tmp_path):

@@ -196,6 +196,15 @@ def test_a_broken_plug_in_is_left_out_and_named_once(kind, working, text, reason
     assert f"error: {kind[:-1]} 'broken': {reason}" in refused(capsys, "run", "--scale", "quick", *options)
 
 
+def test_a_network_without_what_every_network_declares_is_left_out(plugin, capsys):
+    text = "from bench.models.base import Network\nclass MODEL(Network):\n    def feedback_layers(self): return {}\n"
+    plugin("bench.models", "bare", "bare", text)
+    assert main(["list", "models"]) == 0
+    assert "'bare': plug-in bare.plugin: its MODEL does not set version, output_module" in capsys.readouterr().err
+    assert main(["compare", "ldfa", "bp", "--task", "mlp"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("kind", "name"), KINDS.items(), ids=KINDS)
 def test_a_name_that_is_taken_is_refused(kind, name, plugin, capsys):
     plugin(f"bench.{kind}", name, "first", "")

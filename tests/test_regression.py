@@ -199,6 +199,12 @@ def test_fresh_records_against_their_reference(tmp_path, monkeypatch, capsys):
     assert status() == 1
     assert "3 of 4 numbers" in capsys.readouterr().out.splitlines()[-1]
 
+    near = reference.assign(mean=reference["mean"] + [0.4, 0, 0, 1.01] * reference["tolerance"]).iloc[[1, 0, 3]]
+    near.to_csv(regression.REFERENCE, index=False)
+    regression.command(folder, workers=1, write=True)
+    written = pd.read_csv(regression.REFERENCE)
+    assert list(written["mean"]) == pytest.approx([near["mean"][0], *reference["mean"][1:]], abs=1e-4)
+
     reference.assign(setting=["bp", "bp", "kp", "kp"]).to_csv(regression.REFERENCE, index=False)
     assert status() == 1
     printed = capsys.readouterr().out

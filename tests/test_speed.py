@@ -14,7 +14,7 @@ from bench.speed.machine import describe, slug
 from bench.speed.networks import settings, square
 from bench.training.costs import flops_of
 from replication import speed as figures
-from replication.machines import step_seconds
+from replication.machines import StepTimes, step_times
 
 TINY_VIT = {"model_options": {"width": 16, "depth": 1, "heads": 2}, "batch_size": 4}
 
@@ -83,9 +83,11 @@ def test_every_setting_of_the_ranks_is_timed_beside_bp(monkeypatch, tmp_path):
     ranks = ["1/8", "1/4", "1/2", "full", "10"]
     assert list(found.numbers["flops"]) == ["bp", *(f"ldfa r = {rank}" for rank in ranks), "fa"]
     row = {"name": "cnn-steps", "value": found.value, "numbers": found.numbers}
-    (tmp_path / "machine.json").write_text(json.dumps({"machine": {}, "rows": [row, row | {"value": None}]}))
-    assert step_seconds("cnn", "cpu", tmp_path) == found.numbers["seconds"]
-    assert step_seconds("cnn", "gpu", tmp_path) == step_seconds("vit", "cpu", tmp_path) == {}
+    (tmp_path / "machine.json").write_text(
+        json.dumps({"machine": {"cpu": "A CPU", "gpu": None}, "rows": [row, row | {"value": None}]})
+    )
+    assert step_times("cnn", "cpu", tmp_path) == ("A CPU", found.numbers["seconds"])
+    assert step_times("cnn", "gpu", tmp_path) == step_times("vit", "cpu", tmp_path) == StepTimes("", {})
 
 
 def test_each_round_of_the_sweep_trains_its_runs(monkeypatch):

@@ -8,14 +8,21 @@ from bench.commands.show import left_out
 from bench.errors import UsageError
 from bench.records.export import write_dataset
 from bench.records.store import Store, read_all
+from bench.sweeps.experiments import SINGLE
 from bench.sweeps.protocols import SCALES
 
 
 def export(folder: Path, results: Path) -> int:
-    """Writes the dataset and prints its size; names the files that are not valid records."""
+    """Writes the dataset and prints its size; names the files that are not valid records.
+
+    Single runs of `bench run` are left out.
+    """
     refused: dict[Path, str] = {}
-    read = {scale: [record for _, record in read_all(Store(results / scale).paths(), refused)] for scale in SCALES}
-    records = {scale: found for scale, found in read.items() if found}
+    records = {}
+    for scale in SCALES:
+        paths = (path for path in Store(results / scale).paths() if path.parent.name != SINGLE)
+        if found := [record for _, record in read_all(paths, refused)]:
+            records[scale] = found
     left_out(refused)
     if not records:
         raise UsageError(f"--results {results}: no valid records found; expected: a folder with SCALE/records")

@@ -82,7 +82,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         db = g.new_zeros(operator.rows(g).shape[1]) if ctx.needs_input_grad[4] else None
         return None, None, torch.zeros_like(x), torch.zeros_like(W), db, None, *learning
     seen, shape = operator.canonical(W), x.shape
-    seen = seen if layer.rule.reads_weights == "yes" else seen.detach()
+    seen = seen if layer.unwatched else seen.detach()
     direct = None if layer.source is None else layer.source.heard_by(layer, ctx, x, targets).to(W.dtype)
     if direct is not None and direct.ndim > 2:
         direct, g, x = (tensor.flatten(0, -2) for tensor in (direct, g, x))

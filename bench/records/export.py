@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bench
+from bench.config import UNMEASURED, Config, parse
 from bench.errors import UsageError
 from bench.files import write_atomically, write_text
 from bench.records.source import shown
@@ -36,11 +38,12 @@ from datasets import load_dataset
 
 runs = load_dataset("PATH OF THIS FOLDER", split="{first}").to_pandas()
 runs = runs.query("status == 'ok' and judged_on == 'test'")
-runs.groupby(["task", "dataset", "rule", "rank"], dropna=False)["accuracy"].agg(["mean", "count"])
+runs.groupby(["task", "dataset", "setting", "setting_digest"])["accuracy"].agg(["mean", "count"])
 ```
 
-A run that diverged or failed has no final numbers; the benchmark counts it as chance. Rows whose `judged_on` is
-`validation` are tuning trials, not results.
+Runs with the same `setting_digest` differ in their seed alone; `setting` is a short name for it. A run that diverged or
+failed has no final numbers; the benchmark counts it as chance. Rows whose `judged_on` is `validation` are tuning
+trials, not results.
 
 | split | runs | tasks | rules |
 | --- | --- | --- | --- |
@@ -97,6 +100,10 @@ COLUMNS = {
     "rule": Column("string", "learning rule", _config("rule")),
     "rule_version": Column("int64", "version of the rule", lambda record: record.get("rule_version", 1)),
     "rank": Column("string", "rank of the feedback, for all layers or per layer; null without one", _config("rank")),
+    "setting": Column("string", "rule, rank and options of rule and network", lambda record: _parsed(record).setting),
+    "setting_digest": Column(
+        "string", "identifies the configuration without its seed and measurements", lambda record: _setting(record)
+    ),
     "seed": Column("int64", "seed of data order, augmentation and initial weights", _config("seed")),
     "status": Column("string", "ok, diverged or failed", _at("status")),
     "judged_on": Column(
@@ -131,6 +138,14 @@ COLUMNS = {
 
 def _history(record: Record, *keys: str) -> list[Any]:
     return [_at(*keys)(entry) for entry in record.get("history", [])]
+
+
+def _parsed(record: Record) -> Config:
+    return parse(Config, record["config"], "configuration")
+
+
+def _setting(record: Record) -> str:
+    return replace(_parsed(record), seed=0, **UNMEASURED).digest
 
 
 def write_dataset(folder: Path, records: Mapping[str, Sequence[Record]]) -> None:

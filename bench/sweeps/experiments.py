@@ -102,7 +102,7 @@ class Experiment:
                 seed=0,
                 choose=choose,
                 results=results,
-                **{"dataset": grid.datasets, **settings, **_options(settings, found)},
+                **{"dataset": grid.datasets, **settings, **_rank(settings), **_options(settings, found)},
             )
             for run in (grid.claims if claims else [*grid.claims, *grid.runs])
             for settings in _multiply(self._grouped(self._checked(run), scale, choose))
@@ -175,6 +175,12 @@ def _once(choose: Callable[[str | list[str]], str]) -> Callable[[str | list[str]
         return chosen[key]
 
     return choice
+
+
+def _rank(settings: dict[str, Any]) -> dict[str, str]:
+    """The rank of a run as text: YAML reads 10 as a number."""
+    rank = settings.get("rank")
+    return {"rank": str(rank)} if isinstance(rank, int | float) and not isinstance(rank, bool) else {}
 
 
 def _options(settings: dict[str, Any], found: Scale) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def _enough_alone(results: Results) -> tuple[str, ...]:
         factor = rule[-1].upper()
         if near := _where(results, rule, "ldfa", MARGIN, {Verdict.MATCHES}):
             notes.append(f"Learning {factor} alone loses less than a point ({near}).")
-        if idle := _where(results, rule, "fa-lowrank", 0.0, {Verdict.BELOW, Verdict.INCONCLUSIVE}):
-            notes.append(f"Learning {factor} alone shows no gain over learning neither ({idle}).")
+        for words, kept in (("shows no gain over", Verdict.INCONCLUSIVE), ("loses to", Verdict.BELOW)):
+            if found := _where(results, rule, "fa-lowrank", 0.0, {kept}):
+                notes.append(f"Learning {factor} alone {words} learning neither ({found}).")
     return tuple(notes)
 
 

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, ClassVar
 
 from bench.models import MODELS
+from bench.records.source import shown
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, pooled, recorded_scales, results
@@ -55,8 +56,10 @@ class Judgement:
     context: tuple[Part, ...] = ()
     """Conditions that do not affect the verdict, shown as context."""
     remark: str = ""
+    shares: tuple[str, ...] = ()
+    """Sentences on what of a loss is the rank's and what is the rule's."""
     notes: tuple[str, ...] = ()
-    """Sentences on the numbers."""
+    """Other sentences on the numbers."""
     level: Level = Level.REDUCED
     """The lowest level of the runs that the criterion reads."""
 
@@ -188,10 +191,21 @@ def judged(claim: Claim, *found: Results) -> Judgement:
     reads = claim.reads(*found)
     judgement = claim.judge(*found)
     odd = odd_seeds(cell for cell in reads if not MODELS.get(cell.config.model).regression)
-    notes = tuple(dict.fromkeys((*judgement.notes, *odd)))
+    mixed, of_all = mixture(reads), mixture(cell for each in found for cell in each.cells)
+    beside = () if mixed or not of_all else (f"Among all settings, {of_all}; the judged ones share a device.",)
+    notes = tuple(dict.fromkeys((*judgement.notes, *odd, *beside, *_uncommitted(reads))))
     judgement = replace(judgement, notes=notes, level=lowest(cell.level for cell in reads))
-    mixed = mixture(reads)
     return replace(judgement, remark=f"Not judged: {mixed}.") if mixed else judgement
+
+
+def _uncommitted(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """A note on the runs of code with uncommitted changes; none if there are none."""
+    sources = [shown(r["source"]) for cell in cells for r in cell.records.values() if "source" in r]
+    if not (changed := [source for source in sources if "+" in source]):
+        return ()
+    return (
+        f"{len(changed)} of {len(sources)} runs are of code with uncommitted changes ({listed(sorted({*changed}))}).",
+    )
 
 
 def told(part: Part, fails: str, holds: str) -> Part:
@@ -226,8 +240,8 @@ def fa_fails(results: Results) -> Part:
 def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The losses of a rule at low ranks against `bp`, split in two: the rank's (against full rank), and the rule's.
 
-    A part for each low rank, then the rule's; a note on the rule's and the ranks' and on an odd seed at full rank,
-    none if runs are missing.
+    A part for each low rank, then the rule's; a sentence on the rule's and the ranks', with an odd seed at full rank,
+    or that full rank is not run; none without runs at a low rank.
     """
     rule = compare(full.accuracy, bp.accuracy)
     ranks = {cell.label: compare(cell.accuracy, full.accuracy) for cell in low}
@@ -235,14 +249,12 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
         *(above(f"{label} minus {full.label}: due to the rank", rank) for label, rank in ranks.items()),
         above(f"{full.label} minus bp: due to the rule", rule),
     )
-    changes = [f"{label} by {number(r.interval, '+.2f')}" for label, r in ranks.items() if r.interval.n]
-    if not (changes and rule.interval.n):
-        return parts, ()
-    return parts, (
-        f"At full rank, {full.config.rule} differs from bp by {number(rule.interval, '+.2f')} points, the rule's part. "
-        f"The rank's part: {', '.join(changes)} points.",
-        *odd_seeds([full]),
-    )
+    changes = [f"`{label}` {number(r.interval, '+.2f')}" for label, r in ranks.items() if r.interval.n]
+    if changes and rule.interval.n:
+        said = f"The rule's part, `{full.label}` minus `bp`: {number(rule.interval, '+.2f')} points"
+        return parts, (f"{said}; the rank's part, minus full rank: {', '.join(changes)}.", *odd_seeds([full]))
+    lost = any(cell.records for cell in low) and bool(bp.records)
+    return parts, (f"`{full.label}` is not run here, so the rank's part is not known.",) if lost else ()
 
 
 def odd_seeds(cells: Iterable[Cell]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class ConvolutionalNetwork(Claim):
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {rank: results.cell("ldfa", rank) for rank in RANKS}
         slim = [cell for cell in results.cells if cell.config.rule == "ldfa" and isinstance(cell.rank, int)]
-        split, notes = rank_or_rule([*low.values(), *slim], full, bp)
+        split, shares = rank_or_rule([*low.values(), *slim], full, bp)
         matches = {r: above(f"ldfa r = {r} minus bp", compare(cell.accuracy, bp.accuracy)) for r, cell in low.items()}
         return Judgement(
             parts=(
@@ -69,7 +69,8 @@ class ConvolutionalNetwork(Claim):
                 *(above(f"{cell.label} minus bp", compare(cell.accuracy, bp.accuracy)) for cell in slim),
                 *split,
             ),
-            notes=(*notes, *(_narrow(cell, bp) for cell in slim if cell.accuracy and bp.accuracy)),
+            shares=shares,
+            notes=tuple(_narrow(cell, bp) for cell in slim if cell.accuracy and bp.accuracy),
             remark=floor_remark(results),
         )
 

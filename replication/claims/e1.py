@@ -11,7 +11,7 @@ from bench.speed.steps import side
 from bench.stats import compare, number
 from replication.claims.base import Claim, Judgement, Part, above, bounded, floor_remark, told_together
 from replication.compute import Goals, Reached, authors_step, of_bp, of_the_best, of_their_own, ratios, step_ratio
-from replication.machines import step_seconds
+from replication.machines import step_times
 from replication.results import Cell, Results
 from replication.tables import Table, columns
 from replication.verdicts import ClaimVerdict, Level
@@ -86,8 +86,9 @@ class Compute(Claim):
                 "training to the accuracy of backpropagation saves 20% on {}",
             ),
         )
+        notes += _measured(_pairs(cnn, vit), cnn.scale)
         remark = " ".join(filter(None, map(floor_remark, (cnn, vit))))
-        return Judgement(parts, tuple(context), remark, tuple(notes))
+        return Judgement(parts, tuple(context), remark, notes=tuple(notes))
 
     def details(self, cnn: Results, vit: Results) -> Table | None:
         """The cost of a step of each setting relative to bp, in counted FLOPs and in measured time."""
@@ -113,7 +114,7 @@ def steps_of(found: Results) -> Iterator[dict]:
     that `bench speed` measured at the scale of the runs, and NaN if it did not.
     """
     bp, model = found.cell("bp"), found.experiment.model
-    seconds = step_seconds(model, found.scale)
+    seconds = step_times(model, found.scale).seconds
     for cell in found.cells:
         if cell is bp:
             continue
@@ -184,14 +185,23 @@ def _by_definition(label: str, found: list[list[Reached]]) -> list[str]:
         return []
     here, of_its_own, of_the_mean = map(_saved, found)
     words = (
-        f"{label}: the saving is {here} if both have to reach {SHARE:.0%} of the accuracy of bp, "
-        f"{of_its_own} if each has to reach {AUTHORS_SHARE:.0%} of its own, and {of_the_mean} if bp has to reach its "
-        "own best epoch and the rule the mean of these"
+        f"Training compute that {label} saves, by what both have to reach: {SHARE:.0%} of the accuracy of bp, {here}; "
+        f"{AUTHORS_SHARE:.0%} of each run's own, {of_its_own}; the mean of bp's best epochs, {of_the_mean}"
     )
     if any(not run.reached for runs in found for run in runs):
         return [f"{words}."]
     first, *theirs = (1 - fmean(run.amount for run in runs) for runs in found)
-    return [f"{words}: {100 * (fmean(theirs) - first):+.0f} points on average are due to the definition."]
+    return [f"{words}. The authors' two definitions add {100 * (fmean(theirs) - first):+.0f} points on average."]
+
+
+def _measured(pairs: Mapping[str, tuple[Cell, Cell]], scale: str) -> list[str]:
+    """The time of a step relative to bp, as `bench speed` measured it; none where it did not."""
+    found = []
+    for name, (rule, _) in pairs.items():
+        processor, seconds = step_times(rule.config.model, scale)
+        if (ours := seconds.get(side(rule.config))) and (theirs := seconds.get("bp")):
+            found.append(f"the {name} under {rule.label} {ours / theirs:.2f} of the time of bp ({processor})")
+    return [f"A step of these runs' networks takes, by `bench speed`: {', '.join(found)}."] if found else []
 
 
 def _saved(runs: list[Reached]) -> str:

@@ -37,7 +37,7 @@ class OneLayer(Claim):
     def judge(self, results: Results) -> Judgement:
         bp, full = results.cell("bp"), results.cell("ldfa", "full")
         low = {layer: results.cell("ldfa", f"{layer}=10") for layer in LAYERS}
-        split, notes = rank_or_rule([*low.values()], full, bp)
+        split, shares = rank_or_rule([*low.values()], full, bp)
         return Judgement(
             parts=tuple(
                 told_together(
@@ -52,7 +52,7 @@ class OneLayer(Claim):
                 )
             ),
             context=split,
-            notes=notes,
+            shares=shares,
             remark=floor_remark(results),
         )
 

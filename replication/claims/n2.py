@@ -54,7 +54,7 @@ class AllLayers(Claim):
             above(f"ldfa r = 10 minus bp{with_it}", compare(rule.accuracy, baseline.accuracy))
             for with_it, (rule, baseline) in _pairs(results).items()
         ]
-        split, notes = rank_or_rule([results.cell("ldfa", "10")], results.cell("ldfa", "full"), results.cell("bp"))
+        split, shares = rank_or_rule([results.cell("ldfa", "10")], results.cell("ldfa", "full"), results.cell("bp"))
         width = narrow.config.model_options["width"]
         return Judgement(
             parts=(
@@ -76,7 +76,8 @@ class AllLayers(Claim):
                 fa_fails(results),
                 below("fa minus ldfa r = 10", compare(fa, low, margin=0.0)),
             ),
-            notes=(*notes, *filter(None, [beside_authors(results), _fit(results)])),
+            shares=shares,
+            notes=tuple(filter(None, [beside_authors(results), _fit(results)])),
             remark=floor_remark(results),
         )
 

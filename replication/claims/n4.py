@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.data import sizes
 from bench.stats import compare, number
 from replication.claims.base import Claim, Judgement, above, floor_remark, told
 from replication.results import Cell, Results
@@ -19,8 +20,9 @@ class DirectFeedback(Claim):
     )
     asks = "whether a low-dimensional error can also reach every layer directly"
     finds = (
-        "An error of 10 dimensions can also be sent directly to every layer, without a layer-by-layer backward pass, "
-        "and the MLP loses less than a point to direct feedback alignment."
+        "An error of 10 dimensions, that of the output or one cut from the last hidden layer's, can be sent directly "
+        "to every layer, without a layer-by-layer backward pass, and the MLP loses less than a point to direct "
+        "feedback alignment."
     )
     criterion = (
         "`ldfa-direct` at r = d = 10 loses less than one point to `dfa` (95% interval above -1), both with the error "
@@ -57,7 +59,7 @@ class DirectFeedback(Claim):
                 *(above(f"{label} minus bp", compare(values, bp)) for label, values in direct.items()),
                 above("dfa minus bp", compare(dfa, bp)),
             ),
-            notes=_lost({**direct, dfa_cell.label: dfa}, bp),
+            notes=(*_lost({**direct, dfa_cell.label: dfa}, bp), *_cut(results, dfa)),
             remark=floor_remark(results),
         )
 
@@ -67,6 +69,15 @@ def _lost(accuracies: Mapping[str, Mapping[int, float]], bp: Mapping[int, float]
     intervals = {label: compare(accuracy, bp).interval for label, accuracy in accuracies.items()}
     lost = [f"`{label}` {number(interval, '+.2f')}" for label, interval in intervals.items() if interval.n]
     return (f"Points from `bp`: {', '.join(lost)}.",) if lost else ()
+
+
+def _cut(results: Results, dfa: Mapping[int, float]) -> tuple[str, ...]:
+    """What ranks below that of the output's error lose to `dfa`; none without runs."""
+    direct = [cell for cell in results.cells if cell.config.rule == "ldfa-direct"]
+    cut = [cell for cell in direct if cell.rank is not None and cell.rank < sizes(cell.config.dataset).outputs]
+    low = {cell.label: compare(cell.accuracy, dfa).interval for cell in cut}
+    lost = [f"`{label}` {number(interval, '+.2f')}" for label, interval in low.items() if interval.n]
+    return (f"Ranks that cut it, points from `dfa`: {', '.join(lost)}.",) if lost else ()
 
 
 CLAIM = DirectFeedback()

@@ -42,7 +42,10 @@ class ReceptiveFields(Claim):
         "`ldfa` is constrained in B2, the first convolution after the retina. The centre-surround index is higher at "
         "the lowest rank than for `bp` and than at full rank, and orientation selectivity is higher at full rank than "
         "at the lowest (each paired 95% interval above 0). A run's index is the mean over the channels of the "
-        "retina's last layer; `replication/receptive_fields.py` defines both indices. Dead channels (active nowhere, "
+        "retina's last layer. The centre-surround index, from 0 to 1, is the share of a field's energy in its "
+        "rotational average times 1 - |sum| / sum of absolute values of that average: the surround has to balance the "
+        "centre. Orientation selectivity, from 0 to 1, is 1 minus the circular variance of the responses to gratings "
+        "(`replication/receptive_fields.py`). Dead channels (active nowhere, "
         "or without a field) are excluded; channels that no model describes are included. A run that failed or has no "
         "live channel counts against the claim. The claim is not judged if the fields of `bp` are noise: the better "
         f"of a difference of Gaussians and a Gabor explains less than {FORMED:.0%} of their variance on average."
@@ -51,11 +54,13 @@ class ReceptiveFields(Claim):
     figure = "retina"
     paper = (("bp", None),)
     deviations = (
-        "The paper shows receptive fields but gives no numbers for them: the indices are ours. Every convolution is "
-        "followed by batch norm. A field maximises its unit before the ReLU. At scale cpu the network has 8 channels "
-        "instead of 32, a forward bottleneck of 1 instead of 4, and 128 hidden units in the classifier instead of "
-        "1024; an epoch is 5,000 images, redrawn from all images each time. Rates and decays are tuned for each rule "
-        "(`ldfa` at full rank); the first round of trials stays within a factor of 2.5 of the authors' rate.",
+        "The paper shows receptive fields but gives no numbers for them: the indices are ours. A channel's kind is "
+        "that of the better model by the AIC, a difference of Gaussians (centre-surround) or a Gabor (oriented), and "
+        "neither if it explains less than half of the variance or has no surround or no orientation. Every convolution "
+        "is followed by batch norm. A field maximises its unit before the ReLU. At scale cpu the network has 8 "
+        "channels instead of 32, a forward bottleneck of 1 instead of 4, and 128 hidden units in the classifier "
+        "instead of 1024; an epoch is 5,000 images, redrawn from all images each time. Rates and decays are tuned for "
+        "each rule (`ldfa` at full rank); the first round of trials stays within a factor of 2.5 of the authors' rate.",
     )
 
     def reads(self, results: Results) -> list[Cell]:

@@ -36,8 +36,9 @@ class LocalLearning(Claim):
     experiments = ("alignment",)
     figure = "alignment"
     deviations = (
-        "Measured after each epoch on the first 256 training images, in train mode. The output layer has 10 outputs, "
-        "so its P keeps all of the error at r = 10. `ldfa` reads the targets at the output layer.",
+        "Measured during training (at scale cpu after every fifth epoch) on the first 256 training images, in train "
+        "mode. The output layer has 10 outputs, so its P keeps all of the error at r = 10. `ldfa` reads the targets at "
+        "the output layer.",
     )
 
     def reads(self, results: Results) -> list[Cell]:

@@ -75,7 +75,7 @@ class VisionTransformer(Claim):
                 above(f"ldfa r = {high} minus full rank", compare(ldfa[high], results.accuracy("ldfa", "full"))),
                 *(part for parts, _ in split for part in parts),
             ),
-            notes=tuple(note for _, notes in split for note in notes),
+            shares=tuple(sentence for _, sentences in split for sentence in sentences),
             remark=floor_remark(results),
         )
 
