@@ -84,8 +84,9 @@ def _tally(findings: Sequence[Finding]) -> str:
     """The number of claims with each verdict, and the networks and datasets of the judged ones."""
     known = sorted(findings, key=lambda finding: [*ClaimVerdict].index(finding.verdict_of))
     verdicts = ", ".join(_counted(count, verdict) for verdict, count in Counter(f.verdict for f in known).items())
-    beyond = sum(topic == BEYOND for topic, group in topics(findings) for _ in group)
-    asked = f"{len(findings) - beyond} claims of the paper" + (f" and {beyond} beyond it" if beyond else "")
+    beyond = [finding.label for topic, group in topics(findings) if topic == BEYOND for finding in group]
+    more = f" and {len(beyond)} beyond it ({', '.join(beyond)})" if beyond else ""
+    asked = f"{len(findings) - len(beyond)} claims of the paper{more}"
     trained: dict[str, list[str]] = {}
     for finding in findings:
         cells = [cell for found in finding.results for cell in found.cells if cell.records]

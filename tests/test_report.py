@@ -156,7 +156,7 @@ def test_the_table_shows_one_number_of_a_part_with_the_claims_verdict():
 def test_the_readme_has_a_row_per_claim_in_the_papers_order():
     tally, _, _, _, *rows = in_short(made_up()).splitlines()
     asked, verdicts = tally.partition(".")[0].split(": ")
-    assert asked == "Of 13 claims of the paper and 1 beyond it"
+    assert asked == "Of 13 claims of the paper and 1 beyond it (A1)"
     assert verdicts == "3 supported, 3 not supported, 3 inconclusive, 3 too few seeds, 2 not run"
     for finding, row in zip(made_up(), rows, strict=True):
         label, statement, verdict, seen = row.removeprefix("| ").removesuffix(" |").split(" | ")
