@@ -75,6 +75,22 @@ def _held(path: Path) -> BufferedRandom:
         file.close()
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a lock on a folder, created if it does not exist, as far as the file system has locks."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_writable_name(path: Path) -> bool:
     """Whether a file may be written to `path`: there is a regular file or nothing. Links are followed."""
     path = Path(os.path.realpath(path))

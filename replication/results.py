@@ -231,6 +231,8 @@ def results(name: str, scale: str, folder: Path = FOLDER) -> Results:
 
 def results_of(found: Experiment, scale: str, folder: Path) -> Results:
     """The records of an experiment at `scale`. Raises `UsageError` if it has no such scale."""
+    if scale not in found.scales:
+        raise UsageError(f"experiment {found.name!r} has no scale {scale}; expected: {', '.join(found.scales)}")
     store = Store(folder / scale)
     standard, authors = protocol(found.model, scale), authors_runs(found)
     runs = found.recorded(scale, store)

@@ -279,6 +279,7 @@ BAD = {
     "rule's option": (["--rule", "ldfa", "--set", "rule_options.output=x"], "'x'", "targets, error"),
     "augmentation": (["--set", "augment=[spin]"], "'spin'", "flip"),
     "weights": (["--save-weights", "nowhere/w.pt"], "--save-weights nowhere/w.pt", "a writable folder"),
+    "weights over a record": (["--save-weights", "a.json"], "--save-weights a.json", "could be a record"),
     "option": (["--sede", "3"], "--sede", "--seed"),
     "seed": (["--seed", "x"], "--seed", "integer"),
 }

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from bench.cli import main
-from bench.records.store import seal
+from bench.records.index import Index
+from bench.records.store import Store, failed_record, seal
 from bench.stats import bootstrap_interval, compare, interquartile_mean, mean_interval, number
 from bench.sweeps.protocols import configure
 
@@ -92,6 +93,19 @@ def test_a_diverged_run_counts_as_chance(bench, made_up):
     made_up(config("ldfa", 0, rank="10"), None)
     _, out, _ = bench("ldfa@10", "bp", "--task", "mlp")
     assert "-50.00 (seed 0)" in out and f"{number(mean_interval([10.0, *LDFA[1:]]))} 5 4 " in out
+
+
+def test_a_run_that_ended_somewhere_counts_rather_than_a_failure_elsewhere(bench, tmp_path):
+    task = ("ldfa@10", "bp", "--task", "mlp")
+    before, store = bench(*task), Store(tmp_path / "cpu")
+    for seed in range(5):
+        failed = failed_record(config("bp", seed), "alignment", "cpu", "cpu", "lost")
+        store.write(failed, store.path("alignment", config("bp", seed)))
+        assert store.find(config("bp", seed), ["alignment", "run"])["status"] == "ok"
+        index = Index.of(store, ["alignment", "run"])
+        assert index.status(config("bp", seed), ["alignment", "run"]) == "ok"
+        assert index.status(config("bp", seed), ["alignment"]) == "failed"
+    assert bench(*task) == before
 
 
 def test_the_largest_scale_that_has_both(bench, made_up):

@@ -118,6 +118,7 @@ def test_the_first_dataset_that_is_here_is_used(write, tmp_path, monkeypatch):
         ([{"rule": "bp", "lr": "fast"}], {}, ["lr", "'fast'", "float"]),
         ([{"rule": "bp", "classes": 0}], {}, ["trial.yaml", "0 classes", "1 or more"]),
         ([{"rule": "bp", "among": 5}], {}, ["trial.yaml", "'among'", "'classes'"]),
+        ([{"rule": "bp", "classes": 5, "dataset": ["digits", "cifar10"]}], {}, ["trial.yaml", "several datasets"]),
         ([{"rule": "bp"}], {"model": "mpl"}, ["unknown model 'mpl'", "did you mean 'mlp'?"]),
         ([{"rule": "bp"}], {"grid": {"datasets": ["digit"]}}, ["unknown dataset 'digit'", "did you mean 'digits'?"]),
     ],

@@ -234,6 +234,14 @@ def test_what_holds_no_records_is_bad_input(name, words, out, tmp_path, capsys):
     assert "SCALE/records" in printed.err and not list(Path().iterdir())
 
 
+def test_several_results_folders_are_not_one(out, tmp_path, capsys):
+    both = tmp_path / "both"
+    for name in "ab":
+        shutil.copytree(out, both / name)
+    status, said = main(["import", str(both)]), capsys.readouterr()
+    assert status == 2 and "contains several results folders (a, b); import one after the other" in said.err
+
+
 def test_a_sweep_at_work_is_left_alone(out, capsys):
     config = parse(Config, json.loads(paths(out)[0].read_text())["config"], "")
     with Claims(Store(Path("results/quick"))) as claims:

@@ -29,6 +29,7 @@ from bench.files import write_atomically
 from bench.records.store import Store
 from bench.sweeps.executors.local import Workers, run_all
 from bench.sweeps.experiments import experiment as find_experiment
+from bench.sweeps.groups import run
 from bench.sweeps.missing import Plan, missing
 from bench.sweeps.sharing import Claims
 from bench.training.process import Terminated
@@ -338,3 +339,20 @@ def test_a_worker_that_dies_in_its_run_is_still_named(tmp_path):
     config = Config(**(vars(QUICK) | {"rule": "dies"}))
     assert ended(start(tmp_path / "out", [config], partial(plugins, tmp_path))) == 0
     assert written(tmp_path / "out", [config])[0]["reason"] == "its process died"
+
+
+def test_a_failure_replaces_no_result(tmp_path, monkeypatch):
+    """As when a run is repeated with `--force` and memory runs out."""
+    store = Store(tmp_path)
+    assert run(CONFIG, store, "run", "quick", "cpu")["status"] == "ok"
+    kept = store.path("run", CONFIG).read_bytes()
+
+    def fails(*_, **__):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("bench.training.loop.train_together", fails)
+    assert run(CONFIG, store, "run", "quick", "cpu")["status"] == "failed"
+    assert store.path("run", CONFIG).read_bytes() == kept
+    other = replace(CONFIG, seed=9)
+    assert run(other, store, "run", "quick", "cpu")["reason"] == "RuntimeError: no memory"
+    assert store.find(other, ["run"])["status"] == "failed"

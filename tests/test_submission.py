@@ -32,6 +32,7 @@ def submitted(tmp_path, monkeypatch, made_up):
     folder.mkdir()
     (folder / "mine.yaml").write_text(TEXT)
     monkeypatch.setenv("BENCH_EXPERIMENTS", str(folder))
+    monkeypatch.setattr(submission, "differs", lambda record: record["data"]["sha256"] != {"train": "a"})
     results.cache_clear()
     store = Store(tmp_path / "quick")
 
@@ -77,6 +78,13 @@ def test_what_keeps_runs_out_is_named(submitted, made_up, capsys):
     found = problems(submitted)
     assert any("usf width=128: lr set by hand" in problem for problem in found)
     assert any("differs from its commit (000000000000+)" in problem for problem in found)
+
+
+def test_runs_on_other_data_are_seen(submitted, made_up):
+    config = experiment("mine").configs("quick", alternative(0), submitted)[0]
+    data = {"name": "digits", "sha256": {"train": "b"}}
+    made_up(config, 90.0, scale="quick", experiment="mine", data=data)
+    assert any("1 runs were trained on other data" in problem for problem in problems(submitted))
 
 
 def test_settings_that_the_trials_did_not_choose_are_seen(submitted):

@@ -150,11 +150,21 @@ RULE = Raises
 DIES = RAISES.replace(
     'raise ValueError("no error goes down")', "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 )
+LEAVES = RAISES.replace('ValueError("no error goes down")', "SystemExit(3)")
+UNDECLARED = """
+from bench.rules.bp import Backpropagation
+
+class Undeclared(Backpropagation):
+    reads_weights = "maybe"
+
+RULE = Undeclared
+"""
 REFUSES = RAISES.replace('ValueError("no error goes down")', 'UsageError("--rank 3: no such")')
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
-    for name, source in (("raises", RAISES), ("refuses", REFUSES), ("dies", DIES)):
+    plugins = {"raises": RAISES, "refuses": REFUSES, "dies": DIES, "leaves": LEAVES, "undeclared": UNDECLARED}
+    for name, source in plugins.items():
         (tmp_path / f"{name}.py").write_text(source)
     quick = replace(CONFIG, epochs=1)
     configs = [
@@ -162,16 +172,19 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
         replace(quick, rule="refuses"),
         replace(quick, rule="dies"),
         replace(quick, rule="dies", seed=1),
+        replace(quick, rule="leaves"),
+        replace(quick, rule="undeclared"),
         replace(quick, lr=1e38),
         quick,
         replace(quick, rule="fa"),
     ]
     finish(tmp_path / "results", configs, tmp_path)
     found = written(tmp_path / "results", configs)
-    assert [record["status"] for record in found] == ["failed"] * 4 + ["diverged", "ok", "ok"]
+    assert [record["status"] for record in found] == ["failed"] * 6 + ["diverged", "ok", "ok"]
     reasons = ["ValueError: no error goes down", "--rank 3: no such", "its process died", "its process died"]
     assert [record["reason"] for record in found[:4]] == reasons
-    assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:4]
+    assert found[4]["reason"] == "SystemExit: 3" and "'maybe'" in found[5]["reason"]
+    assert missing(configs, Store(tmp_path / "results"), ["test"]) == configs[:6]
 
 
 def test_populations_give_the_records_of_runs_one_by_one(tmp_path):

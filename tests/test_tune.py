@@ -204,6 +204,16 @@ def test_tune_keeps_its_trials_and_choice_below_the_results_and_resumes(small, c
 
     before = records(small)
     assert len(before) == 3
+    assert main(["verify", "--results", str(small), "--no-golden"]) == 0
+    path = small / "quick/tuned/mlp.json"
+    worst = min(kept["trials"], key=lambda trial: trial["accuracy"])
+    chosen = {name: worst[name] for name in kept["chosen"]}
+    path.write_text(json.dumps({"bp": {"chosen": chosen, "trials": kept["trials"]}}))
+    capsys.readouterr()
+    assert main(["verify", "--results", str(small), "--no-golden"]) == 1
+    assert "mlp.json: bp: is not what its trials choose" in capsys.readouterr().out
+    assert main(tune) == 0 and json.loads(path.read_text())["bp"] == kept
+    capsys.readouterr()
     assert main(tune) == 0 and "missing" not in capsys.readouterr().out and records(small) == before
     lost = Store(small / "quick").path("tune-mlp", trials("mlp", "quick", "bp")[0][1])
     lost.unlink()

@@ -15,6 +15,7 @@ from bench.records.store import Record, Store, read_all, task_of
 from bench.rules import RULES
 from bench.stats import MARGIN, MIN_SEEDS, Comparison, Verdict, mean_interval, number
 from bench.stats import compare as compare_by_seed
+from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SCALES, departures
 
 
@@ -110,7 +111,9 @@ def _runs(rule: str, model: str, scale: str, results: Path, refused: dict[Path, 
         config = parse(Config, record["config"], str(path))
         if config.model == model and config.rule == rule:
             setting = replace(config, seed=0)
-            found.setdefault(setting.digest, (setting, {}))[1].setdefault(config.seed, record)
+            _, records = found.setdefault(setting.digest, (setting, {}))
+            if not is_final(records.get(config.seed)):
+                records[config.seed] = record
     return [Runs(setting, records) for setting, records in found.values() if not departures(setting, scale, results)]
 
 

@@ -38,7 +38,7 @@ class Place:
         """How many of so many runs are trained at the same time."""
         if self.cluster:
             return min(runs, self.cluster.at_once)
-        return self.workers or (1 if self.device == "cuda" else cores())
+        return min(max(1, runs), self.workers or (1 if self.device == "cuda" else cores()))
 
     def train(
         self,

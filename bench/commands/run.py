@@ -46,6 +46,8 @@ def train_one(
     if record is not None:
         typer.echo("already recorded, so not trained again (--force retrains)", err=True)
     else:
+        if save_weights is not None and save_weights.suffix == ".json":
+            raise UsageError(f"--save-weights {save_weights}: could be a record; expected: a name such as weights.pt")
         if save_weights is not None and not _writable(save_weights):
             raise UsageError(f"--save-weights {save_weights}: cannot be written; expected: a file in a writable folder")
         check([config])

@@ -11,6 +11,9 @@ from bench.records.index import Index, is_missing
 from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Store, read_all
 from bench.sweeps.experiments import Experiment, experiment, is_experiment, names
+from bench.sweeps.missing import is_final
+from bench.sweeps.protocols import protocol, searches
+from bench.sweeps.tune import choice, finder, trials
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -23,6 +26,7 @@ def verify(results: Path, golden: bool) -> int:
     for store in stores:
         index = Index()
         problems += _invalid(store, index)
+        problems += _untrue_choices(store)
         lacking, notes = _runs(store, index)
         problems += lacking
         for note in notes:
@@ -46,6 +50,8 @@ def _invalid(store: Store, index: Index) -> Iterator[str]:
     first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
     for path, record in read_all(store.paths(), index.refused):
         index.add(path, record)
+        if (record["scale"], record["experiment"]) != (store.folder.name, path.parent.name):
+            yield f"misplaced {path}: belongs to experiment {record['experiment']} at scale {record['scale']}"
         if "data" not in record:
             continue
         found = record["data"]["sha256"]
@@ -57,6 +63,27 @@ def _invalid(store: Store, index: Index) -> Iterator[str]:
             yield f"data      {path}: {name} has a different sha256 than the dataset"
     for path, reason in index.refused.items():
         yield f"invalid   {path}: {reason}"
+
+
+def _untrue_choices(store: Store) -> Iterator[str]:
+    """Tuned settings that are not those that their recorded trials choose; trials without a record."""
+    scale, results = store.folder.name, store.folder.parent
+    for path in sorted(store.folder.glob("tuned/*.json")):
+        try:
+            kept = searches(path.stem, scale, results)
+            for rule, choice_kept in kept.items():
+                find = finder(path.stem, store)
+                datasets = protocol(path.stem, scale).datasets
+                found = [trials(path.stem, scale, rule, find, dataset) for dataset in datasets]
+                known = max(found, key=lambda rounds: sum(is_final(find(c)) for of_round in rounds for c in of_round))
+                lacking = sum(not is_final(find(config)) for of_round in known for config in of_round)
+                dataset = datasets[found.index(known)]
+                if lacking:
+                    yield f"tuned     {path}: {rule}: {lacking} trials have no record"
+                elif choice(path.stem, scale, rule, find, dataset).chosen != choice_kept.chosen:
+                    yield f"tuned     {path}: {rule}: is not what its trials choose"
+        except UsageError as error:
+            yield f"tuned     {error}"
 
 
 def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:

@@ -30,9 +30,10 @@ class Index:
         self.statuses[path.parent.name, record["digest"]] = record["status"]
 
     def status(self, config: Config, experiments: Sequence[str]) -> str | None:
-        """How the run of a configuration ended, from the first of `experiments` that has it; None if none does."""
+        """How the run of a configuration ended, from the first of `experiments` in which it did; None if in none."""
         digest = config.digest
-        return next((s for name in experiments if (s := self.statuses.get((name, digest)))), None)
+        found = [status for name in experiments if (status := self.statuses.get((name, digest)))]
+        return next((status for status in found if not is_missing(status)), found[0] if found else None)
 
     def missing(self, configs: Iterable[Config], experiments: Sequence[str]) -> list[Config]:
         """Those of `configs` that still have to run: without a record, or failed."""

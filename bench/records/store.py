@@ -11,8 +11,9 @@ import math
 import os
 import platform
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,17 +146,21 @@ class Store:
         write_text(path, text)
 
     def find(self, config: Config, experiments: Sequence[str]) -> Record | None:
-        """The valid record of a configuration, from the first of `experiments` that has it."""
+        """The valid record of a configuration, from the first of `experiments` in which it ended; else a failed one."""
+        failed = None
         for experiment in experiments:
             try:
-                return read(self.path(experiment, config), config)
+                record = read(self.path(experiment, config), config)
             except InvalidRecord:
                 continue
-        return None
+            if record["status"] != "failed":
+                return record
+            failed = failed or record
+        return failed
 
     def paths(self, experiment: str = "*") -> Iterator[Path]:
         """All record files of one experiment, or of all, in order."""
-        yield from sorted(self.folder.glob(f"records/{experiment}/*.json"))
+        yield from sorted(self.folder.glob(f"records/{experiment if experiment == '*' else escape(experiment)}/*.json"))
 
 
 def read(path: Path, config: Config | None = None) -> Record:
@@ -166,28 +171,37 @@ def read(path: Path, config: Config | None = None) -> Record:
     """
     try:
         record = _content(path)
-        if record.get("schema") != SCHEMA:
-            raise InvalidRecord(f"has schema {record.get('schema')!r}, not {SCHEMA}")
-        check_fields(record)
-        found = parse(Config, record["config"], "configuration")
-        for registry, name in used(found).items():
-            if name not in registry.names():
-                raise InvalidRecord(f"needs the {registry.kind} {name!r}, which is not installed")
-            registry.check(name)
-        named = path.stem == found.slug and config in (None, found)
-        if not named or record["digest"] != found.digest:
-            raise InvalidRecord("contains a different configuration than its name says")
-        task, rule = task_of(found.model), rule_of(found.rule)
-        if record["task"] != task:
-            raise InvalidRecord(f"is stale: task {record['task']}, current {task}")
-        if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
-            raise InvalidRecord(f"is stale: rule {recorded}, current {rule}")
-        check_numbers(record, found)
+        _check(record, lambda found: path.stem == found.slug and config in (None, found))
     except RecursionError:
         raise InvalidRecord("is nested too deeply") from None
     except (UsageError, OverflowError) as error:
         raise InvalidRecord(str(error)) from None
     return record
+
+
+def check_new(record: Record) -> None:
+    """Raises an error for a record that would not be valid once it is written, such as one that is not JSON."""
+    _check(json.loads(json.dumps(record | {"seal": seal(record)})), lambda found: True)
+
+
+def _check(record: Record, is_named: Callable[[Config], bool]) -> None:
+    """Checks the content of a record, but not its seal; `is_named` says whether its name is that of a configuration."""
+    if record.get("schema") != SCHEMA:
+        raise InvalidRecord(f"has schema {record.get('schema')!r}, not {SCHEMA}")
+    check_fields(record)
+    found = parse(Config, record["config"], "configuration")
+    for registry, name in used(found).items():
+        if name not in registry.names():
+            raise InvalidRecord(f"needs the {registry.kind} {name!r}, which is not installed")
+        registry.check(name)
+    if not is_named(found) or record["digest"] != found.digest:
+        raise InvalidRecord("contains a different configuration than its name says")
+    task, rule = task_of(found.model), rule_of(found.rule)
+    if record["task"] != task:
+        raise InvalidRecord(f"is stale: task {record['task']}, current {task}")
+    if (recorded := f"{found.rule}/{record.get('rule_version', 1)}") != rule:
+        raise InvalidRecord(f"is stale: rule {recorded}, current {rule}")
+    check_numbers(record, found)
 
 
 def read_all(paths: Iterable[Path], refused: dict[Path, str]) -> Iterator[tuple[Path, Record]]:

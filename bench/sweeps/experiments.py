@@ -140,6 +140,8 @@ class Experiment:
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: more than {SETTINGS:,} settings")
         if "rule" not in run:
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: key 'rule' is missing")
+        if "classes" in run and isinstance(run.get("dataset"), list):
+            raise UsageError(f"{self.name}.yaml: run {shown(run)}: several datasets; expected: one beside 'classes'")
         if "among" in run and "classes" not in run:
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: key 'among' needs 'classes'")
         for number in (*_listed(run.get("classes", 1)), run.get("among", 1)):

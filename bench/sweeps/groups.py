@@ -10,7 +10,8 @@ from bench.config import Config
 from bench.data import is_drawn
 from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
-from bench.records.store import Record, Store, failed_record, record_of
+from bench.records.store import Record, Store, check_new, failed_record, record_of
+from bench.sweeps.missing import is_final
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,17 +91,20 @@ def train_program(
     checkpoint = store.checkpoint(configs)
     try:
         outcomes = train_together(configs, device=device, checkpoint=checkpoint, deadline=deadline, progress=progress)
+        ended = zip(configs, outcomes, strict=True)
+        records = [record_of(config, experiment, scale, device, outcome) for config, outcome in ended]
+        for record in records:
+            if record["status"] != "paused":
+                check_new(record)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if len(configs) > 1:
             raise
         records = [failed_record(configs[0], experiment, scale, device, _reason(error))]
-    else:
-        ended = zip(configs, outcomes, strict=True)
-        records = [record_of(config, experiment, scale, device, outcome) for config, outcome in ended]
     for config, record in zip(configs, records, strict=True):
-        if record["status"] != "paused":
+        kept = record["status"] == "failed" and is_final(store.find(config, [experiment]))
+        if record["status"] != "paused" and not kept:  # a failure replaces no result
             store.write(record, store.path(experiment, config))
     if records[0]["status"] in ("ok", "diverged"):
         checkpoint.unlink(missing_ok=True)
@@ -198,5 +202,5 @@ def cut(program: Sequence[Config], most: int | None) -> list[list[Config]]:
     return [list(program[start : start + size]) for start in range(0, len(program), size)]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """Imports records made on another machine: reads them, checks them, copies them and chooses settings from trials."""
 
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -25,7 +26,10 @@ from bench.sweeps.sharing import Claims
 from bench.sweeps.tune import ROUNDS, choice, choose, finder, trials
 
 ALLOWED = "expected: a folder with SCALE/records, or a .tar, .tar.gz or .zip of one"
-UNREADABLE = (BadArchive, OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(BadArchive, OSError, EOFError, ValueError, RuntimeError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 """Exceptions that reading an archive may raise."""
 
 
@@ -85,6 +89,9 @@ def unpacked(source: Path) -> Iterator[Path]:
         inside = [folder for folder in (root, *sorted(root.iterdir())) if _files(folder)]
         if not inside:
             raise UsageError(f"{source}: no records found; {ALLOWED}")
+        if len(inside) > 1:
+            several = ", ".join(folder.name for folder in inside)
+            raise UsageError(f"{source}: contains several results folders ({several}); import one after the other")
         yield inside[0]
 
 

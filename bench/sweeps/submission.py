@@ -10,6 +10,7 @@ from bench.config import Config
 from bench.data import parse_name
 from bench.errors import UsageError
 from bench.records.index import Index
+from bench.records.provenance import differs
 from bench.records.runs import Runs
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
@@ -61,7 +62,7 @@ def _settings(found: Experiment, scale: str, store: Store) -> Iterator[tuple[Set
     """The settings of an experiment on the standard data, recorded or not, with the number of planned runs."""
     configs = found.configs(scale, alternative(0), store.folder.parent)
     for setting, group in groupby(configs, key=lambda config: replace(config, seed=0)):
-        runs = list(group)
+        runs = list({config.digest: config for config in group}.values())
         records = {run.seed: store.find(run, [found.name, *found.reuses]) for run in runs}
         yield Setting(found.name, scale, Runs(setting, {s: r for s, r in records.items() if is_final(r)})), len(runs)
 
@@ -81,6 +82,8 @@ def _problems(settings: Sequence[tuple[Setting, int]], store: Store) -> Iterator
     for dataset in sorted(datasets - {s.runs.config.dataset for s, _ in settings if s.runs.config.rule == "bp"}):
         yield f"{dataset}: the experiment has no run of bp on it to compare with"
     recorded: list[Record] = [record for setting, _ in settings for record in setting.runs.records.values()]
+    if other := sum("data" in record and differs(record) for record in recorded):
+        yield f"{other} runs were trained on other data: a different sha256 than the dataset"
     if len(devices := sorted({record["device"]["type"] for record in recorded})) > 1:
         yield f"runs on {' and '.join(devices)} are mixed"
 

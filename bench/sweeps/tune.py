@@ -19,7 +19,7 @@ from scipy.stats import qmc
 from bench.config import UNMEASURED, Config
 from bench.data import resolve
 from bench.errors import UsageError
-from bench.files import write_text
+from bench.files import locked, write_text
 from bench.records.store import Record, Store
 from bench.rules import RULES
 from bench.sweeps.experiments import TUNING
@@ -129,10 +129,10 @@ def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = 
 
 def choose(model: str, scale: str, rule: str, find: Find, results: Path, dataset: str | None = None) -> Choice:
     """Writes the rule's `choice` to the model's tuned settings below `results`."""
-    found = choice(model, scale, rule, find, dataset)
-    content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_text(tuned_path(model, scale, results), text)
+    found, path = choice(model, scale, rule, find, dataset), tuned_path(model, scale, results)
+    with locked(path.parent):
+        content = {name: asdict(other) for name, other in (searches(model, scale, results) | {rule: found}).items()}
+        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return found
 
 

@@ -187,14 +187,15 @@ class _Training:
             records, said = future.result()
         except CannotWrite:
             raise
-        except (BrokenProcessPool, GpuLost, UsageError) as error:
+        except (Exception, SystemExit) as error:
             died = isinstance(error, BrokenProcessPool)
             if died and asked_to_pause():
                 return
-            if not isinstance(error, UsageError):
+            if died or isinstance(error, GpuLost):
                 pool.shutdown(wait=False)
                 pool = self.workers.another()
-            reason = "its process died" if died else str(error)
+            known = isinstance(error, GpuLost | UsageError)
+            reason = "its process died" if died else str(error) if known else f"{type(error).__name__}: {error}"
             alone = most == 1 or len(runs) == 1
             records, said = ([self._failed(runs[0], plan, reason)], "") if alone else ([], ONE_BY_ONE.format(reason))
         self.workers.idle.append(pool)

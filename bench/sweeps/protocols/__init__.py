@@ -6,6 +6,7 @@ A network from another package has its YAML file next to its module, with the sa
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -27,6 +28,7 @@ COMMITTED = INSTALLED if INSTALLED.is_dir() else HERE.parents[2] / "results"
 """The results folder with the shipped tuned settings: of this checkout, or of the wheel."""
 SEARCHED = ("lr", "weight_decay", "feedback_rate")
 """The settings that `bench tune` chooses; the last only for rules whose feedback has a separate rate."""
+RESTORE = "restore it, or delete it and run `bench tune` again"
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,16 @@ def searches(model: str, scale: str, results: Path) -> dict[str, Choice]:
     Raises `UsageError` if the file is damaged.
     """
     path = tuned_path(model, scale, results)
-    return _searches(path, path.read_text()) if path.exists() else {}
+    if not os.path.lexists(path):
+        return {}
+    if not path.is_file():
+        raise UsageError(f"{path}: is not a regular file; {RESTORE}")
+    try:
+        return _searches(path, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error}; restore it, or delete it and run `bench tune` again"
+        ) from None
 
 
 @lru_cache
@@ -121,7 +132,7 @@ def _searches(path: Path, text: str) -> dict[str, Choice]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{path}: not JSON: {error}; restore it, or delete it and run `bench tune` again") from None
+        raise UsageError(f"{path}: not JSON: {error}; {RESTORE}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected: rules with their trials, found {content!r:.40}")
     return {rule: parse(Choice, choice, f"{path}: {rule}") for rule, choice in content.items()}
