@@ -203,7 +203,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], item, where) for item in value)
     elif origin is list and isinstance(value, list):
         return [_value(arguments[0], item, where) for item in value]
-    elif origin is dict and isinstance(value, dict):
+    elif origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     allowed = ", ".join(map(str, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
     raise UsageError(f"{where}: {shown(value)} is not allowed; expected: {allowed}")

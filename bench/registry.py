@@ -3,6 +3,7 @@
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -27,8 +28,19 @@ class Registry(Generic[T]):
     `bench.rules`, `bench.models` or `bench.datasets`: `fa-sparse = "my_bench.fa_sparse"`.
     """
 
-    def __init__(self, kind: str, package: str, base: str = "", classes: bool = True) -> None:
-        """`base` names the class in the package's `base` module; plug-ins offer subclasses or instances of it."""
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        base: str = "",
+        classes: bool = True,
+        tried: Callable[[Any], object] = lambda offered: None,
+    ) -> None:
+        """`base` names the class in the package's `base` module; plug-ins offer subclasses or instances of it.
+
+        `tried` is called with what a plug-in offers, and raises an error for one that cannot be used.
+        """
+        self.tried = tried
         self.kind = kind
         self.package = package
         self.base = base
@@ -63,11 +75,16 @@ class Registry(Generic[T]):
             raise UsageError(f"{where} has no {self.kind.upper()}{self._expected()}")
         if lacking := self._lacking(getattr(module, self.kind.upper())):
             raise UsageError(f"{where}: its {self.kind.upper()} does not set {', '.join(lacking)}")
+        try:
+            self.tried(getattr(module, self.kind.upper()))
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"{where} cannot be used: {reason}") from error
         return module
 
     def _lacking(self, offered: object) -> list[str]:
         """The attributes that the base declares without a value and that `offered` does not set."""
-        if not (self.base and self.classes):
+        if not self.base:
             return []
         base = getattr(import_module(f"{self.package}.base"), self.base)
         return [name for name in get_annotations(base) if not hasattr(offered, name)]

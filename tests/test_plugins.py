@@ -201,8 +201,17 @@ def test_a_network_without_what_every_network_declares_is_left_out(plugin, capsy
     plugin("bench.models", "bare", "bare", text)
     assert main(["list", "models"]) == 0
     assert "'bare': plug-in bare.plugin: its MODEL does not set version, output_module" in capsys.readouterr().err
-    assert main(["compare", "ldfa", "bp", "--task", "mlp"]) in (0, 2)
-    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_rule_that_cannot_be_made_and_a_dataset_without_sizes_are_left_out(plugin, capsys):
+    rule = "from bench.rules.bp import Backpropagation\nclass RULE(Backpropagation):\n    def __init__(self): 1 / 0\n"
+    data = "from bench.data.base import Dataset\nclass Mine(Dataset):\n    def read(self, folder): ...\nDATASET = Mine()\n"
+    plugin("bench.rules", "bare", "barerule", rule)
+    plugin("bench.datasets", "mine", "baredata", data)
+    for kind, reason in (("rules", "cannot be used: ZeroDivisionError"), ("datasets", "does not set name, note")):
+        assert main(["list", kind]) == 0
+        assert reason in capsys.readouterr().err
+    assert main(["data"]) == 0
 
 
 @pytest.mark.parametrize(("kind", "name"), KINDS.items(), ids=KINDS)

@@ -7,4 +7,4 @@ from bench.registry import Registry
 if TYPE_CHECKING:
     from bench.rules.base import Rule
 
-RULES: "Registry[type[Rule]]" = Registry("rule", "bench.rules", "Rule")
+RULES: "Registry[type[Rule]]" = Registry("rule", "bench.rules", "Rule", tried=lambda rule: rule())

@@ -14,10 +14,13 @@ from bench.config import Config, parse, read_yaml
 from bench.data import groups, resolve
 from bench.errors import UsageError, shown, unknown
 from bench.records.store import Record, Store
+from bench.registry import NAME
 from bench.sweeps.protocols import COMMITTED, SCALES, Scale, configure, protocol
 
 OPTIONS = ("model_options", "rule_options")
 """Fields in which a run overrides the protocol option by option."""
+KINDS: dict[str, type] = {"rule": str, "dataset": str} | dict.fromkeys(OPTIONS, dict)
+"""Fields of a run whose values have to be of one type, each or each of a list."""
 SHIPPED = "replication"
 """The package with the shipped experiments; its files are read, its code is not imported."""
 SINGLE = "run"
@@ -69,6 +72,11 @@ class Experiment:
     reuses: list[str] = field(default_factory=list)
     """Experiments whose records also count here, if the configuration is the same."""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.reuses:
+            if not NAME.fullmatch(name):
+                raise UsageError(f"reuses: {shown(name)} is no name of an experiment")
 
     def configs(
         self,
@@ -140,6 +148,13 @@ class Experiment:
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: more than {SETTINGS:,} settings")
         if "rule" not in run:
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: key 'rule' is missing")
+        for key, kind in KINDS.items():
+            for value in _listed(run.get(key, kind())):
+                if not isinstance(value, kind):
+                    raise UsageError(
+                        f"{self.name}.yaml: run {shown(run)}: {key}: {shown(value)} is not allowed; "
+                        f"expected: {kind.__name__}"
+                    )
         if "classes" in run and isinstance(run.get("dataset"), list):
             raise UsageError(f"{self.name}.yaml: run {shown(run)}: several datasets; expected: one beside 'classes'")
         if "among" in run and "classes" not in run:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.config import Config, parse, read_yaml
 from bench.data import resolve
-from bench.errors import UsageError, unknown
+from bench.errors import UsageError, shown, unknown
 from bench.models import MODELS
 from bench.rules import RULES
 
@@ -92,6 +92,8 @@ def protocol(model: str, scale: str) -> Scale:
         raise unknown("scale", scale, SCALES)
     path = _path(model)
     scales = read_yaml(path)
+    if not isinstance(scales, dict):
+        raise UsageError(f"{path}: expected: scales with their settings, found {shown(scales)}")
     if scale not in scales:
         raise UsageError(f"--scale {scale}: model {model!r} has no such scale; expected: {', '.join(scales)}")
     return parse(Scale, scales[scale], f"{path.name}: {scale}")
