@@ -205,7 +205,7 @@ def test_a_network_without_what_every_network_declares_is_left_out(plugin, capsy
 
 def test_a_rule_that_cannot_be_made_and_a_dataset_without_sizes_are_left_out(plugin, capsys):
     rule = "from bench.rules.bp import Backpropagation\nclass RULE(Backpropagation):\n    def __init__(self): 1 / 0\n"
-    data = "from bench.data.base import Dataset\nclass Mine(Dataset):\n    def read(self, folder): ...\nDATASET = Mine()\n"
+    data = "from bench.data.base import Dataset\nclass A(Dataset):\n    def read(self, folder): ...\nDATASET = A()\n"
     plugin("bench.rules", "bare", "barerule", rule)
     plugin("bench.datasets", "mine", "baredata", data)
     for kind, reason in (("rules", "cannot be used: ZeroDivisionError"), ("datasets", "does not set name, note")):

@@ -26,7 +26,7 @@ def seeds_of(cells: Sequence[Cell], results: Results) -> pd.DataFrame:
         {
             "setting": cell.label,
             "rule": cell.config.rule,
-            "rank": cell.rank,
+            "rank": cell.config.rank,
             "seed": seed,
             "accuracy": accuracy,
             "minus_bp": accuracy - bp[seed] if seed in bp else None,
@@ -58,13 +58,20 @@ def over_the_rank(
     if right:
         for place, cell in enumerate(beside):
             _setting(right, place, cell, results)
-        right.set_xticks(range(len(beside)), [cell.label for cell in beside], rotation=40, ha="right", fontsize=7)
+        labels = [_label(cell, results) for cell in beside]
+        right.set_xticks(range(len(beside)), labels, rotation=40, ha="right", fontsize=7)
         right.set_xlim(-0.6, len(beside) - 0.4)
     for ax in filter(None, (left, right)):
         reference(ax, results.baseline)
     points_axis([left])
     legend(figure, filter(None, (left, right)), *signs())
     return figure, seeds_of(results.cells, results)
+
+
+def _label(cell: Cell, results: Results) -> str:
+    """The setting, with the baseline if that is another than `bp` with the options of the scale."""
+    bp = None if cell.config.rule == "bp" else results.bp_on_network_of(cell)
+    return f"{cell.label}\nminus {bp.label}" if bp and bp.options else cell.label
 
 
 def curve(ax: Axes, cells: Sequence[Cell], results: Results, full: float, label: str, style: int, shift: float) -> None:

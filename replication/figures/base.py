@@ -116,7 +116,7 @@ def over_rank(ax: Axes, runs: pd.DataFrame, measure: str, label: str, style: int
     here, beside = (ax.transData + moved(ax, points) for points in (shift, shift + BESIDE))
     ax.update_datalim(runs[["rank", measure]])
     ax.plot(means.index, means, linestyle=line, linewidth=1, zorder=3, transform=here, **look)
-    ax.scatter(runs["rank"], runs[measure], transform=beside, **SEED)
+    ax.scatter(runs["rank"], runs[measure], transform=beside, **SEED | {"color": color, "alpha": 0.5})
     for rank, values in by_rank:
         interval_bar(ax, rank, mean_interval(values), color, shift=shift)
 

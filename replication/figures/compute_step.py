@@ -83,9 +83,10 @@ def _curve(ax: Axes, steps: pd.DataFrame, measure: str, name: str, style: int) -
     apart = steps["rank"].str.isdecimal() & steps["rank"].str.contains("/").any()
     ax.plot(steps["flops"][~apart], steps[measure][~apart], label=name, **look)
     ax.plot(steps["flops"][apart], steps[measure][apart], linestyle="", **look)
+    left, text = style == 1, {"textcoords": "offset points", "fontsize": 6, "color": look["color"]}
     for row in steps.itertuples():
-        where = (row.flops, getattr(row, measure))
-        ax.annotate(row.rank, where, xytext=(3, 3), textcoords="offset points", fontsize=6, color=look["color"])
+        where, aside = (row.flops, getattr(row, measure)), (-4, 4) if left else (4, -8)
+        ax.annotate(row.rank, where, xytext=aside, ha="right" if left else "left", **text)
 
 
 PANELS = {"minus_bp": _accuracy, "seconds": _time}

@@ -68,8 +68,9 @@ def _needed(ax: Axes, found: list[Task]) -> None:
                 span = [task.needed.above or task.needed.rank, task.needed.rank]
                 ax.plot([task.classes * shift] * 2, span, color=color, linewidth=0.8)
                 ax.plot(task.classes * shift, task.needed.rank, MARKERS[style], color=color, mfc="none", markersize=9)
-    words = "r*, the smallest rank that matches bp;\nbar: down to the largest rank below bp"
-    ax.plot([], [], "o-", color="0.4", mfc="none", markersize=9, linewidth=0.8, label=words)
+    if any(task.needed.rank for task in found):
+        words = "r*, the smallest rank that matches bp;\nbar: down to the largest rank below bp"
+        ax.plot([], [], "o-", color="0.4", mfc="none", markersize=9, linewidth=0.8, label=words)
     ax.plot(sizes, sizes, DASHES[3], color="0.6", linewidth=0.8, label="r = d", zorder=0)
     ax.set_xscale("log", base=2)
     ax.set_xticks(sizes, [str(classes) for classes in sizes])
