@@ -294,6 +294,8 @@ def test_the_pipeline_runs_by_jobs_and_is_recorded_in_dvc(here, tmp_path, capfd,
         ("executor: local", ["key 'time' is missing"]),
         ("executor: local\ntime: 4h", ["time", "'4h'", "minutes"]),
         ("executor: local\ntime: 5\npack: 6", ["pack: 6 is above time: 5"]),
+        ("executor: local\ntime: 5\narray_parallelism: 0", ["array_parallelism: 0", "a whole number from 1"]),
+        ("executor: local\ntime: 5\ncpus_per_task: 1.5", ["cpus_per_task: 1.5", "a whole number from 1"]),
     ],
 )
 def test_a_wrong_cluster_file_is_one_line(text, words, experiment, tmp_path, capsys):
@@ -355,3 +357,12 @@ def test_a_run_whose_failed_record_is_removed_is_waited_for(tmp_path):
     waiting, before = {CONFIG.digest: CONFIG}, {CONFIG.digest: first}
     slurm._watch(waiting, before, store, ["tiny"], queue, [], lambda _, record: reasons.append(record["reason"]), print)
     assert reasons == ["second"]
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", b"\xff".decode("latin1")])
+def test_a_damaged_list_of_jobs_is_named(content, tmp_path):
+    path = tmp_path / "jobs/sweep-1/array.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="latin1")
+    with pytest.raises(UsageError, match=r"array.json: damaged .* if none of its jobs is left in the queue, delete"):
+        jobs.arrays_of(Store(tmp_path))

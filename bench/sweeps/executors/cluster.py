@@ -78,6 +78,10 @@ def read_cluster(path: Path) -> Cluster:
     for key, value in (("time", time), ("pack", pack)):
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise UsageError(f"{path}: {key}: {shown(value)} is not allowed; expected: minutes, above 0")
+    for key in ("array_parallelism", "cpus_per_task"):
+        number = content.get(key, 1)
+        if type(number) is not int or number < 1:
+            raise UsageError(f"{path}: {key}: {shown(number)} is not allowed; expected: a whole number from 1")
     if pack > time:
         raise UsageError(f"{path}: pack: {pack:g} is above time: {time:g}; expected: at most that")
     parameters = {key: value for key, value in content.items() if key not in OWN}

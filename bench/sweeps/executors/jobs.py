@@ -122,7 +122,16 @@ class Array:
 def arrays_of(store: Store) -> list[Array]:
     """The arrays submitted for a results folder, in order."""
     paths = sorted(store.folder.glob("jobs/*/array.json"), key=lambda path: path.stat().st_mtime)
-    return [Array(path.parent, **json.loads(path.read_text())) for path in paths]
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Array:
+    try:
+        return Array(path.parent, **json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path}: damaged ({error}); if none of its jobs is left in the queue, delete {path.parent}"
+        ) from None
 
 
 class Queue:
