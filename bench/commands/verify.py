@@ -12,8 +12,8 @@ from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Store, read_all
 from bench.sweeps.experiments import Experiment, experiment, is_experiment, names
 from bench.sweeps.missing import is_final
-from bench.sweeps.protocols import protocol, searches
-from bench.sweeps.tune import choice, finder, trials
+from bench.sweeps.protocols import searches
+from bench.sweeps.tune import choice, finder, trials, where_tuned
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -73,12 +73,9 @@ def _untrue_choices(store: Store) -> Iterator[str]:
             kept = searches(path.stem, scale, results)
             for rule, choice_kept in kept.items():
                 find = finder(path.stem, store)
-                datasets = protocol(path.stem, scale).datasets
-                found = [trials(path.stem, scale, rule, find, dataset) for dataset in datasets]
-                known = max(found, key=lambda rounds: sum(is_final(find(c)) for of_round in rounds for c in of_round))
-                lacking = sum(not is_final(find(config)) for of_round in known for config in of_round)
-                dataset = datasets[found.index(known)]
-                if lacking:
+                dataset = where_tuned(path.stem, scale, rule, find)
+                known = trials(path.stem, scale, rule, find, dataset)
+                if lacking := sum(not is_final(find(config)) for of_round in known for config in of_round):
                     yield f"tuned     {path}: {rule}: {lacking} trials have no record"
                 elif choice(path.stem, scale, rule, find, dataset).chosen != choice_kept.chosen:
                     yield f"tuned     {path}: {rule}: is not what its trials choose"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.config import Config
-from bench.data import parse_name
 from bench.errors import UsageError
 from bench.records.index import Index
 from bench.records.provenance import differs
@@ -17,7 +16,7 @@ from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import Experiment, alternative, experiment, is_experiment, names
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import COMMITTED, SCALES, SEARCHED, departures, protocol, searches
-from bench.sweeps.tune import choice, finder, trials
+from bench.sweeps.tune import choice, finder, trials, where_tuned
 
 
 class Setting(NamedTuple):
@@ -99,7 +98,8 @@ def _untuned(config: Config, scale: str, store: Store) -> str:
     if rule not in kept:
         tuned = rule in searches(model, scale, COMMITTED)
         return "" if tuned else f"not tuned; expected: bench tune --model {model} --scale {scale} --rule {rule}"
-    data, find = parse_name(config.dataset)[0], finder(model, store)
+    find = finder(model, store)
+    data = where_tuned(model, scale, rule, find)
     rounds = trials(model, scale, rule, find, data)
     if missing := sum(not is_final(find(trial)) for of_round in rounds for trial in of_round):
         return f"{missing} trials of its tuning have no record"

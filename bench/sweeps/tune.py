@@ -107,6 +107,16 @@ def _best(configs: list[Config], records: list[Record]) -> int:
     return max(range(len(configs)), key=merit)
 
 
+def where_tuned(model: str, scale: str, rule: str, find: Find) -> str:
+    """The protocol's dataset on which most trials of a rule have a final record; the first if none has any."""
+
+    def recorded(dataset: str) -> int:
+        rounds = trials(model, scale, rule, find, dataset)
+        return sum(is_final(find(config)) for of_round in rounds for config in of_round)
+
+    return max(protocol(model, scale).datasets, key=recorded)
+
+
 def choice(model: str, scale: str, rule: str, find: Find, dataset: str | None = None) -> Choice:
     """The rule's `trials`, all of them complete, each with its accuracy, and the settings of the best one.
 

@@ -29,7 +29,7 @@ class VisionTransformer(Claim):
     deviations = (
         "The patch embedding needs no feedback. The softmax of attention uses its exact Jacobian under every rule. At "
         "scale cpu the network has a sixth of the width, half of the depth and no dropout; the middle rank, 8, is "
-        "below the number of classes and cuts the output layer too, and every rank has the rates tuned at it. Only "
+        "below the number of classes and cuts the output layer too, and all ranks have the rates tuned at rank 8. Only "
         "scale paper has the authors' resets of P and Q in `ldfa-track`.",
     )
 
