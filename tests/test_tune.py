@@ -211,7 +211,7 @@ def test_tune_keeps_its_trials_and_choice_below_the_results_and_resumes(small, c
     path.write_text(json.dumps({"bp": {"chosen": chosen, "trials": kept["trials"]}}))
     capsys.readouterr()
     assert main(["verify", "--results", str(small), "--no-golden"]) == 1
-    assert "mlp.json: bp: is not what its trials choose" in capsys.readouterr().out
+    assert "mlp.json: bp: its settings are not those of the best trial" in capsys.readouterr().out
     assert main(tune) == 0 and json.loads(path.read_text())["bp"] == kept
     capsys.readouterr()
     assert main(tune) == 0 and "missing" not in capsys.readouterr().out and records(small) == before

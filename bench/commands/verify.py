@@ -1,7 +1,9 @@
 """`bench verify`: checks that every record counts, that its data match, and that no run is missing."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -10,10 +12,11 @@ from bench.errors import UsageError, one_line
 from bench.records.index import Index, is_missing
 from bench.records.provenance import differs, name_and_seed
 from bench.records.store import Store, read_all
-from bench.sweeps.experiments import Experiment, experiment, is_experiment, names
-from bench.sweeps.missing import is_final
+from bench.sweeps.experiments import TUNING, Experiment, experiment, is_experiment, names
 from bench.sweeps.protocols import searches
-from bench.sweeps.tune import choice, finder, trials, where_tuned
+
+Trials = defaultdict[tuple[str, str], list[dict[str, Any]]]
+"""By network and rule: the configuration of each recorded trial, with its accuracy."""
 
 
 def verify(results: Path, golden: bool) -> int:
@@ -25,8 +28,9 @@ def verify(results: Path, golden: bool) -> int:
     problems = [f"invalid   {path}: is not a folder" for path in found if not path.is_dir()]
     for store in stores:
         index = Index()
-        problems += _invalid(store, index)
-        problems += _untrue_choices(store)
+        trials: Trials = defaultdict(list)
+        problems += _invalid(store, index, trials)
+        problems += _untrue_choices(store, trials)
         lacking, notes = _runs(store, index)
         problems += lacking
         for note in notes:
@@ -42,14 +46,17 @@ def verify(results: Path, golden: bool) -> int:
     return int(bool(problems))
 
 
-def _invalid(store: Store, index: Index) -> Iterator[str]:
+def _invalid(store: Store, index: Index, trials: Trials) -> Iterator[str]:
     """Records that do not count, and those whose data differ from the declared data or from others of their dataset.
 
-    Each file is read once; valid records are added to `index`.
+    Each file is read once; valid records are added to `index`, and those of tunings to `trials`.
     """
     first: dict[tuple[str, int], tuple[Path, dict[str, str]]] = {}
     for path, record in read_all(store.paths(), index.refused):
         index.add(path, record)
+        if path.parent.name.startswith(TUNING) and not is_missing(record["status"]):
+            config, accuracy = record["config"], record["final"].get("accuracy", 0.0)
+            trials[config["model"], config["rule"]].append(config | {"accuracy": accuracy})
         if (record["scale"], record["experiment"]) != (store.folder.name, path.parent.name):
             yield f"misplaced {path}: belongs to experiment {record['experiment']} at scale {record['scale']}"
         if "data" not in record:
@@ -65,22 +72,25 @@ def _invalid(store: Store, index: Index) -> Iterator[str]:
         yield f"invalid   {path}: {reason}"
 
 
-def _untrue_choices(store: Store) -> Iterator[str]:
-    """Tuned settings that are not those that their recorded trials choose; trials without a record."""
-    scale, results = store.folder.name, store.folder.parent
+def _untrue_choices(store: Store, trials: Trials) -> Iterator[str]:
+    """Tuned settings that are not the best of their trials, and trials without a record of the same accuracy."""
     for path in sorted(store.folder.glob("tuned/*.json")):
         try:
-            kept = searches(path.stem, scale, results)
-            for rule, choice_kept in kept.items():
-                find = finder(path.stem, store)
-                dataset = where_tuned(path.stem, scale, rule, find)
-                known = trials(path.stem, scale, rule, find, dataset)
-                if lacking := sum(not is_final(find(config)) for of_round in known for config in of_round):
-                    yield f"tuned     {path}: {rule}: {lacking} trials have no record"
-                elif choice(path.stem, scale, rule, find, dataset).chosen != choice_kept.chosen:
-                    yield f"tuned     {path}: {rule}: is not what its trials choose"
+            kept = searches(path.stem, store.folder.name, store.folder.parent)
         except UsageError as error:
             yield f"tuned     {error}"
+            continue
+        for rule, choice in kept.items():
+            recorded = [_part(trial, choice.chosen) for trial in trials[path.stem, rule]]
+            if lacking := sum(_part(trial, choice.chosen) not in recorded for trial in choice.trials):
+                yield f"tuned     {path}: {rule}: {lacking} of its trials have no record of their accuracy"
+            best = max(choice.trials, key=lambda trial: trial["accuracy"])["accuracy"]
+            if _part(choice.chosen | {"accuracy": best}, choice.chosen) not in recorded and not lacking:
+                yield f"tuned     {path}: {rule}: its settings are not those of the best trial"
+
+
+def _part(trial: Mapping[str, Any], searched: Iterable[str]) -> dict[str, Any]:
+    return {name: trial[name] for name in (*searched, "accuracy")}
 
 
 def _runs(store: Store, index: Index) -> tuple[list[str], list[str]]:
