@@ -92,10 +92,14 @@ def _never(found: list[Task]) -> tuple[str, ...]:
     if not lost:
         return ()
     best = [max(fmean(task.ratios(rank).values()) for rank in task.ldfa) for task in lost]
-    classes = listed(str(d) for d in sorted({task.classes for task in lost}))
+    shares = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(best), max(best))))
+    widths = {
+        d: listed(str(task.width) for task in lost if task.classes == d) for d in sorted({t.classes for t in lost})
+    }
+    where = listed(f"d = {d} (width {width})" for d, width in widths.items())
     return (
-        f"Nothing is fitted at d = {classes}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every "
-        f"seed at a recorded rank; its best rank reaches {min(best):.0%} to {max(best):.0%} on average.",
+        f"Nothing is fitted at {where}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every seed at a "
+        f"recorded rank; the best rank's mean is {shares} of it.",
     )
 
 
