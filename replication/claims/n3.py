@@ -93,13 +93,13 @@ def _never(found: list[Task]) -> tuple[str, ...]:
         return ()
     best = [max(fmean(task.ratios(rank).values()) for rank in task.ldfa) for task in lost]
     shares = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(best), max(best))))
-    widths = {
-        d: listed(str(task.width) for task in lost if task.classes == d) for d in sorted({t.classes for t in lost})
-    }
-    where = listed(f"d = {d} (width {width})" for d, width in widths.items())
+    widths: dict[int, list[str]] = {}
+    for task in sorted(lost, key=lambda task: task.classes):
+        widths.setdefault(task.classes, []).append(str(task.width))
+    where = listed(f"d = {classes} (width {listed(of_classes)})" for classes, of_classes in widths.items())
     return (
-        f"Nothing is fitted at {where}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every seed at a "
-        f"recorded rank; the best rank's mean is {shares} of it.",
+        f"Nothing is fitted at {where}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every seed at "
+        f"a recorded rank; the best rank's mean is {shares} of it.",
     )
 
 
