@@ -98,8 +98,8 @@ def _never(found: list[Task]) -> tuple[str, ...]:
         widths.setdefault(task.classes, []).append(str(task.width))
     where = listed(f"d = {classes} (width {listed(of_classes)})" for classes, of_classes in widths.items())
     return (
-        f"Nothing is fitted at {where}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every seed at "
-        f"a recorded rank; the best rank's mean is {shares} of it.",
+        f"Nothing is fitted at {where}: `ldfa` does not reach {FRACTION:.0%} of the accuracy of `bp` with every seed "
+        f"at a recorded rank; the best rank's mean is {shares} of it.",
     )
 
 
