@@ -69,34 +69,35 @@ class Registry(Generic[T]):
         try:
             module = plugin.load()
         except (Exception, SystemExit) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"{where} cannot be imported: {reason}") from error
-        if not self._is_one(getattr(module, self.kind.upper(), None)):
+            raise UsageError(f"{where} cannot be imported: {_in_a_line(error)}") from error
+        offered = getattr(module, self.kind.upper(), None)
+        if not self._is_one(offered):
             raise UsageError(f"{where} has no {self.kind.upper()}{self._expected()}")
-        if lacking := self._lacking(getattr(module, self.kind.upper())):
+        if lacking := self._lacking(offered):
             raise UsageError(f"{where}: its {self.kind.upper()} does not set {', '.join(lacking)}")
         try:
-            self.tried(getattr(module, self.kind.upper()))
+            self.tried(offered)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"{where} cannot be used: {reason}") from error
+            raise UsageError(f"{where} cannot be used: {_in_a_line(error)}") from error
         return module
+
+    @property
+    def _base_class(self) -> type:
+        return getattr(import_module(f"{self.package}.base"), self.base)
 
     def _lacking(self, offered: object) -> list[str]:
         """The attributes that the base declares without a value and that `offered` does not set."""
         if not self.base:
             return []
-        base = getattr(import_module(f"{self.package}.base"), self.base)
-        return [name for name in get_annotations(base) if not hasattr(offered, name)]
+        return [name for name in get_annotations(self._base_class) if not hasattr(offered, name)]
 
     def _is_one(self, offered: object) -> bool:
         """Whether `offered` is of the type that the kind requires."""
         if not self.base:
             return offered is not None
-        base = getattr(import_module(f"{self.package}.base"), self.base)
         if self.classes:
-            return isinstance(offered, type) and issubclass(offered, base) and not isabstract(offered)
-        return isinstance(offered, base)
+            return isinstance(offered, type) and issubclass(offered, self._base_class) and not isabstract(offered)
+        return isinstance(offered, self._base_class)
 
     def _expected(self) -> str:
         return f" that is {'a subclass' if self.classes else 'an instance'} of {self.base}" if self.base else ""
@@ -168,3 +169,7 @@ def _modules(package: str) -> tuple[str, ...]:
 def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
     """Entry points of the distributions on `path` (sys.path); cached, because finding them is too slow to repeat."""
     return entry_points(group=group)
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

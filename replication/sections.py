@@ -9,7 +9,7 @@ from statistics import median
 import pandas as pd
 
 from bench.config import Config
-from bench.records.source import shown
+from bench.records.source import is_uncommitted
 from bench.stats import MIN_SEEDS
 from bench.sweeps.protocols import protocol
 from replication.authors import authors_number
@@ -137,7 +137,7 @@ def runs_of(found: Results) -> str:
     report = "make report" if scale in LARGEST_FIRST else f"python -m replication --scale {scale}"
     rerun = f"to repeat: `bench sweep {name} --scale {scale}`, then `{report}`"
     recorded = f"{found.recorded} of {found.planned} runs of `{name}` recorded at scale `{scale}`"
-    dirty = sum("+" in shown(record["source"]) for cell in found.cells for record in cell.records.values())
+    dirty = sum(is_uncommitted(record["source"]) for cell in found.cells for record in cell.records.values())
     changed = f", {dirty} of them by code with uncommitted changes" if dirty else ""
     return f"*Runs.* {recorded}{changed}{counted}; {rerun}. {_devices(_trained_on(found))}".strip()
 

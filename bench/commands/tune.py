@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.records.index import Index
 from bench.records.store import Store
 from bench.sweeps.estimate import measured
-from bench.sweeps.experiments import TUNING
+from bench.sweeps.experiments import tuning_of
 from bench.sweeps.missing import Plan, missing
 from bench.sweeps.protocols import searches
 from bench.sweeps.tune import ROUNDS, choose, finder, trials
@@ -37,7 +37,7 @@ def tune(
     searches(model, scale, results)
     rules = list(dict.fromkeys(rules))
     store = Store(results / scale)
-    name, find = f"{TUNING}{model}", finder(model, store)
+    name, find = tuning_of(model), finder(model, store)
     left_out(Index.of(store, [name]).refused)
 
     deadline = math.inf

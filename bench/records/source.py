@@ -75,6 +75,11 @@ def shown(recorded: dict[str, Any] | str) -> str:
     return recorded if isinstance(recorded, str) else str(parse(Source, recorded, "source"))
 
 
+def is_uncommitted(recorded: dict[str, Any] | str) -> bool:
+    """Whether the code that made a record differed from its commit."""
+    return "+" in shown(recorded).partition(" ")[0]
+
+
 def code_in(package: Path) -> Source:
     """The code in a package's folder."""
     return Source(_digest(package), *_revision(package))

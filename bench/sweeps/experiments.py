@@ -33,6 +33,11 @@ SETTINGS = 10_000
 """Maximum number of settings that one run of a file expands to."""
 
 
+def tuning_of(model: str | None) -> str:
+    """The name under which the trials of a network are recorded."""
+    return f"{TUNING}{model}"
+
+
 def is_experiment(name: str) -> bool:
     """Whether a folder of records belongs to an experiment, not to single runs or to trials."""
     return name != SINGLE and not name.startswith(TUNING)

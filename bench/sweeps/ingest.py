@@ -19,7 +19,7 @@ from bench.records.provenance import differs
 from bench.records.replay import disagreement
 from bench.records.store import InvalidRecord, Record, Store, read
 from bench.sweeps.archives import BadArchive, extract
-from bench.sweeps.experiments import TUNING
+from bench.sweeps.experiments import tuning_of
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SCALES, searches
 from bench.sweeps.sharing import Claims
@@ -188,7 +188,7 @@ def tune(records: Sequence[Incoming]) -> list[Tuned]:
     rules = {
         (incoming.store.folder, incoming.config.model, incoming.config.rule, incoming.config.dataset)
         for incoming in records
-        if incoming.experiment == f"{TUNING}{incoming.config.model}"
+        if incoming.experiment == tuning_of(incoming.config.model)
     }
     return [
         Tuned(model, folder.name, rule, _tuned(folder, model, rule, data))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import UsageError
-from bench.sweeps.experiments import TUNING
+from bench.sweeps.experiments import tuning_of
 
 PATIENCE = 1.0
 """Seconds between checks on running stages."""
@@ -30,7 +30,7 @@ class Stage(NamedTuple):
     @property
     def records(self) -> str:
         """The experiment or tuning that its records belong to."""
-        return f"{TUNING}{self.option('--model')}" if self.arguments[0] == "tune" else self.arguments[1]
+        return tuning_of(self.option("--model")) if self.arguments[0] == "tune" else self.arguments[1]
 
     def option(self, name: str) -> str | None:
         """The first value of an option; None if it is not given."""

@@ -11,6 +11,7 @@ from bench.errors import UsageError
 from bench.records.index import Index
 from bench.records.provenance import differs
 from bench.records.runs import Runs
+from bench.records.source import is_uncommitted
 from bench.records.store import Record, Store
 from bench.stats import MIN_SEEDS
 from bench.sweeps.experiments import Experiment, alternative, experiment, is_experiment, names
@@ -75,7 +76,7 @@ def _problems(settings: Sequence[tuple[Setting, int]], store: Store) -> Iterator
             yield f"{label}: {planned} seeds; expected: {MIN_SEEDS} or more"
         if problem := _untuned(runs.config, scale, store):
             yield f"{label}: {problem}"
-        if changed := sorted({source for source in runs.sources if "+" in source.partition(" ")[0]}):
+        if changed := sorted(filter(is_uncommitted, runs.sources)):
             yield f"{label}: trained by code that differs from its commit ({', '.join(changed)})"
     datasets = {setting.runs.config.dataset for setting, _ in settings}
     for dataset in sorted(datasets - {s.runs.config.dataset for s, _ in settings if s.runs.config.rule == "bp"}):

@@ -22,7 +22,7 @@ from bench.errors import UsageError
 from bench.files import locked, write_text
 from bench.records.store import Record, Store
 from bench.rules import RULES
-from bench.sweeps.experiments import TUNING
+from bench.sweeps.experiments import tuning_of
 from bench.sweeps.missing import is_final
 from bench.sweeps.protocols import SEARCHED, Choice, configure, protocol, searches, tuned_path
 
@@ -38,7 +38,7 @@ Find = Callable[[Config], Record | None]
 
 def finder(model: str, store: Store) -> Find:
     """Finds the record of a trial of `model`, None if it has none."""
-    return lambda config: store.find(config, [f"{TUNING}{model}"])
+    return lambda config: store.find(config, [tuning_of(model)])
 
 
 def trials(

@@ -1,6 +1,7 @@
 """The cost of training a network under a rule."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -93,7 +94,7 @@ def cost(layer: RuleLayer, signals: Signals) -> Flops:
     return Flops(forward.flops(), error_path, weight_gradient.flops(), whole - error_path - weight_gradient.flops())
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode, ABC):
     """Reports every operation that is executed inside."""
 
     @classmethod
@@ -101,9 +102,9 @@ class Operations(TorchDispatchMode):
         """False: to skip the compiler, PyTorch would import it first, which takes over a second."""
         return False
 
+    @abstractmethod
     def report(self, flops: int, read: list[Tensor], given: list[Tensor], is_view: bool) -> None:
         """Is called after an operation, with its FLOPs, its inputs and its outputs."""
-        raise NotImplementedError
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, ClassVar
 
 from bench.models import MODELS
-from bench.records.source import shown
+from bench.records.source import is_uncommitted, shown
 from bench.stats import MIN_SEEDS, Comparison, Interval, Verdict, compare, mean_interval, number, seeds_for
 from bench.sweeps.experiments import experiment
 from replication.results import FOLDER, LARGEST_FIRST, Cell, Results, mixture, pooled, recorded_scales, results
@@ -200,8 +200,8 @@ def judged(claim: Claim, *found: Results) -> Judgement:
 
 def _uncommitted(cells: Sequence[Cell]) -> tuple[str, ...]:
     """A note on the runs of code with uncommitted changes; none if there are none."""
-    sources = [shown(r["source"]) for cell in cells for r in cell.records.values() if "source" in r]
-    if not (changed := [source for source in sources if "+" in source]):
+    sources = [r["source"] for cell in cells for r in cell.records.values() if "source" in r]
+    if not (changed := [shown(source) for source in sources if is_uncommitted(source)]):
         return ()
     return (
         f"{len(changed)} of {len(sources)} runs are of code with uncommitted changes ({listed(sorted({*changed}))}).",
