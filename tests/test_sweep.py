@@ -137,6 +137,30 @@ def test_a_sweep_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tm
     assert not list(checkpoints.glob("*.pt"))
 
 
+def test_a_worker_whose_sweep_was_killed_leaves_no_checkpoint_of_a_recorded_run(tmp_path):
+    process = FORKS.Process(target=slow_to_record, args=(tmp_path, CONFIGS[:1]))
+    process.start()
+    path = Store(tmp_path).path("test", CONFIGS[0])
+    while not path.exists():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    wait_for_workers(tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("*.pt"))
+
+
+def slow_to_record(folder, configs):
+    """A sweep that waits for half a second after each record that it writes."""
+    write = Store.write
+
+    def slow(store, record, path):
+        write(store, record, path)
+        time.sleep(0.5)
+
+    Store.write = slow
+    sweep(folder, configs)
+
+
 RAISES = """
 from bench.errors import UsageError
 from bench.rules.bp import Backpropagation

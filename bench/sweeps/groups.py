@@ -12,6 +12,7 @@ from bench.errors import CannotWrite, UsageError
 from bench.files import write_atomically
 from bench.records.store import Record, Store, check_new, failed_record, record_of
 from bench.sweeps.missing import is_final
+from bench.training.process import RECORDING
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,14 +103,16 @@ def train_program(
         if len(configs) > 1:
             raise
         records = [failed_record(configs[0], experiment, scale, device, _reason(error))]
-    for config, record in zip(configs, records, strict=True):
-        kept = record["status"] == "failed" and is_final(store.find(config, [experiment]))
-        if record["status"] != "paused" and not kept:  # a failure replaces no result
-            store.write(record, store.path(experiment, config))
-    if records[0]["status"] in ("ok", "diverged"):
-        checkpoint.unlink(missing_ok=True)
-        if weights is not None:
-            _write_weights(outcomes[0].learner.network, weights)
+    has_ended = records[0]["status"] in ("ok", "diverged")
+    with RECORDING:
+        for config, record in zip(configs, records, strict=True):
+            kept = record["status"] == "failed" and is_final(store.find(config, [experiment]))
+            if record["status"] != "paused" and not kept:  # a failure replaces no result
+                store.write(record, store.path(experiment, config))
+        if has_ended:
+            checkpoint.unlink(missing_ok=True)
+    if has_ended and weights is not None:
+        _write_weights(outcomes[0].learner.network, weights)
     return records
 
 

@@ -6,6 +6,7 @@ import platform
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -35,6 +36,8 @@ def train_alone() -> None:
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
+RECORDING = threading.Lock()
+"""Held from when a run's record is written until its checkpoint is gone; a worker whose sweep is gone waits for it."""
 PAUSE = (signal.SIGTERM, signal.SIGUSR2)
 """Signals that batch systems send before ending a job: SIGTERM for preemption, SIGUSR2 (from submitit) at its limit."""
 

@@ -20,7 +20,7 @@ from bench.records.store import Record, Store, failed_record
 from bench.sweeps.groups import ONE_BY_ONE, GpuLost, cut, parts, train_first
 from bench.sweeps.missing import Plan, is_final
 from bench.sweeps.sharing import Claims
-from bench.training.process import PAUSE, Terminated, asked_to_pause, pause, pausing, train_alone
+from bench.training.process import PAUSE, RECORDING, Terminated, asked_to_pause, pause, pausing, train_alone
 
 PATIENCE = 0.2
 """Seconds until a sweep notices SIGTERM."""
@@ -236,6 +236,7 @@ def _start_worker() -> None:
         parent = multiprocessing.parent_process()
         assert parent is not None
         parent.join()
-        os._exit(1)
+        with RECORDING:
+            os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()
