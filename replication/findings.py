@@ -97,16 +97,18 @@ class Finding:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """Sentences on each verdict at another level: the verdict with the deciding number, and the notes."""
-        return tuple(
-            " ".join([f"At level {other.level} it is {other.verdict}: {other.deciding}.", *other.notes])
-            for other in self.others
-        )
+        """Sentences on each verdict at another level, with its notes."""
+        return tuple(" ".join([other.at_its_level, *other.notes]) for other in self.others)
+
+    @property
+    def at_its_level(self) -> str:
+        """A sentence on the verdict at its level, with the deciding number."""
+        return f"At level {self.level} it is {self.verdict}: {self.deciding}."
 
     @property
     def named(self) -> str:
-        """Label, verdict and level in brackets."""
-        return f"({self.label}: **{self.verdict}**, level {self.level})"
+        """Label, linked to its section, verdict and level, in brackets."""
+        return f"([{self.label}](#{self.anchor}): **{self.verdict}**, level {self.level})"
 
     @property
     def deciding(self) -> str:

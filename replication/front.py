@@ -125,7 +125,7 @@ def page_one(findings: Sequence[Finding], start: Path) -> str:
             TITLE,
             SCOPE,
             METHOD,
-            f"**Results.** {_tally(findings)}\n",
+            f"**Results.** {_tally(findings)} A claim's label leads to its conditions, all numbers and their limits.\n",
             _group("What held", findings, lambda verdict: verdict is ClaimVerdict.HOLDS),
             _group("What did not hold", findings, lambda verdict: verdict is ClaimVerdict.FAILS),
             _group("What is open", findings, lambda verdict: verdict not in (ClaimVerdict.HOLDS, ClaimVerdict.FAILS)),
@@ -141,8 +141,9 @@ def _group(head: str, findings: Sequence[Finding], belongs: Callable[[ClaimVerdi
     items = []
     for finding in here:
         if finding.level:
-            said = [f"- {finding.sentence} {finding.named}", finding.judgement.remark]
-            items.append(" ".join(filter(None, [*said, *finding.notes, *finding.elsewhere])))
+            said = [finding.sentence, finding.named, finding.judgement.remark, *finding.judgement.shares]
+            said += [other.at_its_level for other in finding.others]
+            items.append(f"- {' '.join(filter(None, said))}")
     waiting = [finding.label for finding in here if not finding.level]
     items += [f"- Not run yet: {', '.join(waiting)}."] if waiting else []
     return f"**{head}.**" + ("\n\n" + "\n".join(items) + "\n" if items else " Nothing yet.\n")

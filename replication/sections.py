@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import pandas as pd
 
@@ -50,6 +50,8 @@ such as a loss below 0. Batch size 0 means all examples at once.
 """
 
 EVERY_SETTING = "Every setting"
+APART = 20.0
+"""Points that test accuracy may be below training accuracy before a survey says so."""
 IN_THE_TABLE = {"model", "dataset", "rule", "rank", "model_options", "rule_options", "split", "seed"}
 IN_THE_TABLE |= {"lr", "weight_decay", "feedback_rate", "feedback_decay", *MEASURES}
 """Settings that the table of settings omits: they are in the tables of the runs, or do not affect training."""
@@ -107,8 +109,22 @@ def survey_section(found: Results, start: Path, tables: str | None = None) -> st
     lines = [f"## {title}", f"Beyond the paper: no claim is judged on these runs.{unsettled}"]
     if has_figure(found):
         lines.append(f"![{title}]({folder / 'figures' / found.experiment.name}.svg)")
+    lines += _apart(found)
     lines += [_folded(EVERY_SETTING, tables)] if tables else [*_costs(found), _elsewhere(folder / "REPORT.md", title)]
     return "\n\n".join(lines) + "\n"
+
+
+def _apart(found: Results) -> list[str]:
+    """A sentence on the settings whose trained networks fit the training images but fail in the test, if any."""
+    told = []
+    for cell in found.cells:
+        runs = [run for run in cell.records.values() if run["status"] == "ok" and "accuracy" in run["final"]]
+        if runs:
+            training = fmean(run["history"][-1]["accuracy"] for run in runs)
+            test = fmean(run["final"]["accuracy"] for run in runs)
+            told += [f"`{cell.label}` {training:.1f}% and {test:.1f}%"] if training - test > APART else []
+    words = f"Training accuracy over the last epoch is over {APART:g} points above test accuracy: {', '.join(told)}."
+    return [words] if told else []
 
 
 def _costs(found: Results) -> list[str]:

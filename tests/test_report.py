@@ -10,7 +10,7 @@ from test_claims import around, grid_of
 
 from replication.claims import CLAIMS
 from replication.claims.base import Judgement, results_for
-from replication.findings import TOPICS, Finding, judge_claims, topics
+from replication.findings import TOPICS, Finding, anchor, judge_claims, topics
 from replication.front import in_short, page_one, summary
 from replication.results import results
 from replication.sections import claim_section, runs_of, survey_section
@@ -79,7 +79,8 @@ def test_the_committed_words_are_those_of_the_committed_verdicts():
     table = pd.read_csv(ROOT / "results/claims.csv", keep_default_na=False).set_index("claim")
     assert set(table.index) == {name.upper() for name in CLAIMS.names()}
     for name, row in table.iterrows():
-        named = f"{row['sentence']} ({name}: **{row['verdict']}**, level {row['level']})"
+        label = f"[{name}](#{anchor(f'{name}: {CLAIMS.get(name.lower()).title}')})"
+        named = f"{row['sentence']} ({label}: **{row['verdict']}**, level {row['level']})"
         shown = f"**{row['verdict']}**, level {row['level']}" if row["level"] else row["verdict"]
         assert shown in readme.partition(f"[**{name}**]")[2].partition("\n")[0]
         assert (named in report) == (row["verdict"] != "not run")
@@ -104,7 +105,8 @@ def test_a_claim_judged_at_several_levels_tells_all_its_verdicts():
     finding = replace(judged("n2", FAILS, HOLDS, level=Level.PAPER), others=(other,))
     section = claim_section(finding, Path())
     assert f"At level full it is inconclusive: {other.deciding}. {note} And another. [results/cpu/REPORT.md]" in section
-    assert f"At level full it is inconclusive: {other.deciding}. {note} And another.\n" in page_one([finding], Path())
+    page = page_one([finding], Path())
+    assert f"At level full it is inconclusive: {other.deciding}.\n" in page and note not in page
     assert "| **not supported**, level paper; **inconclusive**, level full |" in in_short([finding])
 
 
@@ -120,6 +122,17 @@ def test_an_experiment_without_a_claim_says_what_training_costs():
     section = survey_section(found, Path())
     assert "\nFLOPs to 90% of bp's accuracy, relative to bp: `kp` ≥ 2.00 (5 of 5 never), `ldfa r=10` 1.16 [" in section
     assert "FLOPs" not in survey_section(found, Path(), "a table")
+
+
+def test_an_experiment_without_a_claim_names_what_fits_the_training_images_alone():
+    found = grid_of("compute", "cpu", {"bp": around(59), "kp": around(60)})
+    assert "Training accuracy" not in survey_section(found, Path())
+    *others, worst = [cell for cell in found.cells if cell.records]
+    records = {seed: run | {"final": run["final"] | {"accuracy": 30.0}} for seed, run in worst.records.items()}
+    found = replace(found, cells=(*others, replace(worst, records=records)))
+    both = f"`{worst.label}` {'59.0' if worst.label == 'bp' else '60.0'}% and 30.0%"
+    told = f"Training accuracy over the last epoch is over 20 points above test accuracy: {both}."
+    assert f"\n{told}\n" in survey_section(found, Path())
 
 
 def made_up():
@@ -177,7 +190,7 @@ def test_what_was_seen_of_a_claim_is_what_fails_or_is_not_settled_and_what_holds
 
 def test_reduced_runs_never_support_a_claim():
     finding = judged("c1", HOLDS, level=Level.REDUCED)
-    assert finding.named == "(C1: **holds at reduced scale**, level reduced)"
+    assert finding.named == "([C1](#c1-cnn-low-rank-in-every-layer): **holds at reduced scale**, level reduced)"
 
 
 def test_links_to_sections_and_figures_are_there():
