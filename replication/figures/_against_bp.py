@@ -1,6 +1,7 @@
 """Accuracy minus that of backpropagation on the same network, paired by seed: over rank, and by setting."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ from replication.figures.base import BESIDE, SEED, SHIFT, interval_bar, legend, 
 from replication.results import Cell, Results
 
 POINTS = "test accuracy minus bp (points)"
+NARROW = 24
+"""Characters in a line of the slanted labels."""
 TICKS = (2, 1, 0, -1, -2, -5, -10, -20, -50)
 FAR = 8.0
 """Points below bp from which an axis is partly logarithmic, so that a failing rule hides no other."""
@@ -58,7 +61,7 @@ def over_the_rank(
     if right:
         for place, cell in enumerate(beside):
             _setting(right, place, cell, results)
-        labels = [_label(cell, results) for cell in beside]
+        labels = ["\n".join(wrap(_label(cell, results), NARROW)) for cell in beside]
         right.set_xticks(range(len(beside)), labels, rotation=40, ha="right", fontsize=7)
         right.set_xlim(-0.6, len(beside) - 0.4)
     for ax in filter(None, (left, right)):
@@ -71,7 +74,7 @@ def over_the_rank(
 def _label(cell: Cell, results: Results) -> str:
     """The setting, with the baseline if that is another than `bp` with the options of the scale."""
     bp = None if cell.config.rule == "bp" else results.bp_on_network_of(cell)
-    return f"{cell.label}\nminus {bp.label}" if bp and bp.options else cell.label
+    return f"{cell.label} minus {bp.label}" if bp and bp.options else cell.label
 
 
 def curve(ax: Axes, cells: Sequence[Cell], results: Results, full: float, label: str, style: int, shift: float) -> None:
