@@ -93,7 +93,12 @@ class Finding:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on its numbers; none if there is no verdict."""
-        return (*self.judgement.shares, *self.judgement.notes) if self.settled else ()
+        return (*self.shares, *self.judgement.notes) if self.settled else ()
+
+    @property
+    def shares(self) -> tuple[str, ...]:
+        """What the rule and what the rank loses, in sentences; none if there is no verdict."""
+        return self.judgement.shares if self.settled else ()
 
     @property
     def elsewhere(self) -> tuple[str, ...]:

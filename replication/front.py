@@ -141,7 +141,7 @@ def _group(head: str, findings: Sequence[Finding], belongs: Callable[[ClaimVerdi
     items = []
     for finding in here:
         if finding.level:
-            said = [finding.sentence, finding.named, finding.judgement.remark, *finding.judgement.shares]
+            said = [finding.sentence, finding.named, finding.judgement.remark, *finding.shares]
             said += [other.at_its_level for other in finding.others]
             items.append(f"- {' '.join(filter(None, said))}")
     waiting = [finding.label for finding in here if not finding.level]

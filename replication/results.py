@@ -1,5 +1,6 @@
 """An experiment's records at a scale, for claims, tables and figures: exactly the runs of its grid, never a glob."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -49,6 +50,11 @@ class Cell:
     def ok(self) -> int:
         """Number of runs that ended well."""
         return sum(record["status"] == "ok" for record in self.records.values())
+
+    def mean(self, metric: Callable[[Record], float]) -> float | None:
+        """The mean of a number over the runs that ended well; None without such a run."""
+        numbers = [metric(record) for record in self.records.values() if record["status"] == "ok"]
+        return fmean(numbers) if numbers else None
 
     @property
     def runs(self) -> str:
@@ -180,6 +186,11 @@ class Results:
     def accuracy(self, rule: str, rank: str | None = None, **options: Any) -> dict[int, float]:
         """Test accuracy by seed of a `cell`."""
         return self.cell(rule, rank, **options).accuracy
+
+
+def training_accuracy(record: Record) -> float:
+    """Training accuracy in percent over the last epoch; NaN for a regression."""
+    return record["history"][-1].get("accuracy", math.nan)
 
 
 def pooled(cells: Iterable[Cell]) -> tuple[Pool, ...]:

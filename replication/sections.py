@@ -1,10 +1,11 @@
 """The sections of the report after its first page: one per claim, one per experiment without a claim, the settings."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from replication.authors import authors_number
 from replication.claims.base import Judgement, Part
 from replication.compute import SHARES, compute_table, to_reach
 from replication.findings import Finding, anchor
-from replication.results import FOLDER, LARGEST_FIRST, Results, processor
+from replication.results import FOLDER, LARGEST_FIRST, Results, processor, training_accuracy
 from replication.survey import has_figure
 from replication.tables import pipe_table
 from replication.verdicts import MEASURES, ClaimVerdict, authors_runs
@@ -118,11 +119,9 @@ def _apart(found: Results) -> list[str]:
     """A sentence on the settings whose trained networks fit the training images but fail in the test, if any."""
     told = []
     for cell in found.cells:
-        runs = [run for run in cell.records.values() if run["status"] == "ok" and "accuracy" in run["final"]]
-        if runs:
-            training = fmean(run["history"][-1]["accuracy"] for run in runs)
-            test = fmean(run["final"]["accuracy"] for run in runs)
-            told += [f"`{cell.label}` {training:.1f}% and {test:.1f}%"] if training - test > APART else []
+        training, test = cell.mean(training_accuracy), cell.mean(lambda run: run["final"].get("accuracy", math.nan))
+        if training is not None and test is not None and training - test > APART:
+            told.append(f"`{cell.label}` {training:.1f}% and {test:.1f}%")
     words = f"Training accuracy over the last epoch is over {APART:g} points above test accuracy: {', '.join(told)}."
     return [words] if told else []
 

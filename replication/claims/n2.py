@@ -1,12 +1,11 @@
 """N2: all layers cut at once stay near backpropagation, and beat a narrow network."""
 
-from statistics import fmean
 from typing import Any
 
 from bench.stats import compare
 from replication.against_authors import beside_authors
 from replication.claims.base import Claim, Judgement, above, agreeing, below, fa_fails, floor_remark, rank_or_rule, told
-from replication.results import Cell, Results
+from replication.results import Cell, Results, training_accuracy
 
 CLOSE = 2.0
 
@@ -86,11 +85,11 @@ def _fit(results: Results) -> str:
     """How well both rules fit the training images, beside their test losses; empty without runs."""
     told = []
     for label in (("ldfa", "10"), ("bp",)):
-        runs = [run for run in results.cell(*label).records.values() if run["status"] == "ok"]
-        if not runs:
+        cell = results.cell(*label)
+        fits, loss = cell.mean(training_accuracy), cell.mean(lambda run: run["final"]["loss"])
+        if fits is None:
             return ""
-        fits = fmean(run["history"][-1]["accuracy"] for run in runs)
-        told.append(f"`{label[0]}` {fits:.1f}% with a test loss of {fmean(run['final']['loss'] for run in runs):.2f}")
+        told.append(f"`{label[0]}` {fits:.1f}% with a test loss of {loss:.2f}")
     return f"Training accuracy over the last epoch: {', '.join(told)}."
 
 
