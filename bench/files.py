@@ -11,7 +11,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
 
-from bench.errors import CannotWrite
+from bench.errors import CannotWrite, UsageError
 
 CHECKSUM = hashlib.sha256().digest_size
 """Bytes of the checksum at the start of a checked file."""
@@ -122,3 +122,13 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
             raise Damaged("its checksum does not match its content")
         file.seek(CHECKSUM)
         yield file
+
+
+def cache_folder() -> Path:
+    """BENCH_CACHE, or this program's folder in the user's cache: XDG_CACHE_HOME, or ~/.cache."""
+    if chosen := os.environ.get("BENCH_CACHE"):
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "low-dimensional-feedback-bench"
+    except RuntimeError:
+        raise UsageError("no home folder to keep the cache in: set BENCH_CACHE to a folder") from None

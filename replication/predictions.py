@@ -16,11 +16,10 @@ import scipy
 import torch
 
 from bench.config import Config, parse
-from bench.data._cache import folder
 from bench.data.base import Data, Split
 from bench.data.linear_teacher import INPUTS, OUTPUTS, teacher
 from bench.errors import CannotWrite, UsageError
-from bench.files import write_atomically
+from bench.files import cache_folder, write_atomically
 from bench.records.store import Record
 from bench.training.learner import build
 from replication import theory
@@ -76,11 +75,11 @@ def _moments(teacher: np.ndarray, dataset: str) -> Data:
 def _kept(**inputs: Any) -> Trajectory:
     """`matrix_ode` of `inputs`, from the cache if it contains the solution; an unwritable cache is ignored."""
     name = f"theory/{_key(inputs)}.npz"
-    with suppress(UsageError, OSError, ValueError, TypeError, BadZipFile), np.load(folder() / name) as kept:
+    with suppress(UsageError, OSError, ValueError, TypeError, BadZipFile), np.load(cache_folder() / name) as kept:
         return Trajectory(**kept)
     found = matrix_ode(**inputs)
     with suppress(UsageError, CannotWrite):
-        write_atomically(folder() / name, lambda file: np.savez(file, **asdict(found)))
+        write_atomically(cache_folder() / name, lambda file: np.savez(file, **asdict(found)))
     return found
 
 

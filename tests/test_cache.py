@@ -16,6 +16,7 @@ from PIL import Image
 from bench.cli import main
 from bench.data import DATASETS, _cache, load, status
 from bench.data.base import file_digest
+from bench.files import cache_folder
 
 NAME = "tiny-imagenet-32"
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
@@ -170,10 +171,10 @@ def test_data_says_where_the_cache_is_and_clears_it(dataset, tmp_path, capsys):
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCH_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _cache.folder() == tmp_path / "low-dimensional-feedback-bench"
+    assert cache_folder() == tmp_path / "low-dimensional-feedback-bench"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _cache.folder() == tmp_path / ".cache/low-dimensional-feedback-bench"
+    assert cache_folder() == tmp_path / ".cache/low-dimensional-feedback-bench"
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(dataset, tmp_path, capsys, monkeypatch):

@@ -116,8 +116,8 @@ def test_it_says_the_verdicts_and_the_rows_of_the_leaderboard(page, folder):
     assert {row.records for row in board.itertuples()} == {re.search(r"records (\w+)\)", c)[1] for c in citations}
     (row,) = board[(board["rule"] == "ldfa") & (board["task"] == "mlp/1")].to_dict("records")
     assert (
-        f"ldfa/2 at rank 10 reaches 60.00 [59.80, 60.20]% on mlp/1, cifar10, scale cpu, level full, n = 5 "
-        f"(benchmark 0.1.0, records {row['records']})."
+        f"ldfa/2 at rank 10 reaches 60.00 [59.80, 60.20]% test accuracy after the last epoch on mlp/1, cifar10, "
+        f"scale cpu, level full, n = 5 (benchmark 0.1.0, records {row['records']})."
     ) in citations
 
 

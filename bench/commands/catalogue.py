@@ -8,6 +8,7 @@ import typer
 from bench.commands.show import table
 from bench.data import DATASETS, Status, folders, status
 from bench.errors import UsageError, unknown
+from bench.files import cache_folder
 from bench.models import MODELS
 from bench.rules import RULES
 from bench.sweeps import experiments
@@ -101,7 +102,7 @@ def data(download: str | None, check: bool, clear_cache: bool) -> int:
     table("datasets", columns, ([row.name, row.where, _verified(row), *row[4:]] for row in rows))
     kept = sum(path.stat().st_size for path in _cache.files()) // 10**6
     typer.echo(
-        f"Decoded images: {kept} MB in {_cache.folder()} (BENCH_CACHE sets the folder, --clear-cache deletes them)"
+        f"Decoded images: {kept} MB in {cache_folder()} (BENCH_CACHE sets the folder, --clear-cache deletes them)"
     )
     problems = [f"{row.name}: {row.problem}" for row in rows if row.problem]
     for problem in problems:

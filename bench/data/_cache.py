@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.data.base import Split
-from bench.errors import CannotWrite, UsageError
-from bench.files import write_atomically
+from bench.errors import CannotWrite
+from bench.files import cache_folder, write_atomically
 
 FORMAT = 1
 SUFFIX = ".images"
@@ -27,25 +27,17 @@ States = dict[str, list[int]]
 Splits = tuple[Split, Split]
 
 
-def folder() -> Path:
-    """BENCH_CACHE, or this program's folder in the user's cache: XDG_CACHE_HOME, or ~/.cache."""
-    if chosen := os.environ.get("BENCH_CACHE"):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "low-dimensional-feedback-bench"
-    except RuntimeError:
-        raise UsageError("no home folder to keep the cache of images in: set BENCH_CACHE to a folder") from None
-
-
 def file(name: str) -> Path:
     """The file for the images of the dataset called `name`."""
-    return folder() / f"{name}{SUFFIX}"
+    return cache_folder() / f"{name}{SUFFIX}"
 
 
 def files() -> list[Path]:
     """The files in the cache, including those left by interrupted processes."""
     names = (SUFFIX, CHECKSUMS)
-    return sorted(path for name in names for form in (f"*{name}", f".*{name}.*.tmp") for path in folder().glob(form))
+    return sorted(
+        path for name in names for form in (f"*{name}", f".*{name}.*.tmp") for path in cache_folder().glob(form)
+    )
 
 
 def clear() -> None:

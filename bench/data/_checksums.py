@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data import load_once
-from bench.data._cache import CHECKSUMS, folder
+from bench.data._cache import CHECKSUMS
 from bench.data.base import file_digest
 from bench.errors import UsageError
-from bench.files import write_text
+from bench.files import cache_folder, write_text
 
 if TYPE_CHECKING:
     from bench.data.base import Dataset
@@ -29,13 +29,13 @@ def checksums(dataset: "Dataset", name: str, seed: int) -> dict[str, str]:
         kept[key] = load_once(name, seed).sha256
         content = json.dumps(kept, indent=1)
         with suppress(UsageError):  # no folder to keep them in: the data are made again
-            write_text(folder() / CHECKSUMS, content)
+            write_text(cache_folder() / CHECKSUMS, content)
     return kept[key]
 
 
 def _kept() -> dict[str, dict[str, str]]:
     try:
-        content = json.loads((folder() / CHECKSUMS).read_text())
+        content = json.loads((cache_folder() / CHECKSUMS).read_text())
     except (OSError, UsageError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

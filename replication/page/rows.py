@@ -64,9 +64,10 @@ class Row:
         said = self.said
         rank = f" at rank {said['rank']}" if said["rank"] else ""
         changed = "".join(f" with {words}" for words in (said["variant"], said["setting"]) if words)
-        verb, of = ("leaves", " of the loss") if "loss" in said["measure"] else ("reaches", "")
+        is_loss = "loss" in said["measure"]
+        found = f"leaves {self.result}% of the initial loss" if is_loss else f"reaches {self.result}% test accuracy"
         return (
-            f"{said['rule']}/{said['rule_version']}{rank}{changed} {verb} {self.result}%{of} on {said['task']}, "
+            f"{said['rule']}/{said['rule_version']}{rank}{changed} {found} after the last epoch on {said['task']}, "
             f"{said['dataset']}, scale {said['scale']}, level {said['level']}, n = {said['n']} "
             f"(benchmark {said['benchmark']}, records {said['records']})."
         )
