@@ -190,7 +190,7 @@ def test_a_scale_has_each_table_and_each_figure_once(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "results", recorded)
     monkeypatch.setattr(report, "save", lambda figure, numbers, path: drawn.append(path.name))
     found = report.write_scale("cpu")
-    surveys = {"cnn-rules", "compute", "vit-rules"}
+    surveys = {"cnn-rules", "compute", "mlp-rates", "vit-rules"}
     without = {"linear-modes", "linear-rank", "mlp-classes"}
     assert sorted(drawn) == sorted({finding.claim.figure for finding in found} - without | surveys)
     experiments = {name for finding in found for name in finding.claim.experiments} | surveys
