@@ -44,7 +44,8 @@ These apply to all claims; what applies to one claim is in its section.
   criterion reads have at least five seeds, regardless of the other settings of its experiment.
 - A claim about rank has two baselines: backpropagation, which decides, and the same rule at full rank, as context. A
   loss relative to the same rule at full rank is due to the rank; a loss that is already there at full rank is due to
-  the rule.
+  the rule. Both parts depend on the rates, which below scale paper are tuned at one rank: a survey at the end of this
+  report has `ldfa` on the MLP at other rates.
 
 n is the number of seeds; brackets contain 95% Student t intervals over seeds, which may reach beyond what is possible,
 such as a loss below 0. Batch size 0 means all examples at once.

@@ -160,7 +160,9 @@ def test_rank_and_rule_share_what_is_lost():
     rank, rule = CLAIMS.get("n2").judge(found).context[:2]
     assert (rank.estimate, rule.estimate) == pytest.approx((-1.4, -0.6))
     (share,), (fit,) = CLAIMS.get("n2").judge(found).shares, CLAIMS.get("n2").judge(found).notes
-    assert share.startswith("The rule's part, `ldfa r=full` minus `bp`: -0.60 [-0.60, -0.60] points; the rank's part, ")
+    assert share.startswith(
+        "At the rates used, the rule's part, `ldfa r=full` minus `bp`: -0.60 [-0.60, -0.60] points; the rank's part, "
+    )
     assert share.endswith("minus full rank: `ldfa r=10` -1.40 [-1.40, -1.40].")
     alone = grid_of("mlp-all-layers", "cpu", GOOD | {"ldfa r=full": []})
     assert CLAIMS.get("n2").judge(alone).shares == ("`ldfa r=full` is not run here, so the rank's part is not known.",)

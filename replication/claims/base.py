@@ -251,7 +251,7 @@ def rank_or_rule(low: Sequence[Cell], full: Cell, bp: Cell) -> tuple[tuple[Part,
     )
     changes = [f"`{label}` {number(r.interval, '+.2f')}" for label, r in ranks.items() if r.interval.n]
     if changes and rule.interval.n:
-        said = f"The rule's part, `{full.label}` minus `bp`: {number(rule.interval, '+.2f')} points"
+        said = f"At the rates used, the rule's part, `{full.label}` minus `bp`: {number(rule.interval, '+.2f')} points"
         return parts, (f"{said}; the rank's part, minus full rank: {', '.join(changes)}.", *odd_seeds([full]))
     lost = any(cell.records for cell in low) and bool(bp.records)
     return parts, (f"`{full.label}` is not run here, so the rank's part is not known.",) if lost else ()

@@ -27,8 +27,8 @@ class OneLayer(Claim):
     paper = (("ldfa", "B1=10"), ("bp", None))
     deviations = (
         "`ldfa` uses the rates and decay tuned with all layers at r = 10, and a separate rate for the feedback; the "
-        "authors use one Adam at 6e-4 (bp 5e-4). The output layer has 10 outputs, so B3 at r = 10 has full rank: only "
-        "r < 10 constrains it.",
+        "authors use one Adam at 6e-4 (bp 5e-4). A survey at the end of the report has other rates. The output layer "
+        "has 10 outputs, so B3 at r = 10 has full rank: only r < 10 constrains it.",
     )
 
     def reads(self, results: Results) -> list[Cell]:
