@@ -19,7 +19,7 @@ from replication.compute import SHARES, compute_table, to_reach
 from replication.findings import Finding, anchor
 from replication.results import FOLDER, LARGEST_FIRST, Results, processor, training_accuracy
 from replication.survey import has_figure
-from replication.tables import pipe_table
+from replication.tables import pipe_table, table_of
 from replication.verdicts import MEASURES, ClaimVerdict, authors_runs
 
 SETTINGS = """\
@@ -112,7 +112,10 @@ def survey_section(found: Results, start: Path, tables: str | None = None) -> st
     if has_figure(found):
         lines.append(f"![{title}]({folder / 'figures' / found.experiment.name}.svg)")
     lines += _apart(found)
-    lines += [_folded(EVERY_SETTING, tables)] if tables else [*_costs(found), _elsewhere(folder / "REPORT.md", title)]
+    if tables:
+        lines.append(_folded(EVERY_SETTING, tables))
+    else:
+        lines += [*_differences(found), *_costs(found), _elsewhere(folder / "REPORT.md", title)]
     return "\n\n".join(lines) + "\n"
 
 
@@ -125,6 +128,14 @@ def _apart(found: Results) -> list[str]:
             told.append(f"`{cell.label}` {training:.1f}% and {test:.1f}%")
     words = f"Training accuracy over the last epoch is over {APART:g} points above test accuracy: {', '.join(told)}."
     return [words] if told else []
+
+
+def _differences(found: Results) -> list[str]:
+    """A sentence on the accuracy of each setting against bp, if the experiment has accuracies."""
+    column = "minus bp (points)"
+    rows = [row for row in table_of(found).text.to_dict("records") if row.get(column)]
+    words = ", ".join(f"{row['setting']} {row[column]}" for row in rows)
+    return [f"Test accuracy minus `bp`, in points: {words}."] if rows else []
 
 
 def _costs(found: Results) -> list[str]:

@@ -117,11 +117,12 @@ def test_the_other_verdicts_of_a_claim_are_of_other_levels():
         assert finding.name != "n2" or levels == ["paper", "full"]
 
 
-def test_an_experiment_without_a_claim_says_what_training_costs():
+def test_an_experiment_without_a_claim_says_what_is_lost_and_what_training_costs():
     found = grid_of("compute", "cpu", {"bp": around(59), "ldfa r=10": around(58), "kp": around(20)})
     section = survey_section(found, Path())
+    assert "\nTest accuracy minus `bp`, in points: `kp` -39.00 [-39.00, -39.00], `ldfa r=10` -1.00 [" in section
     assert "\nFLOPs to 90% of bp's accuracy, relative to bp: `kp` ≥ 2.00 (5 of 5 never), `ldfa r=10` 1.16 [" in section
-    assert "FLOPs" not in survey_section(found, Path(), "a table")
+    assert not {"FLOPs", "minus"} & set(survey_section(found, Path(), "a table").split())
 
 
 def test_an_experiment_without_a_claim_names_what_fits_the_training_images_alone():
