@@ -64,7 +64,8 @@ def test_experiments_on_the_mlp_share_the_runs_that_they_have_in_common(scale):
     found = [experiment(name) for name in names() if name != "mlp-classes"]
     mlp = [each for each in found if each.model == "mlp" and scale in each.scales]
     configs = [config for each in mlp for config in each.configs(scale, alternative(0))]
-    assert len({(c.setting, c.seed) for c in configs}) == len({c.digest for c in configs})
+    trained = {(c.setting, c.seed, c.lr, c.weight_decay, c.feedback_rate) for c in configs}
+    assert len(trained) == len({c.digest for c in configs})
     base = {c.digest for c in experiment("mlp-all-layers").configs(scale, alternative(0))}
     for each in mlp:
         shared = base & {config.digest for config in each.configs(scale, alternative(0))}
