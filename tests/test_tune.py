@@ -13,6 +13,7 @@ import yaml
 
 from bench.cli import main
 from bench.errors import UsageError
+from bench.files import write_text
 from bench.records.store import Store
 from bench.sweeps import protocols
 from bench.sweeps.protocols import configure, protocol, searches, tuned
@@ -222,6 +223,15 @@ def test_tune_keeps_its_trials_and_choice_below_the_results_and_resumes(small, c
     assert "round 1 of 2: 1 of 2 trials missing" in out and "round 2" not in out
     assert records(small).keys() == before.keys()
     assert json.loads((small / "quick/tuned/mlp.json").read_text())["bp"] == kept
+
+
+def test_verify_wants_the_trials_behind_tuned_settings_but_for_those_shipped_at_scale_quick(tmp_path, capsys):
+    shipped = (protocols.COMMITTED / "quick/tuned/mlp.json").read_text()
+    for scale, problems in (("quick", 0), ("cpu", len(json.loads(shipped)))):
+        (tmp_path / scale / "records").mkdir(parents=True)
+        write_text(tmp_path / scale / "tuned/mlp.json", shipped)
+        assert main(["verify", "--results", str(tmp_path), "--no-golden"]) == bool(problems)
+        assert capsys.readouterr().out.count("of its trials have no record of their accuracy") == problems
 
 
 def test_a_budget_below_one_trial_is_refused_and_a_longer_one_stops_in_between(small, capsys, monkeypatch):
